@@ -1,0 +1,93 @@
+"""ModelCard: what must travel with a model's weights. `config.json` is the RunConfig with the card under `trained`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segcore.config import RunConfig, build_config, explain
+from segcore.errors import ConfigError
+from segcore.files import write_atomic
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Normalization(_Frozen):
+    """Linear map from grey values to network input, one entry per channel: `(value - offset) / scale`.
+
+    `clip` bounds the result, so that a hot pixel cannot dominate a patch.
+    """
+
+    kind: str
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    clip: tuple[float, float] | None = None
+
+
+class PixelSize(_Frozen):
+    """Size of a voxel; None where the file does not say."""
+
+    z: float | None = None
+    y: float | None = None
+    x: float | None = None
+    unit: str = "µm"
+
+
+class ModelCard(_Frozen):
+    """Everything except the weights that is needed to rebuild and rightly apply a trained model."""
+
+    format: Literal[1] = 1
+    channels: int
+    """Channels of the input image."""
+    class_values: tuple[int, ...]
+    """Label value of every class index, ascending: the output is written with these values."""
+    class_names: tuple[str, ...]
+    normalization: Normalization
+    axes: str
+    """Axes of the training images, for example ZYX."""
+    dtype: str
+    pixel_size: PixelSize = Field(default_factory=PixelSize)
+    data_hash: str = ""
+    """SHA-256 over image and label file."""
+    parameters: int = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_config(path: Path, config: RunConfig, card: ModelCard | None = None) -> None:
+    """Write `config.json` atomically; with a card, it also describes the trained model."""
+    content: dict[str, Any] = config.model_dump(mode="json")
+    if card is not None:
+        content["trained"] = card.model_dump(mode="json")
+    write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_config(path: Path) -> tuple[RunConfig, ModelCard | None]:
+    """Read `config.json`: the options, and the model card if a model was trained with them.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not JSON, or holds options or a card that this version does not accept.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Give the path of a config.json.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}.", "Give the config.json that was saved with the run.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no options.", "Give the config.json that was saved with the run.")
+    trained = content.pop("trained", None)
+    config = build_config(content)
+    if trained is None:
+        return config, None
+    try:
+        return config, ModelCard.model_validate(trained)
+    except ValidationError as error:
+        lines = "\n".join(message for _, message in explain(error))
+        raise ConfigError(f"{path} does not describe a model of this version:\n{lines}") from error

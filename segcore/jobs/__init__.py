@@ -1,0 +1,1 @@
+"""Jobs: a run folder on disk, a queue that orders them, a supervisor that watches the process."""
