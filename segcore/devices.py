@@ -1,0 +1,123 @@
+"""Which device computes, in which number format, and how much memory it has left."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from segcore.config import HardwareConfig
+from segcore.errors import ConfigError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how the network computes.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device of weights and data.
+    dtype : torch.dtype
+        Format of the arithmetic inside `autocast`; weights, loss and metrics stay float32.
+    channels_last : bool
+        Whether images lie in memory pixel by pixel, which the convolutions of this device prefer.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+    @property
+    def needs_scaler(self) -> bool:
+        """True if gradients would underflow in this format without loss scaling."""
+        return self.dtype is torch.float16
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of images and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the network runs."""
+        enabled = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype if enabled else None, enabled=enabled)
+
+    def describe(self) -> str:
+        """Say it in a few words: `CPU, 2 cores, bf16`."""
+        precision = next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, {precision}"
+        if self.device.type == "mps":
+            return f"Apple GPU, {precision}"
+        cores = torch.get_num_threads()
+        return f"CPU, {cores} core{'s' if cores != 1 else ''}, {precision}"
+
+    def free_memory(self) -> int:
+        """Return the bytes that can still be allocated on the device."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            reserved = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return free + reserved
+        if self.device.type == "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return min(psutil.virtual_memory().available, _container_memory(Path("/sys/fs/cgroup")))
+
+
+def choose(config: HardwareConfig) -> Hardware:
+    """Return the hardware that `config` asks for; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The machine has no such device, or the device cannot compute in the format asked for.
+    """
+    there = _devices()
+    name = there[0] if config.device == "auto" else config.device
+    if name not in there:
+        raise ConfigError(
+            f"hardware.device is {name}, but this machine offers only {', '.join(there)}.",
+            f"Choose auto or {' or '.join(there)}.",
+        )
+    if config.precision == "fp16" and name == "cpu":
+        raise ConfigError(
+            "hardware.precision is fp16, but a CPU only imitates it, slowly.", "Choose auto, bf16 or fp32."
+        )
+    if config.precision == "bf16" and name == "mps":
+        raise ConfigError("hardware.precision bf16 is not for the mps device.", "Choose auto, fp16 or fp32.")
+    dtype = _best_dtype(name) if config.precision == "auto" else DTYPES[config.precision]
+    return Hardware(torch.device(name), dtype, channels_last=name != "mps")
+
+
+def _devices() -> list[str]:
+    """Return the devices of this machine, the fastest first."""
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def _best_dtype(device: str) -> torch.dtype:
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        # Without these instructions a CPU computes bf16 by way of float32, several times slower than float32
+        # itself.
+        return torch.bfloat16
+    return torch.float32
+
+
+def _container_memory(folder: Path) -> int:
+    """Return the bytes left under this container's memory limit (cgroup v2); 2**62 if there is none."""
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return 2**62
+    return max(0, int(limit) - int(used)) if limit.isdigit() else 2**62

@@ -1,0 +1,1 @@
+"""Scores: counts first, scores second, so that tiles, slices and processes can be added up."""

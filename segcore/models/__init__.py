@@ -1,0 +1,1 @@
+"""Networks, how they are built from options, and how they come back from files."""

@@ -1,0 +1,36 @@
+"""From the options of a model to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from segcore.config import ModelConfig
+from segcore.models.unet import UNet
+from segcore.registry import Registry
+
+
+def _unet(config: ModelConfig, channels: int, classes: int) -> UNet:
+    return UNet(channels, classes, config.features, config.layers)
+
+
+FAMILIES: Registry[Callable[[ModelConfig, int, int], UNet]] = Registry("model family", {"unet": _unet})
+
+
+def build_model(config: ModelConfig, channels: int, classes: int) -> UNet:
+    """Build the network, randomly initialised from torch's global generator.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Family and size.
+    channels : int
+        Channels of the images.
+    classes : int
+        Classes of the labels, background included.
+
+    Raises
+    ------
+    ConfigError
+        There is no such family; the message lists those there are.
+    """
+    return FAMILIES[config.family](config, channels, classes)
