@@ -70,10 +70,10 @@ def align(size: int, step: int) -> int:
 def tile_grid(height: int, width: int, tile: int, halo: int, step: int) -> list[Tile]:
     """Cut an image of `height` × `width` px into tiles whose predictions equal that of the whole image.
 
-    A network that halves the image n times is translation invariant only for shifts by `step` = 2**n px, so every tile
-    begins to read at a multiple of `step`. The halo is at least the receptive radius, so an inner edge of a tile has no
-    influence on what is kept; at the image border the tile ends with the image, and the network pads it as it would
-    pad the whole image.
+    A network that halves the image n times is translation invariant only for shifts by `step` = 2**n px, so
+    every tile begins to read at a multiple of `step`. The halo is at least the receptive radius, so an inner
+    edge of a tile has no influence on what is kept; at the image border the tile ends with the image, and the
+    network pads it as it would pad the whole image.
 
     Parameters
     ----------

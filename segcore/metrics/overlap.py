@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """Overlap of prediction and annotation; dicts are keyed by label value and omit classes absent in both."""
+    """Overlap of prediction and annotation, keyed by label value; a class absent in both is left out."""
 
     dice: dict[str, float]
     iou: dict[str, float]
@@ -44,7 +44,8 @@ class Confusion:
             Class indices, any integer type, same shape.
         """
         target = target.long()
-        # Pixels without annotation go into one more bin: picking them out would need their number on the host.
+        # Pixels without annotation go into one more bin: picking them out would need their number on the
+        # host.
         cells = torch.where(target >= 0, target * self.classes + prediction, self.classes**2).flatten()
         bins = self.classes**2 + 1
         if cells.is_cuda:

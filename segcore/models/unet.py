@@ -69,24 +69,26 @@ class UNet(nn.Module):
     def receptive_radius(self) -> int:
         """Distance in px beyond which the input cannot influence an output pixel.
 
-        Per level above the bottom: 2 px for the convolutions going down, 2 px going up and 1 px for the 2 × 2 block
-        a pixel shares when the image is halved; 2 px at the bottom. A px of level n is 2**n px of the image.
+        Per level above the bottom: 2 px for the convolutions going down, 2 px going up and 1 px for the 2 × 2
+        block a pixel shares when the image is halved; 2 px at the bottom. A px of level n is 2**n px of the
+        image.
         """
         return 5 * (2**self.layers - 1) + 2 * 2**self.layers
 
     def bytes_per_pixel(self, itemsize: int) -> int:
-        """Return the memory prediction needs per image pixel, with numbers of `itemsize` bytes; rather too much.
+        """Return the memory prediction needs per image pixel, with numbers of `itemsize` bytes.
 
-        The peak is in the last decoder level: the concatenation (2 × features), its parts, the convolution before
-        and after normalisation, and the library's own copies; then the float32 logits, their softmax and the input.
+        The peak is in the last decoder level: the concatenation (2 × features), its parts, the convolution
+        before and after normalisation, and the library's own copies; then the float32 logits, their softmax
+        and the input.
         """
         return 8 * self.features * itemsize + 4 * (3 * self.classes + 2 * self.channels)
 
     def forward(self, image_BCYX: Tensor) -> Tensor:
         """Return logits `B K Y X` for images `B C Y X` of any height and width.
 
-        Rows below and columns right of the image are filled by repeating its edge up to a multiple of `divisor`,
-        and cut off the result.
+        Rows below and columns right of the image are filled by repeating its edge up to a multiple of
+        `divisor`, and cut off the result.
         """
         height, width = image_BCYX.shape[-2:]
         x = _pad(image_BCYX, self.divisor)
