@@ -1,0 +1,1 @@
+"""Training: run.py is the map, loop.py the loop, state.py what makes a run resumable."""
