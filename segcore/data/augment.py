@@ -1,7 +1,7 @@
-"""Augmentation of whole batches. What to do is drawn first, doing it is a pure function: it can be replayed and tested.
+"""Augmentation of whole batches: what to do is drawn first; doing it is a second step that can be replayed.
 
-Probabilities and ranges follow those nnU-Net settled on (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z, supplement 4),
-with the elastic deformation of Ronneberger et al. 2015 (arXiv 1505.04597).
+Probabilities and ranges follow those nnU-Net settled on (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z,
+supplement 4), with the elastic deformation of Ronneberger et al. 2015 (arXiv 1505.04597).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Chance of every variation for a patch, and how far it goes. Grey values are in units of the normalised image."""
+    """Chance of every variation for a patch, and how far it goes; grey values in units of the normalised image."""
 
     flip: float = 0.5
     quarter_turn: float = 0.75
@@ -47,9 +47,9 @@ class AugmentOptions:
         return cls(**dict.fromkeys(CHANCES, 0.0))
 
 
-CHANCES = (
-    "flip", "quarter_turn", "rotation", "scale", "elastic", "brightness", "contrast", "gamma", "blur", "noise",
-)  # fmt: skip
+GEOMETRY = ("flip", "quarter_turn", "rotation", "scale", "elastic")
+GREY = ("brightness", "contrast", "gamma", "blur", "noise")
+CHANCES = (*GEOMETRY, *GREY)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     class_values = tuple(sorted(table))
     if len(class_values) < 2:
         raise DataError(
-            f"{label_path.name} holds only the value {class_values[0]}; a network needs at least two classes to tell apart.",
+            f"{label_path.name} holds only the value {class_values[0]}; "
+            "a network needs at least two classes to tell apart.",
             "Choose the label stack that belongs to the images.",
         )
     split = split_planes(images.count, images.height, data)
@@ -106,7 +107,7 @@ def check_pair(images: Planes, labels: Planes) -> None:
     if (images.count, images.height, images.width) != (labels.count, labels.height, labels.width):
         raise DataError(
             f"Images and labels differ in shape: {images.shape_text} against {labels.shape_text}.",
-            "Choose the label stack that was drawn on these images; it must have the same slices, rows and columns.",
+            "Choose the label stack drawn on these images; it must have the same slices, rows and columns.",
         )
     if labels.channels != 1:
         raise DataError(

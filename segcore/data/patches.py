@@ -1,4 +1,4 @@
-"""The training pool: all annotated regions in memory on the device, from which patches are cut in whole batches."""
+"""The training pool: all annotated regions on the device, from which patches are cut in whole batches."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class PatchPool:
     def draw(self, region_B: Tensor, size: int, generator: torch.Generator) -> PatchSpot:
         """Draw a uniformly random position for a patch of `size` px in each of the given regions.
 
-        Every position that lies inside the region is equally likely, the last one included. In a region smaller
-        than the patch, the patch is centred and the rest mirrored.
+        Every position that lies inside the region is equally likely, the last one included. In a region
+        smaller than the patch, the patch is centred and the rest mirrored.
         """
         free_B2 = (self._size_R2[region_B] - size).clamp(min=0)
         corner_B2 = (
@@ -83,15 +83,15 @@ class PatchPool:
     def cut(self, spot: PatchSpot, offset_BYX2: Tensor) -> tuple[Tensor, Tensor]:
         """Cut a batch of patches.
 
-        Image and label are read at exactly the same points: the image bilinearly, the label from the nearest pixel.
-        Points outside the region are mirrored at its border.
+        Image and label are read at exactly the same points: the image bilinearly, the label from the nearest
+        pixel. Points outside the region are mirrored at its border.
 
         Parameters
         ----------
         spot : PatchSpot
             Where the patches lie.
         offset_BYX2 : Tensor
-            For every pixel of the patch, its row and column relative to the centre, in pixels; float32 on the device.
+            Row and column of every patch pixel relative to the centre, in pixels; float32 on the device.
 
         Returns
         -------
@@ -144,7 +144,7 @@ def epoch_regions(regions: int, patches_per_region: int, generator: torch.Genera
 
 
 def batches(region_N: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Split an epoch into batches; a short rest is filled up from the start, so that every step sees a full batch."""
+    """Split an epoch into batches; a short rest is filled up from the start, so that every batch is full."""
     missing = -len(region_N) % batch_size
     filled = (
         torch.cat([region_N, region_N.repeat(1 + missing // len(region_N))[:missing]])

@@ -23,7 +23,7 @@ from segcore.training.state import TrainState
 from segcore.training.validation import Validator
 
 SHORT_VALIDATION = 20.0
-"""Seconds a validation may take when a run is stopped in its first epoch, so that there is a model to keep."""
+"""Seconds a validation may take when a run is stopped in its first epoch, to have a model to keep."""
 
 
 @dataclass
@@ -154,7 +154,7 @@ def train_step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def make_batch(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an augmented batch: image `(B, C, Y, X)` float32 and class indices `(B, Y, X)`, on the device."""
+    """Return an augmented batch on the device: image `(B, C, Y, X)` float32, class indices `(B, Y, X)`."""
     size = run.config.data.patch_size
     spot = run.pool.draw(region_B, size, run.state.generator)
     variation = draw(run.options, (len(region_B), run.pool.channels, size), run.state.generator)

@@ -35,8 +35,8 @@ def build_optimizer(
 def rate_factor(schedule: str, progress: float) -> float:
     """Return the factor on the learning rate when `progress` (0 … 1) of the run is done.
 
-    Cosine: linear warm-up over the first 3 %, then half a cosine down to zero (Loshchilov & Hutter 2017, SGDR,
-    arXiv 1608.03983, without restarts).
+    Cosine: linear warm-up over the first 3 %, then half a cosine down to zero (Loshchilov & Hutter 2017,
+    SGDR, arXiv 1608.03983, without restarts).
     """
     if schedule == "constant":
         return 1.0

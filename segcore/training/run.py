@@ -79,7 +79,7 @@ def train(config: RunConfig, folder: Path, report: Reporter, should_stop: Callab
 
 
 def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Reporter) -> Run:
-    """Build network, optimizer, patches and validation; write the model card; take up a checkpoint if there is one."""
+    """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
     hardware = choose(config.hardware)
     torch.manual_seed(config.training.seed)
     network = build_model(config.model, data.channels, len(data.class_values))

@@ -40,7 +40,7 @@ class Validator:
         """How long the next validation will take, as far as known."""
 
     def warm_up(self) -> None:
-        """Predict one region: a validation that cannot work fails here, not after the first epoch; gives the duration."""
+        """Predict one region: what cannot work fails here, not after the first epoch; gives the duration."""
         self.predictor.logits(self.pairs[0][0])  # the first pass also prepares the kernels
         began = time.monotonic()
         self.predictor.logits(self.pairs[0][0])
