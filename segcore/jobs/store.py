@@ -1,12 +1,13 @@
-"""The job is its folder: config.json, job.json, events.jsonl, progress.json, log.txt. Everything a page shows is read here."""
+"""The job is its folder: config.json, job.json, events.jsonl … Everything a page shows is read here."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ from segcore.files import write_atomic
 from segcore.workspace import Workspace
 
 Kind = Literal["train", "predict"]
+Owner = Literal["worker", "command"]
 
 
 class State(StrEnum):
@@ -49,6 +51,8 @@ class Job(BaseModel):
     id: str
     kind: Kind
     session: str
+    owner: Owner = "worker"
+    """Who starts it: the worker that takes it from the queue, or the command that made it and waits."""
     state: State = State.QUEUED
     created: float = Field(default_factory=time.time)
     started: float | None = None
@@ -71,18 +75,31 @@ class Job(BaseModel):
         return read_config(self.folder / "config.json")[1]
 
 
-def create_job(workspace: Workspace, kind: Kind, config: RunConfig) -> Job:
-    """Make the folder of a new job, state queued. Paths in `config` must already be absolute or run-independent."""
+def create_job(workspace: Workspace, kind: Kind, config: RunConfig, owner: Owner = "worker") -> Job:
+    """Make the folder of a new job, state queued. Paths in `config` must be absolute or run-independent.
+
+    Raises
+    ------
+    JobError
+        The folder cannot be written; nothing of it is left behind.
+    """
     identity = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     parent = workspace.models / config.session if kind == "train" else workspace.results
     folder = parent / identity
-    folder.mkdir(parents=True)
-    write_config(folder / "config.json", config)
-    (folder / "events.jsonl").touch()
-    (folder / "log.txt").touch()
-    job = Job(id=identity, kind=kind, session=config.session, folder=folder)
-    # job.json comes last: a folder without it is not a job yet, so nobody sees half of one.
-    write_atomic(folder / "job.json", job.model_dump_json(indent=2))
+    job = Job(id=identity, kind=kind, session=config.session, owner=owner, folder=folder)
+    try:
+        folder.mkdir(parents=True)
+        write_config(folder / "config.json", config)
+        (folder / "events.jsonl").touch()
+        (folder / "log.txt").touch()
+        # job.json comes last: a folder without it is not a job yet, so nobody sees half of one.
+        write_atomic(folder / "job.json", job.model_dump_json(indent=2))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise JobError(
+            f"The run folder {folder} cannot be made: {error.strerror}.",
+            "Free disk space and check that you may write there, then start again.",
+        ) from error
     return job
 
 
@@ -101,28 +118,46 @@ def read_job(folder: Path) -> Job:
     except OSError as error:
         raise JobError(f"{folder} holds no job.", "Choose a run from the list of runs.") from error
     except ValidationError as error:
-        raise JobError(f"{folder}/job.json is damaged.", "Restore it from a backup or delete the folder.") from error
+        raise JobError(
+            f"{folder}/job.json is damaged.", "Restore it from a backup or delete the folder."
+        ) from error
 
 
 def update_job(folder: Path, **changes: Any) -> Job:
     """Change fields of `job.json` under a lock and return the new snapshot. An ended job keeps its state."""
-    with FileLock(folder / ".job.lock"):
-        job = read_job(folder)
-        if job.state.ended and "state" in changes:
-            changes = {key: value for key, value in changes.items() if key not in ("state", "ended", "message", "remedy")}
-        job = job.model_copy(update=changes)
-        write_atomic(folder / "job.json", job.model_dump_json(indent=2))
-        return job
+
+    def decide(job: Job) -> dict[str, Any]:
+        return {key: value for key, value in changes.items() if not (job.state.ended and key in _END_FIELDS)}
+
+    return _change(folder, decide)
 
 
 def start_job(folder: Path) -> Job:
-    """Mark the job as running in this process."""
-    return update_job(folder, state=State.RUNNING, started=time.time(), host=socket.gethostname(), pid=os.getpid())
+    """Mark a job that waits as running in this process; any other job is returned as it is.
+
+    The job is ours only if the snapshot says running with our own pid.
+    """
+    begun = {"state": State.RUNNING, "started": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+    return _change(folder, lambda job: begun if job.state is State.QUEUED else {})
 
 
 def end_job(folder: Path, state: State, message: str = "", remedy: str = "") -> Job:
-    """Mark the job as over."""
-    return update_job(folder, state=state, ended=time.time(), message=message, remedy=remedy, pid=None)
+    """Mark the job as over. A job that is over already stays as it is."""
+    end = {"state": state, "ended": time.time(), "message": message, "remedy": remedy, "pid": None}
+    return _change(folder, lambda job: {} if job.state.ended else end)
+
+
+_END_FIELDS = ("state", "ended", "message", "remedy", "pid")
+
+
+def _change(folder: Path, decide: Callable[[Job], dict[str, Any]]) -> Job:
+    with FileLock(folder / ".job.lock"):
+        job = read_job(folder)
+        changes = decide(job)
+        if changes:
+            job = job.model_copy(update=changes)
+            write_atomic(folder / "job.json", job.model_dump_json(indent=2))
+        return job
 
 
 def find_job(workspace: Workspace, identity: str) -> Job:
@@ -136,7 +171,9 @@ def find_job(workspace: Workspace, identity: str) -> Job:
     safe = identity.replace("-", "").isalnum()
     matches = [*workspace.models.glob(f"*/{identity}"), *workspace.results.glob(identity)] if safe else []
     if not matches:
-        raise JobError(f"There is no job {identity!r} in {workspace.root}.", "`segcore jobs list` shows them.")
+        raise JobError(
+            f"There is no job {identity!r} in {workspace.root}.", "`segcore jobs list` shows them."
+        )
     return read_job(matches[0])
 
 
@@ -164,12 +201,11 @@ def queue_place(workspace: Workspace, job: Job) -> int:
 
 def request_stop(folder: Path) -> Job:
     """Ask the job to stop and keep what it has. A job that still waits is cancelled at once."""
+    if read_job(folder).state.ended:
+        return read_job(folder)
     (folder / "stop").touch()
-    with FileLock(folder / ".job.lock"):
-        waiting = read_job(folder).state is State.QUEUED
-    if waiting:
-        return end_job(folder, State.CANCELLED, "Cancelled before it began.")
-    return read_job(folder)
+    end = {"state": State.CANCELLED, "ended": time.time(), "message": "Cancelled before it began."}
+    return _change(folder, lambda job: end if job.state is State.QUEUED else {})
 
 
 def stop_requested(folder: Path) -> bool:
@@ -179,10 +215,27 @@ def stop_requested(folder: Path) -> bool:
 
 def read_events(folder: Path) -> Iterator[Event]:
     """Yield the job's events in order; a last line that is still being written is left out."""
-    with (folder / "events.jsonl").open("rb") as stream:
-        for line in stream:
-            if line.endswith(b"\n"):
-                yield parse_event(line)
+    return iter(EventTail(folder).new())
+
+
+class EventTail:
+    """Reads the events of a job as they come: every call of `new` returns those since the call before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "events.jsonl"
+        self._offset = 0
+
+    def new(self) -> list[Event]:
+        """Return the events since the last call; a line still being written comes with the next."""
+        events = []
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                events.append(parse_event(line))
+        return events
 
 
 def read_history(folder: Path) -> list[EpochEvent]:
