@@ -1,4 +1,4 @@
-"""ModelCard: what must travel with a model's weights. `config.json` is the RunConfig with the card under `trained`."""
+"""ModelCard: what must travel with a model's weights; `config.json` is the RunConfig plus the card."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segcore.config import RunConfig, build_config, explain
 from segcore.errors import ConfigError
 from segcore.files import write_atomic
+
+GIVE_CONFIG = "Give the config.json that was saved with the run."
 
 
 class _Frozen(BaseModel):
@@ -77,11 +79,11 @@ def read_config(path: Path) -> tuple[RunConfig, ModelCard | None]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Give the path of a config.json.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", GIVE_CONFIG) from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}.", "Give the config.json that was saved with the run.") from error
+        raise ConfigError(f"{path} is not JSON: {error}.", GIVE_CONFIG) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no options.", "Give the config.json that was saved with the run.")
+        raise ConfigError(f"{path} holds no options.", GIVE_CONFIG)
     trained = content.pop("trained", None)
     config = build_config(content)
     if trained is None:

@@ -1,4 +1,4 @@
-"""RunConfig: every option of a run, once. The form, the CLI, the help, `config.json` and MLflow params come from it."""
+"""RunConfig: every option of a run, once. Form, CLI, help, `config.json` and MLflow params come from it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def option(default: Any, help: str, *, label: str, form: Any = None, unit: str =
     label : str
         The field's name on the page.
     form : list or dict or str, optional
-        A list: the choices the form offers. `{"min": …, "max": …, "step": …}`: the form's slider, which may be
-        narrower than the rule. `"more"`: folded away under "More options". `"hidden"`: not in the form.
+        A list: the choices the form offers. `{"min": …, "max": …, "step": …}`: the form's slider, which may
+        be narrower than the rule. `"more"`: folded away under "More options". `"hidden"`: not in the form.
     unit : str
         Unit of the value, if it has one.
     **rules : Any
@@ -47,49 +47,76 @@ class DataConfig(Section):
 
     images: str | None = option(None, "Image stack (TIFF).", label="Raw images", form="hidden")
     labels: str | None = option(
-        None, "Label stack (TIFF): one integer value per class, same shape as the images.",
-        label="Annotations", form="hidden",
+        None,
+        "Label stack (TIFF): one integer value per class, same shape as the images.",
+        label="Annotations",
+        form="hidden",
     )
     axes: str | None = option(
-        None, "Axes of the image file, for example ZYX or CZYX, where its metadata is missing or wrong.",
-        label="Axes", form="hidden", pattern=r"^[TCZYXtczyx]{2,5}$",
+        None,
+        "Axes of the image file, for example ZYX or CZYX, where its metadata is missing or wrong.",
+        label="Axes",
+        form="hidden",
+        pattern=r"^[TCZYXtczyx]{2,5}$",
     )
     labels_as: Literal["classes", "foreground"] = option(
         "classes",
-        "classes: every label value is a class. foreground: all values above 0 become one class (for masks in which "
-        "every object has its own number).",
-        label="Read labels as", form="more",
+        "classes: every label value is a class. foreground: all values above 0 become one class (for masks in "
+        "which every object has its own number).",
+        label="Read labels as",
+        form="more",
     )
     class_names: list[str] = option(
-        [], "Names of the classes, in ascending order of their label values.", label="Class names", form="more",
+        [],
+        "Names of the classes, in ascending order of their label values.",
+        label="Class names",
+        form="more",
     )
     patch_size: int = option(
-        64, "Side of the square patches the network trains on.", label="Patch size", unit="px",
-        form=[32, 48, 64, 96, 128, 256], ge=32, le=4096, multiple_of=16,
+        64,
+        "Side of the square patches the network trains on.",
+        label="Patch size",
+        unit="px",
+        form=[32, 48, 64, 96, 128, 256],
+        ge=32,
+        le=4096,
+        multiple_of=16,
     )
     patches_per_image: int = option(
-        50, "Patches cut from every slice in each epoch.", label="Patches per image",
-        form={"min": 1, "max": 100, "step": 1}, ge=1, le=100,
+        50,
+        "Patches cut from every slice in each epoch.",
+        label="Patches per image",
+        form={"min": 1, "max": 100, "step": 1},
+        ge=1,
+        le=100,
     )
     augmentation: bool = option(
         True,
-        "Vary every patch at random: flips, quarter turns, rotation, scale, elastic deformation, brightness, contrast, "
-        "gamma, blur and noise.",
+        "Vary every patch at random: flips, quarter turns, rotation, scale, elastic deformation, brightness, "
+        "contrast, gamma, blur and noise.",
         label="Augmentation",
     )
     validation_fraction: float = option(
-        0.2, "Share of the slices kept for validation, evenly spread over the stack.", label="Validation fraction",
-        form={"min": 0.05, "max": 0.5, "step": 0.05}, ge=0.01, le=0.9,
+        0.2,
+        "Share of the slices kept for validation, evenly spread over the stack.",
+        label="Validation fraction",
+        form={"min": 0.05, "max": 0.5, "step": 0.05},
+        ge=0.01,
+        le=0.9,
     )
     validation_slices: str | None = option(
-        None, "Slices kept for validation instead of a fraction, counted from 0: 24-29 or 0,5,10-12.",
-        label="Validation slices", form="more", pattern=r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$",
+        None,
+        "Slices kept for validation instead of a fraction, counted from 0: 24-29 or 0,5,10-12.",
+        label="Validation slices",
+        form="more",
+        pattern=r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$",
     )
     normalization: Literal["percentile", "z-score", "min-max", "none"] = option(
         "percentile",
-        "How grey values become network input; the statistics come from the whole training set and travel with the "
-        "model. percentile: the 0.5th and 99.5th percentile become -1 and 1.",
-        label="Normalisation", form="more",
+        "How grey values become network input; the statistics come from the whole training set and travel with "
+        "the model. percentile: the 0.5th and 99.5th percentile become -1 and 1.",
+        label="Normalisation",
+        form="more",
     )
 
 
@@ -98,12 +125,20 @@ class ModelConfig(Section):
 
     family: Literal["unet"] = option("unet", "Model family.", label="Family", form="hidden")
     features: int = option(
-        64, "Feature maps of the first level; every level below doubles them.", label="Features",
-        form=[16, 32, 48, 64, 96, 128], ge=1, le=512,
+        64,
+        "Feature maps of the first level; every level below doubles them.",
+        label="Features",
+        form=[16, 32, 48, 64, 96, 128],
+        ge=1,
+        le=512,
     )
     layers: int = option(
-        4, "How many times the network halves the image before it builds the mask.", label="Layers",
-        form={"min": 2, "max": 6, "step": 1}, ge=2, le=6,
+        4,
+        "How many times the network halves the image before it builds the mask.",
+        label="Layers",
+        form={"min": 2, "max": 6, "step": 1},
+        ge=2,
+        le=6,
     )
 
 
@@ -111,36 +146,67 @@ class TrainingConfig(Section):
     """How the network learns."""
 
     batch_size: Literal[1, 2, 4, 8, 16, 32] = option(
-        8, "Patches the network sees at once.", label="Batch size", form=[1, 2, 4, 8, 16, 32],
+        8,
+        "Patches the network sees at once.",
+        label="Batch size",
+        form=[1, 2, 4, 8, 16, 32],
     )
     learning_rate: float = option(
-        1e-3, "Size of the steps the optimizer takes.", label="Learning rate",
-        form={"min": 1e-5, "max": 2e-3, "step": 1e-5}, ge=1e-5, le=2e-3,
+        1e-3,
+        "Size of the steps the optimizer takes.",
+        label="Learning rate",
+        form={"min": 1e-5, "max": 2e-3, "step": 1e-5},
+        ge=1e-5,
+        le=2e-3,
     )
     epochs: int = option(
-        100, "Passes over the training slices.", label="Epochs", form={"min": 10, "max": 500, "step": 1}, ge=1,
+        100,
+        "Passes over the training slices.",
+        label="Epochs",
+        form={"min": 10, "max": 500, "step": 1},
+        ge=1,
     )
     max_minutes: float | None = option(
-        None, "Time budget: training ends within it, and the learning-rate schedule adapts to it.",
-        label="Time budget", unit="min", form="more", gt=0,
+        None,
+        "Time budget: training ends within it, and the learning-rate schedule adapts to it.",
+        label="Time budget",
+        unit="min",
+        form="more",
+        gt=0,
     )
     loss: Literal["dice+ce", "dice", "ce", "focal"] = option(
-        "dice+ce", "What the network minimises: Dice + cross-entropy, either alone, or focal loss.", label="Loss",
+        "dice+ce",
+        "What the network minimises: Dice + cross-entropy, either alone, or focal loss.",
+        label="Loss",
         form="more",
     )
     optimizer: Literal["adamw", "adam", "sgd"] = option(
-        "adamw", "Optimizer: AdamW, Adam, or SGD with Nesterov momentum 0.9.", label="Optimizer", form="more",
+        "adamw",
+        "Optimizer: AdamW, Adam, or SGD with Nesterov momentum 0.9.",
+        label="Optimizer",
+        form="more",
     )
     schedule: Literal["cosine", "constant"] = option(
-        "cosine", "Learning rate over the run: cosine with a short warm-up, or constant.", label="Schedule", form="more",
+        "cosine",
+        "Learning rate over the run: cosine with a short warm-up, or constant.",
+        label="Schedule",
+        form="more",
     )
     seed: int = option(
-        0, "Start of all random numbers: the same seed gives the same run on the same machine's CPU.", label="Seed",
-        form="more", ge=0, le=2**31 - 1,
+        0,
+        "Start of all random numbers: the same seed gives the same run on the same machine's CPU.",
+        label="Seed",
+        form="more",
+        ge=0,
+        le=2**31 - 1,
     )
     checkpoint_minutes: float = option(
-        2.0, "How often the state of the run is saved, so that it can go on after a crash.",
-        label="Checkpoint every", unit="min", form="more", gt=0,
+        2.0,
+        "How often the state of the run is saved, so that it can go on after a crash.",
+        label="Checkpoint every",
+        unit="min",
+        form="more",
+        gt=0,
     )
 
 
@@ -148,19 +214,30 @@ class InferenceConfig(Section):
     """How a trained model is applied."""
 
     model: str | None = option(
-        None, "A run folder, a .pth file (with its config.json beside it) or models:/name@alias.", label="Model",
+        None,
+        "A run folder, a .pth file (with its config.json beside it) or models:/name@alias.",
+        label="Model",
         form="hidden",
     )
     config_file: str | None = option(
-        None, "The model's config.json, where it does not lie beside the .pth file.", label="Model configuration",
+        None,
+        "The model's config.json, where it does not lie beside the .pth file.",
+        label="Model configuration",
         form="hidden",
     )
     probabilities: bool = option(
-        False, "Also write the probability of every class.", label="Save probabilities",
+        False,
+        "Also write the probability of every class.",
+        label="Save probabilities",
     )
     tile_size: int | None = option(
-        None, "Side of the tiles a slice is cut into; by default whole slices where they fit into memory.",
-        label="Tile size", unit="px", form="more", ge=64, multiple_of=64,
+        None,
+        "Side of the tiles a slice is cut into; by default whole slices where they fit into memory.",
+        label="Tile size",
+        unit="px",
+        form="more",
+        ge=64,
+        multiple_of=64,
     )
 
 
@@ -168,10 +245,15 @@ class HardwareConfig(Section):
     """Where the arithmetic is done."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = option(
-        "auto", "Device to compute on; auto takes CUDA, then MPS, then the CPU.", label="Device", form="more",
+        "auto",
+        "Device to compute on; auto takes CUDA, then MPS, then the CPU.",
+        label="Device",
+        form="more",
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
-        "auto", "Number format of the arithmetic; auto takes the fastest the device does well.", label="Precision",
+        "auto",
+        "Number format of the arithmetic; auto takes the fastest the device does well.",
+        label="Precision",
         form="more",
     )
 

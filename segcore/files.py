@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and replaces `path`, else it is removed.
+    """Yield a temporary path beside `path`; on success it is flushed and replaces `path`, else it is removed.
 
     A reader, a crash or a full disk therefore never meets a half-written file.
     """

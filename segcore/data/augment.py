@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Chance of every variation for a patch, and how far it goes; grey values in units of the normalised image."""
+    """Chance of every variation for a patch, and how far it goes; grey values in normalised units."""
 
     flip: float = 0.5
     quarter_turn: float = 0.75

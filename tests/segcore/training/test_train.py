@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from segcore.models.saved import load_model
 
 from segcore.card import read_config
 from segcore.config import build_config
 from segcore.errors import ConfigError, DataError
 from segcore.events import EpochEvent, Progress
-from segcore.models.saved import load_model
 from segcore.training.loop import fit, save_checkpoint
 from segcore.training.run import build_run, load_training_data, train
 from segcore.training.state import TrainState
@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_told_as_such(stack, tmp_path):
     save_checkpoint(run)
     path = tmp_path / "run" / "checkpoints" / "last.pt"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(Exception, match="checkpoint .* cannot be used"):
+    with pytest.raises(Exception, match=r"checkpoint .* cannot be used"):
         run_in(tmp_path / "run", config)
 
 
@@ -214,5 +214,5 @@ def test_labels_of_another_shape_are_refused_naming_both(stack, tmp_path):
     tifffile.imwrite(
         stack / "labels.tif", np.zeros((5, 64, 64), np.uint8), imagej=True, metadata={"axes": "ZYX"}
     )
-    with pytest.raises(DataError, match="6 × 64 × 64.*5 × 64 × 64"):
+    with pytest.raises(DataError, match=r"6 × 64 × 64.*5 × 64 × 64"):
         train(config_for(stack), tmp_path / "run", lambda event: None, never)
