@@ -61,8 +61,8 @@ class DataConfig(Section):
     )
     labels_as: Literal["classes", "foreground"] = option(
         "classes",
-        "classes: every label value is a class. foreground: all values above 0 become one class (for masks in "
-        "which every object has its own number).",
+        "classes: every label value is a class. foreground: all values above 0 become one class (for masks "
+        "in which every object has its own number).",
         label="Read labels as",
         form="more",
     )
@@ -113,8 +113,8 @@ class DataConfig(Section):
     )
     normalization: Literal["percentile", "z-score", "min-max", "none"] = option(
         "percentile",
-        "How grey values become network input; the statistics come from the whole training set and travel with "
-        "the model. percentile: the 0.5th and 99.5th percentile become -1 and 1.",
+        "How grey values become network input; the statistics come from the whole training set and travel "
+        "with the model. percentile: the 0.5th and 99.5th percentile become -1 and 1.",
         label="Normalisation",
         form="more",
     )
@@ -279,33 +279,14 @@ class RunConfig(Section):
         size = self.data.patch_size
         if size % step or size < 2 * step:
             raise ValueError(
-                f"data.patch_size {size} does not fit model.layers {self.model.layers}: {self.model.layers} layers "
-                f"need a multiple of {step} px of at least {2 * step} px. Use patch size "
+                f"data.patch_size {size} does not fit model.layers {self.model.layers}: "
+                f"{self.model.layers} layers need a multiple of {step} px of at least {2 * step} px. Use patch size "
                 f"{max(2 * step, 32, -(-size // step) * step)} or fewer layers."
             )
         return self
 
 
 SECTIONS = ("data", "model", "training", "inference", "hardware")
-
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "quick": {
-        "data": {"patch_size": 128, "patches_per_image": 20},
-        "model": {"features": 16, "layers": 4},
-        "training": {"epochs": 20},
-    },
-    "normal": {
-        "data": {"patch_size": 64, "patches_per_image": 50},
-        "model": {"features": 64, "layers": 4},
-        "training": {"epochs": 100},
-    },
-    "thorough": {
-        "data": {"patch_size": 128, "patches_per_image": 50},
-        "model": {"features": 64, "layers": 4},
-        "training": {"epochs": 300},
-    },
-}
-"""Overrides of the defaults; a preset touches only what it names."""
 
 
 def explain(error: ValidationError) -> list[tuple[str, str]]:
