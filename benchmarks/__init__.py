@@ -1,0 +1,1 @@
+"""Benchmarks: how fast the engine is beside a peer measured in the same run."""
