@@ -280,8 +280,8 @@ class RunConfig(Section):
         if size % step or size < 2 * step:
             raise ValueError(
                 f"data.patch_size {size} does not fit model.layers {self.model.layers}: "
-                f"{self.model.layers} layers need a multiple of {step} px of at least {2 * step} px. Use patch size "
-                f"{max(2 * step, 32, -(-size // step) * step)} or fewer layers."
+                f"{self.model.layers} layers need a multiple of {step} px of at least {2 * step} px. "
+                f"Use patch size {max(2 * step, 32, -(-size // step) * step)} or fewer layers."
             )
         return self
 

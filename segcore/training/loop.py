@@ -120,7 +120,8 @@ def train_epoch(run: Run, should_stop: Callable[[], bool]) -> EpochResult:
     region_N = epoch_regions(len(run.pool), run.config.data.patches_per_image, state.generator)
     done = 0
     for region_B in batches(region_N, run.config.training.batch_size):
-        if should_stop() or run.training_left <= 0:
+        # Even a budget too small for anything gives one step, so that there is a model to look at.
+        if should_stop() or (state.step and run.training_left <= 0):
             break
         loss, prediction_BYX, label_BYX = train_step(run, region_B)
         # Summed on the device: reading a value here would make the host wait for it in every step.
@@ -130,11 +131,10 @@ def train_epoch(run: Run, should_stop: Callable[[], bool]) -> EpochResult:
         state.step += 1
         _report_progress(run, done, time.monotonic() - began)
     patches = done * run.config.training.batch_size
-    loss = float(loss_sum) / max(done, 1)
+    mean_loss = float(loss_sum) / max(done, 1)
     seconds = time.monotonic() - began
-    return EpochResult(
-        loss, counts.scores(run.class_values).mean_dice, patches, seconds, done == run.steps_per_epoch
-    )
+    dice = counts.scores(run.class_values).mean_dice
+    return EpochResult(mean_loss, dice, patches, seconds, complete=done == run.steps_per_epoch)
 
 
 def train_step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
