@@ -1,0 +1,1 @@
+"""Images and labels: opened, checked, split, normalised."""

@@ -1,0 +1,98 @@
+"""Is this file a whole TIFF? Signature and page chain, checked before anything is decoded."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from segcore.errors import DataError
+
+_TIFF = {b"II*\x00": ("<", False), b"MM\x00*": (">", False), b"II+\x00": ("<", True), b"MM\x00+": (">", True)}
+_OTHERS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89HDF": "an HDF5 file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"BM": "a BMP image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
+    b"\x93NUM": "a NumPy array",
+}
+
+
+def check_whole(path: Path) -> None:
+    """Return if `path` is a TIFF file whose pages all lie within the file.
+
+    A file cut off in transfer often loses its last pages without another sign: the page before them still
+    points to where they were.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty, not a TIFF, or cut off.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", "Check the name, or upload the file.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder.", "Choose a TIFF file in it.")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(512)
+            if not head:
+                raise DataError(f"{path} is empty (0 bytes).", "Save or copy the file again.")
+            if head[:4] not in _TIFF:
+                raise DataError(
+                    f"{path} is not a TIFF file: it is {_kind(head)}.", "Open it in Fiji and save it as TIFF."
+                )
+            _walk_pages(path, stream, size)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+        ) from error
+
+
+def truncated(path: Path, detail: str) -> DataError:
+    """Return the error for a file that ends too early."""
+    return DataError(f"{path} is cut off: {detail}.", "Copy or export the file again and check its size.")
+
+
+def _kind(head: bytes) -> str:
+    for signature, kind in _OTHERS.items():
+        if head.startswith(signature):
+            return kind
+    readable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "a text file" if readable > 0.95 * len(head) else "of an unknown format"
+
+
+def _walk_pages(path: Path, stream: BinaryIO, size: int) -> None:
+    stream.seek(0)
+    order, big = _TIFF[stream.read(4)]
+    count_format, entry_bytes, offset_format = ("Q", 20, "Q") if big else ("H", 12, "I")
+    if big:
+        stream.seek(8)
+    offset = _number(path, stream, order + offset_format)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise DataError(f"{path} is damaged: its pages form a circle.", "Export the file again.")
+        seen.add(offset)
+        if offset >= size:
+            raise truncated(
+                path, f"page {len(seen)} should start at byte {offset}, but the file has {size} bytes"
+            )
+        stream.seek(offset)
+        entries = _number(path, stream, order + count_format)
+        stream.seek(entries * entry_bytes, 1)
+        offset = _number(path, stream, order + offset_format)
+    if not seen:
+        raise DataError(f"{path} holds no image.", "Export the file again.")
+
+
+def _number(path: Path, stream: BinaryIO, code: str) -> int:
+    raw = stream.read(struct.calcsize(code))
+    if len(raw) < struct.calcsize(code):
+        raise truncated(path, "it ends within the description of a page")
+    return int(struct.unpack(code, raw)[0])

@@ -1,0 +1,93 @@
+"""Planes: an ImageSource seen as a list of planes `C Y X`, whatever the order of its axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from segcore.axes import sizes_text
+from segcore.data.source import ImageSource
+
+
+class Planes:
+    """The planes of an image; T and Z are counted together, in the order in which they stand in the axes.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Any image. Without a C axis its planes have one channel.
+    """
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+        sizes = dict(zip(source.axes, source.shape, strict=True))
+        self.outer: tuple[tuple[str, int], ...] = tuple(
+            (axis, sizes[axis]) for axis in source.axes if axis in "TZ"
+        )
+        """`(letter, size)` of the axes that are counted as planes."""
+        self.count: int = math.prod(size for _, size in self.outer)
+        self.channels: int = sizes.get("C", 1)
+        self.height: int = sizes["Y"]
+        self.width: int = sizes["X"]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the planes."""
+        return self.source.dtype
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as stored, for example "30 × 512 × 512, ZYX"."""
+        return sizes_text(self.source.shape, self.source.axes)
+
+    @property
+    def label_axes(self) -> str:
+        """Axes of a segmentation of this image: T and Z as they stand, then Y and X."""
+        return "".join(axis for axis, _ in self.outer) + "YX"
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Sizes of `label_axes`."""
+        return (*(size for _, size in self.outer), self.height, self.width)
+
+    def read(self, index: int) -> np.ndarray:
+        """Return plane `index` as `(C, Y, X)`."""
+        return self.window(index, slice(None), slice(None))
+
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return part of plane `index` as `(C, rows, columns)`; bounds beyond the plane are cut, as in lists.
+
+        Raises
+        ------
+        IndexError
+            There is no such plane.
+        DataError
+            The file cannot be read.
+        """
+        region = {axis: slice(at, at + 1) for axis, at in self.position(index).items()}
+        region |= {"Y": rows, "X": columns, "C": slice(None)}
+        axes = self.source.axes
+        pixels = self.source.read(tuple(region[axis] for axis in axes))
+        order = [axes.index(axis) for axis, _ in self.outer]
+        order += [axes.index(axis) for axis in "CYX" if axis in axes]
+        plane = pixels.transpose(order).reshape(
+            self.channels, *(pixels.shape[axes.index(axis)] for axis in "YX")
+        )
+        return np.ascontiguousarray(plane)
+
+    def position(self, index: int) -> dict[str, int]:
+        """Return where plane `index` lies on the T and Z axes, counted from 0."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"plane {index} of {self.count}")
+        if not self.outer:
+            return {}
+        at = np.unravel_index(index, [size for _, size in self.outer])
+        return {axis: int(value) for (axis, _), value in zip(self.outer, at, strict=True)}
+
+    def name(self, index: int) -> str:
+        """Return the plane's name, counted from 0: "slice 12", or "t 3, z 4" where both axes exist."""
+        if len(self.outer) < 2:
+            return f"slice {index}"
+        return ", ".join(f"{axis.lower()} {at}" for axis, at in self.position(index).items())

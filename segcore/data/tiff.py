@@ -1,0 +1,258 @@
+"""TiffSource: TIFF files (ImageJ, OME, plain; tiled, compressed, BigTIFF) as an ImageSource."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
+from segcore.data.calibration import read_pixel_size
+from segcore.data.integrity import truncated
+from segcore.data.source import Region, full_region
+from segcore.errors import DataError, SegcoreError
+
+_HUGE_PAGE = 64 * 2**20
+"""Pages of more bytes are read segment by segment instead of as a whole."""
+_RESAVE = "Open the file in Fiji and save it as TIFF."
+
+
+class TiffSource:
+    """A TIFF file; satisfies `ImageSource`.
+
+    Parameters
+    ----------
+    path : Path
+        A file that `integrity.check_whole` has let pass.
+    axes : str, optional
+        Axes of the image where its metadata is missing or wrong; axes of size 1 may be named or left out.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, cut off, or holds something that is not an image of numbers.
+    """
+
+    def __init__(self, path: Path, axes: str | None = None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._last: tuple[int, np.ndarray] | None = None
+        with _as_data_error(path, "opened"), tifffile.TiffFile(path, _multifile=False) as tif:
+            self._series, self.notes = _choose_series(path, tif)
+            self.dtype: np.dtype[Any] = self._series.dtype.newbyteorder("=")
+            self.shape: tuple[int, ...] = tuple(int(size) for size in self._series.get_shape(squeeze=True))
+            self.axes, axis_notes = _name_axes(self._series, self.shape, axes)
+            self.notes += axis_notes
+            self.pixel_size = read_pixel_size(tif)
+            self._inner = _inner_axes(path, self._series, self.shape)
+            self._offset = self._contiguous_offset()
+            self._check_extent(tif.filehandle.size)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of `region`; see `ImageSource.read`."""
+        bounds = full_region(region, self.shape)
+        with self._lock, _as_data_error(self.path, "read"):
+            if self._offset is not None:
+                return self._read_mapped(bounds)
+            with self._file():
+                keyframe = self._series.keyframe
+                if keyframe.nbytes > _HUGE_PAGE and len(keyframe.dataoffsets) > 1:
+                    return self._read_segments(bounds)
+                return self._read_pages(bounds)
+
+    def _contiguous_offset(self) -> int | None:
+        if self._series.transform is not None or not self._series.keyframe.is_final:
+            return None
+        return self._series.dataoffset
+
+    def _check_extent(self, size: int) -> None:
+        if self._offset is not None:
+            end = self._offset + math.prod(self.shape) * self.dtype.itemsize
+            if end > size:
+                raise truncated(self.path, f"its pixels need {end} bytes, but it has {size}")
+            return
+        for index in range(len(self._series)):
+            page = self._series[index]
+            if page is None:
+                continue
+            if len(page.dataoffsets) != len(page.databytecounts):
+                raise DataError(
+                    f"{self.path} is damaged: page {index} does not say where its pixels are.", _RESAVE
+                )
+            ends = (
+                start + count
+                for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+                if count
+            )
+            end = max(ends, default=0)
+            if end > size:
+                raise truncated(self.path, f"page {index} ends at byte {end}, but the file has {size} bytes")
+
+    @contextmanager
+    def _file(self) -> Iterator[None]:
+        handle = self._series.parent.filehandle
+        handle.open()
+        try:
+            yield
+        finally:
+            handle.close()
+
+    def _read_mapped(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        stored = self._series.dtype.newbyteorder(self._series.parent.byteorder)
+        mapped = np.memmap(self.path, dtype=stored, mode="r", offset=self._offset or 0, shape=self.shape)
+        return np.array(mapped[_slices(bounds)], dtype=self.dtype, order="C", subok=False)
+
+    def _read_segments(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        import zarr
+
+        with self._series.aszarr(level=0, squeeze=True) as store:
+            array = zarr.open_array(store, mode="r")
+            return np.array(array[_slices(bounds)], dtype=self.dtype, order="C")
+
+    def _read_pages(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        outer, inner = bounds[: self._inner], bounds[self._inner :]
+        result = np.empty([stop - start for start, stop in bounds], self.dtype)
+        for position in np.ndindex(*(stop - start for start, stop in outer)):
+            page = tuple(start + step for (start, _), step in zip(outer, position, strict=True))
+            number = int(np.ravel_multi_index(page, self.shape[: self._inner])) if page else 0
+            result[position] = self._page(number)[_slices(inner)]
+        return result
+
+    def _page(self, number: int) -> np.ndarray:
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
+        self._last = None
+        page = self._series[number]
+        shape = self.shape[self._inner :]
+        pixels = np.zeros(shape, self.dtype) if page is None else page.asarray().reshape(shape)
+        if self._series.transform is not None:
+            pixels = self._series.transform(pixels)
+        self._last = (number, pixels)
+        return pixels
+
+
+def _choose_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, tuple[str, ...]]:
+    """Return the series to read and what is to be said about it."""
+    if tif.is_ndtiff:
+        raise DataError(
+            f"{path} is part of an NDTiff data set of several files.", "Export it as one TIFF stack."
+        )
+    if not tif.series:
+        raise DataError(f"{path} holds no image.", _RESAVE)
+    series = tif.series[0]
+    notes = []
+    _check_imagej(path, tif, series)
+    if series.is_multifile:
+        raise DataError(f"{path} is spread over several files.", "Export it as one TIFF stack.")
+    if tif.is_ome and series.kind != "ome":
+        notes.append("The file is part of an OME-TIFF of several files; only its own pages are read.")
+    if len(tif.series) > 1:
+        notes.append(
+            f"The file holds {len(tif.series)} images of different kinds; the first is read: "
+            f"{sizes_text(series.shape, series.axes)}."
+        )
+    _check_pixels(path, series)
+    missing = sum(series[index] is None for index in range(len(series)))
+    if missing:
+        notes.append(f"{missing} of {len(series)} planes are missing in the file and read as 0.")
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        notes.append("The file has a colour palette; the stored values are read, not the colours.")
+    return series, tuple(notes)
+
+
+def _check_imagej(path: Path, tif: tifffile.TiffFile, series: Any) -> None:
+    # tifffile falls back to single pages where an ImageJ file is shorter than its header says.
+    if tif.is_imagej and series.kind not in ("imagej", "shaped", "ome"):
+        metadata = tif.imagej_metadata or {}
+        declared = math.prod(int(metadata.get(key, 1)) for key in ("channels", "slices", "frames"))
+        if declared > len(series):
+            raise truncated(path, f"it declares {declared} planes, but holds {len(series)}")
+
+
+def _check_pixels(path: Path, series: Any) -> None:
+    keyframe = series.keyframe
+    if keyframe.dtype is None or 0 in series.shape:
+        raise DataError(f"{path} holds no pixels of a known type.", _RESAVE)
+    if series.dtype.kind not in "biuf" or series.dtype.itemsize > 8:
+        raise DataError(
+            f"{path} holds {series.dtype} numbers; 8- to 64-bit integers, floats and bool can be used.",
+            "Export the image as 8-bit, 16-bit or 32-bit float.",
+        )
+    if keyframe.compression != 1 and keyframe.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise DataError(
+            f"{path} is compressed in a way that cannot be read here ({keyframe.compression}).",
+            "Save it without compression, or with zlib or LZW.",
+        )
+
+
+def _name_axes(series: Any, shape: tuple[int, ...], axes: str | None) -> tuple[str, tuple[str, ...]]:
+    stored = series.get_axes(squeeze=True)
+    if axes is None:
+        return canonical_axes(stored, shape)
+    letters = axes.strip().upper()
+    whole = series.get_axes(squeeze=False)
+    if len(letters) == len(whole) != len(shape):
+        sizes = series.get_shape(squeeze=False)
+        letters = "".join(
+            letter
+            for letter, size, name in zip(letters, sizes, whole, strict=True)
+            if size > 1 or name in "YX"
+        )
+    if len(letters) > len(shape) and set(letters) <= set(AXES):
+        raise DataError(
+            f"Axes {letters!r} name {len(letters)} axes, but {series.parent.filename} has {len(shape)}: "
+            f"{sizes_text(shape)}.",
+            "Leave out axes of size 1.",
+        )
+    return parse_axes(letters, shape), ()
+
+
+def _inner_axes(path: Path, series: Any, shape: tuple[int, ...]) -> int:
+    """Return the number of axes before those that one page holds."""
+    pixels = math.prod(series.keyframe.shape)
+    for outer in range(len(shape) + 1):
+        if math.prod(shape[outer:]) == pixels:
+            return outer
+    if series.dataoffset is not None:
+        return len(shape)
+    raise DataError(f"{path}: its pages do not make up an image of {sizes_text(shape)}.", _RESAVE)
+
+
+def _slices(bounds: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) for start, stop in bounds)
+
+
+@contextmanager
+def _as_data_error(path: Path, doing: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into a DataError, and keep tifffile's log out of sight meanwhile."""
+    thread = threading.get_ident()
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(elsewhere)
+    try:
+        yield
+    except (SegcoreError, IndexError) as error:
+        if isinstance(error, SegcoreError):
+            raise
+        raise _damaged(path, doing, error) from error
+    # A file made by anyone may fail in any decoder in any way, and the user can only be told that it is
+    # damaged.
+    except Exception as error:
+        raise _damaged(path, doing, error) from error
+    finally:
+        logger.removeFilter(elsewhere)
+
+
+def _damaged(path: Path, doing: str, error: Exception) -> DataError:
+    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{path} cannot be {doing}: {detail[:200]}.", _RESAVE)
