@@ -19,6 +19,7 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
 install: $(VENV)/.installed ## Set up .venv with the pinned requirements; seconds when nothing changed
+	@echo "$(VENV) is ready: make demo, make app, or $(BIN)/segcore --help"
 
 # Set-up comes before everything else, also under `make -j`.
 .NOTPARALLEL:

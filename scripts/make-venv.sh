@@ -9,11 +9,11 @@ if [ -d "$venv" ]; then
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
         echo "The Python that $venv was made with is gone; making it anew." >&2
         clear=--clear
-    elif [ -f "$venv/.folder" ] && [ "$(cat "$venv/.folder")" != "$PWD" ]; then
+    elif [ -f "$venv/.folder" ] && [ "$(cat "$venv/.folder")" != "$(pwd -P)" ]; then
         echo "The project was moved; making $venv anew." >&2
         clear=--clear
     elif [ -x "$venv/bin/uv" ]; then
-        printf '%s' "$PWD" > "$venv/.folder"
+        printf "%s" "$(pwd -P)" > "$venv/.folder"
         exit 0
     fi
 fi
@@ -39,4 +39,4 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 "$python" -m venv $clear "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
-printf '%s' "$PWD" > "$venv/.folder"
+printf "%s" "$(pwd -P)" > "$venv/.folder"
