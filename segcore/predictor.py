@@ -103,9 +103,9 @@ class Predictor:
         return to_labels(self.logits(image_CYX))
 
     def _forward(self, plane_CYX: Tensor) -> Tensor:
-        batch_BCYX =
-        plane_CYX[None].to(self.hardware.device).contiguous(memory_format=self.hardware.memory_format) return
-        self.network(batch_BCYX)[0].float()
+        layout = self.hardware.memory_format
+        batch_BCYX = plane_CYX[None].to(self.hardware.device).contiguous(memory_format=layout)
+        return self.network(batch_BCYX)[0].float()
 
     def _largest_tile(self, height: int, width: int, halo: int) -> int:
         """Return the side of the largest tile whose forward pass fits into memory, at least the alignment."""
