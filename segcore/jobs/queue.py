@@ -121,8 +121,8 @@ def submit(workspace: Workspace, kind: Kind, config: RunConfig) -> Job:
 def reconcile(workspace: Workspace) -> list[Job]:
     """Make folders and queue agree again after a crash or a reboot.
 
-    Jobs that wait without standing in line are put in line again; running jobs whose process is gone are marked
-    as interrupted.
+    Jobs that wait without standing in line are put in line again; running jobs whose process is gone are
+    marked as interrupted.
 
     Returns
     -------

@@ -156,8 +156,8 @@ def kill_tree(process: psutil.Process) -> None:
 def child_environment() -> dict[str, str]:
     """Return the environment for our own Python processes.
 
-    They find this very package wherever they are started, and never take a `random.py` of the user's folder for
-    the standard one.
+    They find this very package wherever they are started, and never take a `random.py` of the user's folder
+    for the standard one.
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     root = Path(__file__).resolve().parents[2]
@@ -283,7 +283,7 @@ def _cause(code: int | None) -> tuple[str, str]:
     if code == _SIGKILL:
         return (
             "The job's process was killed, probably because memory ran out.",
-            "Use a smaller batch size, patch size or number of features, or close other programs, and try again.",
+            "Use a smaller batch size, patch size or number of features, or close other programs.",
         )
     if code is None:
         return "The job's process ended without a word.", "Look at the end of its log, then start it again."

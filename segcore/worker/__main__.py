@@ -1,0 +1,40 @@
+"""Entry of the worker's processes: `run FOLDER` does one job, `serve` is the worker that takes them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from segcore.errors import SegcoreError
+from segcore.workspace import Workspace
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m segcore.worker", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="do the work of one job in this process")
+    run.add_argument("folder", type=Path)
+    serve = commands.add_parser("serve", help="take jobs from the queue, one process for each")
+    serve.add_argument("--follow", type=int, help="end when this process is gone and no job is left")
+    for parser_of_command in (run, serve):
+        parser_of_command.add_argument("--workspace", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    workspace = Workspace.open(options.workspace)
+    if options.command == "run":
+        from segcore.worker.child import work
+
+        return work(options.folder.resolve(), workspace)
+    from segcore.worker.service import run_worker
+
+    try:
+        run_worker(workspace, options.follow)
+    except SegcoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
