@@ -1,0 +1,110 @@
+"""The code file of a logged model: MLflow runs it to load the model, so that nothing has to be unpickled.
+
+It is copied beside the weights and run from there, hence it sets its model at import; we never import it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.models
+import numpy as np
+from mlflow.pyfunc.model import PythonModel
+
+from segcore.errors import DataError
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc.model import PythonModelContext
+
+    from segcore.card import ModelCard
+    from segcore.predictor import Predictor
+
+
+class SegcoreModel(PythonModel):
+    """Grey values in, label values out; `predict` takes the planes of one image."""
+
+    _card: ModelCard
+    _predictor: Predictor
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Rebuild the network from `weights` (a state dict) and `config` (config.json)."""
+        from segcore.config import HardwareConfig
+        from segcore.devices import choose
+        from segcore.models.saved import load_model
+        from segcore.predictor import Predictor
+
+        hardware = choose(HardwareConfig())
+        model = load_model(Path(context.artifacts["weights"]), Path(context.artifacts["config"]), hardware)
+        self._card = model.card
+        self._predictor = Predictor(model.network, model.card, hardware, model.config.inference.tile_size)
+
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Segment every plane of an image.
+
+        Parameters
+        ----------
+        context : PythonModelContext
+            Given by MLflow; not used.
+        model_input : ndarray
+            Grey values of any numeric type. Models of one channel: `Y X` or `Z Y X`; models of several:
+            `C Y X`; all: `Z C Y X`.
+        params : dict, optional
+            Given by MLflow; not used.
+
+        Returns
+        -------
+        ndarray
+            Label values, `Y X` for one plane and `Z Y X` for a stack.
+
+        Raises
+        ------
+        DataError
+            The array is not numeric, has another number of axes, or another number of channels.
+        """
+        from segcore.data.manifest import decode_labels
+
+        image_ZCYX = as_planes(np.asarray(model_input), self._card.channels)
+        labels = [
+            decode_labels(self._predictor.labels(plane), self._card.class_values) for plane in image_ZCYX
+        ]
+        single = model_input.ndim == (2 if self._card.channels == 1 else 3)
+        return labels[0] if single else np.stack(labels)
+
+
+def as_planes(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return `image` as `Z C Y X` for a model of so many channels.
+
+    Raises
+    ------
+    DataError
+        The array is not numeric, is empty, has another number of axes, or another number of channels.
+    """
+    layouts = (
+        {2: "Y X", 3: "Z Y X", 4: "Z 1 Y X"}
+        if channels == 1
+        else {3: f"{channels} Y X", 4: f"Z {channels} Y X"}
+    )
+    expected = " or ".join(layouts.values())
+    problem = ""
+    if not np.issubdtype(image.dtype, np.number):
+        problem = f"holds {image.dtype}, not numbers"
+    elif image.ndim not in layouts or image.size == 0:
+        problem = f"has the shape {image.shape}"
+    else:
+        missing_axes = {2: (0, 1), 3: (1,) if channels == 1 else (0,), 4: ()}[image.ndim]
+        image = np.expand_dims(image, missing_axes)
+        if image.shape[1] != channels:
+            problem = f"has {image.shape[1]} channels"
+    if problem:
+        raise DataError(
+            f"The array {problem}; this model was trained on images of {channels} "
+            f"channel{'s' if channels != 1 else ''}.",
+            f"Give grey values with the axes {expected}.",
+        )
+    return image
+
+
+mlflow.models.set_model(SegcoreModel())
