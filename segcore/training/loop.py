@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -199,11 +200,12 @@ def save_checkpoint(run: Run) -> None:
 
 def _planned_epochs(run: Run) -> int:
     """Return how many epochs the run will have: fewer than asked for where the time budget ends first."""
-    epochs, state = run.config.training.epochs, run.state
-    if run.training_left <= 0 or not state.epoch:
-        return max(state.epoch, 1) if run.training_left <= 0 else epochs
-    per_epoch = run.seconds / state.epoch
-    return min(epochs, state.epoch + max(1, round((run.budget - run.seconds) / per_epoch)))
+    done = run.state.epoch
+    if run.training_left <= 0:
+        return done
+    seconds_each = run.seconds / done
+    in_budget = done + ceil(min(run.training_left / seconds_each, run.config.training.epochs))
+    return min(run.config.training.epochs, max(done + 1, in_budget))
 
 
 def _report_progress(run: Run, done: int, seconds: float) -> None:

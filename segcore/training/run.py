@@ -86,7 +86,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters)
     write_config(folder / "config.json", config, card)
-    network = network.to(device=hardware.device, memory_format=hardware.memory_format)
+    network = network.to(hardware.device).to(memory_format=hardware.memory_format)  # type: ignore[call-overload]
     task = build_task(config)
     state = TrainState(
         network=network,

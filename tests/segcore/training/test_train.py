@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from segcore.models.saved import load_model
 
 from segcore.card import read_config
 from segcore.config import build_config
 from segcore.errors import ConfigError, DataError
 from segcore.events import EpochEvent, Progress
+from segcore.models.saved import load_model
 from segcore.training.loop import fit, save_checkpoint
 from segcore.training.run import build_run, load_training_data, train
 from segcore.training.state import TrainState
@@ -34,6 +34,7 @@ def stack(tmp_path):
 
 
 def config_for(stack, **training):
+    """Options of a run that takes a second; `training` overrides."""
     return build_config(
         {
             "data": {
@@ -88,12 +89,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(stack, tmp_path, o
     whole = run_in(tmp_path / "whole", config)
     assert fit(whole, never) == "finished"
 
+    # A run that saves after every epoch and is broken off in the middle of the next one.
+    config = config_for(stack, optimizer=optimizer, checkpoint_minutes=1e-9)
     part = run_in(tmp_path / "part", config)
     asked = iter(range(10**6))
-    steps = first * part.steps_per_epoch
-    assert fit(part, lambda: next(asked) >= steps) == "stopped"
-    assert part.state.epoch == first
-    save_checkpoint(part)
+    assert fit(part, lambda: next(asked) >= first * part.steps_per_epoch + 2) == "stopped"
+    assert part.state.step > first * part.steps_per_epoch
     resumed = run_in(tmp_path / "part", config)
     assert resumed.state.epoch == first
     assert fit(resumed, never) == "finished"
@@ -123,7 +124,9 @@ def test_a_damaged_checkpoint_is_told_as_such(stack, tmp_path):
 def test_training_learns_and_leaves_a_model_that_can_be_rebuilt_from_its_two_files(stack, tmp_path):
     events = []
     folder = tmp_path / "run"
-    outcome = train(config_for(stack, epochs=8), folder, events.append, never)
+    outcome = train(
+        config_for(stack, epochs=8, learning_rate=2e-3, batch_size=1), folder, events.append, never
+    )
     epochs = [event for event in events if isinstance(event, EpochEvent)]
     assert [event.epoch for event in epochs] == list(range(1, 9))
     assert epochs[-1].train_loss < epochs[0].train_loss
