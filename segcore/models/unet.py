@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -118,3 +119,15 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def architecture(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return channels, classes, features and layers of the network whose state has these shapes.
+
+    Empty if the names are not those of a UNet.
+    """
+    head, first = shapes.get("head.weight", ()), shapes.get("encoder.0.0.weight", ())
+    if len(head) != 4 or len(first) != 4:
+        return {}
+    levels = sum(name.startswith("upsample.") and name.endswith(".weight") for name in shapes)
+    return {"features": head[1], "layers": levels, "channels": first[1], "classes": head[0]}

@@ -1,0 +1,1 @@
+"""Applying a trained model: read, predict, write plane by plane."""

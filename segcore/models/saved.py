@@ -1,0 +1,222 @@
+"""Model files: plain weights beside the config.json that rebuilds their network; read, never executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segcore.card import ModelCard, read_config
+from segcore.config import RunConfig
+from segcore.devices import Hardware
+from segcore.errors import JobError, ModelError
+from segcore.files import atomic_path, sha256
+from segcore.models.build import build_model
+from segcore.models.unet import UNet, architecture
+
+WEIGHTS = "best_model.pth"
+CONFIG = "config.json"
+_ANOTHER = "Choose the best_model.pth of a finished run."
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained network, ready to use, with everything known about it.
+
+    Parameters
+    ----------
+    network : UNet
+        In evaluation mode.
+    config : RunConfig
+        The options it was trained with.
+    card : ModelCard
+        Class values, normalisation, axes, pixel size.
+    weights : Path
+        The file it came from.
+    sha256 : str
+        Hash of that file.
+    """
+
+    network: UNet
+    config: RunConfig
+    card: ModelCard
+    weights: Path
+    sha256: str
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights as a plain state dict (CPU, float32, contiguous); the file is whole or not there.
+
+    Raises
+    ------
+    JobError
+        The disk is full or cannot be written.
+    """
+    state = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
+    try:
+        # A stream, not a path: torch would write the temporary name into the file; equal models would differ.
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
+    except (OSError, RuntimeError) as error:
+        raise JobError(
+            f"The model cannot be written to {path}: {error}.", "Free some disk space and start again."
+        ) from error
+
+
+def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[Path, Path]:
+    """Return the paths of weights and configuration.
+
+    Parameters
+    ----------
+    ref : str or Path
+        A run folder, or a `.pth` file.
+    config_file : str or Path, optional
+        The configuration, where it is not the `config.json` (or `<name>.json`) beside the weights.
+
+    Raises
+    ------
+    ModelError
+        Something is missing.
+    """
+    path = Path(ref)
+    if not path.exists():
+        raise ModelError(
+            f"There is no model at {path}.", "Give a run folder, a .pth file, or models:/name@alias."
+        )
+    weights = path / WEIGHTS if path.is_dir() else path
+    if not weights.is_file():
+        raise ModelError(
+            f"{path} holds no {WEIGHTS}: no training has finished an epoch there.",
+            "Choose the folder of a finished run, or a .pth file.",
+        )
+    if config_file is not None:
+        configs = [Path(config_file)]
+    else:
+        configs = [weights.with_name(CONFIG), weights.with_suffix(".json")]
+    found = next((candidate for candidate in configs if candidate.is_file()), None)
+    if found is None:
+        raise ModelError(
+            f"The model {weights} has no configuration: {configs[0]} is missing.",
+            "Put the config.json of the run beside the .pth file, or name it (--model-config).",
+        )
+    return weights, found
+
+
+def load_model(weights: Path, config: Path, hardware: Hardware | None = None) -> LoadedModel:
+    """Rebuild a trained network.
+
+    Parameters
+    ----------
+    weights : Path
+        A state dict as `save_weights` writes it.
+    config : Path
+        The `config.json` of the run.
+    hardware : Hardware, optional
+        Where to put the network; by default it stays in main memory.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, unsafe, no state dict, or does not belong to the configuration.
+    ConfigError
+        The configuration is unreadable.
+    """
+    options, card = read_config(config)
+    if card is None:
+        raise ModelError(
+            f"{config} holds the options of a run, but does not describe a trained model.",
+            "Give the config.json from the folder of the run that wrote the .pth file.",
+        )
+    state = _read_state(weights)
+    network = _fill(state, options, card, weights)
+    if hardware is not None:
+        network = place(network, hardware)
+    return LoadedModel(network.eval(), options, card, weights, sha256(weights))
+
+
+def place(network: UNet, hardware: Hardware) -> UNet:
+    """Move a network to the device, in the memory layout its convolutions prefer."""
+    return network.to(hardware.device).to(memory_format=hardware.memory_format)  # type: ignore[call-overload]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", dtype).contiguous()
+
+
+def _read_state(weights: Path) -> dict[str, Tensor]:
+    """Read a state dict and nothing else; `weights_only` refuses every pickle that would run code."""
+    try:
+        with weights.open("rb") as stream:
+            head = stream.read(2)
+    except OSError as error:
+        raise ModelError(f"{weights} cannot be read: {error.strerror}.", _ANOTHER) from error
+    if head == b"PK" and not zipfile.is_zipfile(weights):
+        raise ModelError(f"{weights} is cut off: its end is missing.", "Copy or download the file again.")
+    if head != b"PK" and head[:1] != b"\x80":
+        raise ModelError(f"{weights} is not a model file.", _ANOTHER)
+    try:
+        content = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{weights} holds more than numbers: opening it could run code, so it was not opened.",
+            "Save the model as a plain state dict: torch.save(model.state_dict(), path).",
+        ) from error
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        raise ModelError(
+            f"{weights} is damaged or not a model file.", "Copy or download the file again."
+        ) from error
+    return _checked_state(content, weights)
+
+
+def _checked_state(content: Any, weights: Path) -> dict[str, Tensor]:
+    if (
+        isinstance(content, Mapping)
+        and content
+        and all(isinstance(value, Tensor) for value in content.values())
+    ):
+        broken = [name for name, value in content.items() if not value.isfinite().all()]
+        if broken:
+            raise ModelError(f"{weights} holds weights that are not numbers ({broken[0]}).", _ANOTHER)
+        return {str(name): _plain(value) for name, value in content.items()}
+    if isinstance(content, Mapping) and any(isinstance(value, Mapping) for value in content.values()):
+        raise ModelError(
+            f"{weights} is the checkpoint of a training, not a model: {', '.join(map(str, content))}.",
+            "Use the best_model.pth in the same run folder.",
+        )
+    raise ModelError(f"{weights} holds a {type(content).__name__}, not the weights of a network.", _ANOTHER)
+
+
+def _fill(state: dict[str, Tensor], options: RunConfig, card: ModelCard, weights: Path) -> UNet:
+    """Build the network that `options` and `card` describe and put `state` into it, if it fits."""
+    with torch.device("meta"):  # no memory, no random numbers: the weights come from the file
+        network = build_model(options.model, card.channels, len(card.class_values))
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if expected != given:
+        raise ModelError(
+            f"The model file does not belong to this configuration: {_difference(given, expected)}.",
+            f"Use the config.json that was saved with {weights.name}.",
+        )
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+def _difference(given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:
+    """Say in the user's words how the network in the file differs from that of the configuration."""
+    file, wanted = architecture(given), architecture(expected)
+    if not file:
+        return "it is not a U-Net of this program"
+    parts = [
+        f"{name} {file[name]} in the file, {value} in the configuration"
+        for name, value in wanted.items()
+        if file[name] != value
+    ]
+    names = sorted(name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name))
+    return "; ".join(parts) or f"{len(names)} of its arrays differ ({', '.join(names[:3])} …)"
