@@ -109,8 +109,7 @@ def open_model(config: RunConfig, hardware: Hardware, model: LoadedModel | None 
         place(model.network, hardware)
         return model
     if not config.inference.model:
-        raise ConfigError("inference.model is missing.", "Choose a trained model: a run folder or a .pth
-        file.")
+        raise ConfigError("inference.model is missing.", "Choose a run folder or a .pth file.")
     weights, configuration = find_model(config.inference.model, config.inference.config_file)
     return load_model(weights, configuration, hardware)
 
@@ -142,7 +141,7 @@ def check_image(planes: Planes, card: ModelCard) -> list[str]:
         raise ModelError(
             f"The model was trained on {_count(card.channels, 'channel')}, the image has {planes.channels} "
             f"({planes.shape_text}).",
-            "Choose an image with the same channels; if its axes are read wrongly, name them, for example CYX.",
+            "Choose an image with the same channels; if its axes are misread, name them, for example CYX.",
         )
     warnings = []
     if str(planes.dtype) != card.dtype and planes.dtype != np.dtype(bool):

@@ -46,7 +46,7 @@ class TiffSink:
 
     def write(self, index: int, plane: np.ndarray) -> None:
         """Put plane `index` at its place."""
-        assert plane.shape == self.shape and plane.dtype == self.dtype, (plane.shape, plane.dtype)
+        assert (plane.shape, plane.dtype) == (self.shape, self.dtype), (plane.shape, plane.dtype)
         self._stream.seek(self._offset + index * math.prod(self.shape) * self.dtype.itemsize)
         self._stream.write(np.ascontiguousarray(plane).data)
 
@@ -62,8 +62,8 @@ def tiff_sink(
 ) -> Iterator[TiffSink]:
     """Open a sink for an image at `path`; the file is there when the block ends, and not at all if it fails.
 
-    ImageJ hyperstack where ImageJ knows the type and order of axes, else OME-TIFF; OME-BigTIFF above 4 GiB. The pixels
-    lie uncompressed in one piece, so memory does not grow with the image.
+    ImageJ hyperstack where ImageJ knows the type and order of axes, else OME-TIFF; OME-BigTIFF above 4 GiB.
+    The pixels lie uncompressed in one piece, so memory does not grow with the image.
 
     Parameters
     ----------
