@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 OKABE_ITO = (
     "#0072B2",  # blue: the lowest value is mostly background, so it gets the calmest colour
     "#E69F00",  # orange
-    "#56B4E9",  # sky blue
     "#009E73",  # green
-    "#F0E442",  # yellow
-    "#D55E00",  # vermillion
     "#CC79A7",  # purple
+    "#F0E442",  # yellow
+    "#56B4E9",  # sky blue
+    "#D55E00",  # vermillion
     "#999999",  # grey, in place of the palette's black, which would vanish in dark pixels
 )
 # Where an image has two channels: magenta and green, which people with any colour vision tell apart.
@@ -192,7 +192,7 @@ def preview_step(height: int, width: int, limit: int = 1600) -> int:
 
 
 def png_uri(picture_YXC: NDArray[np.uint8]) -> str:
-    """Return a picture as a `data:` URI; PNG, as JPEG would smear labels, and weakly packed, as people wait."""
+    """Return a picture as a `data:` URI; PNG, as JPEG would smear labels, and packed fast, as people wait."""
     stream = io.BytesIO()
     Image.fromarray(picture_YXC).save(stream, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

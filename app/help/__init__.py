@@ -68,7 +68,7 @@ def find_articles(query: str) -> list[tuple[str, str]]:
 
 def facts_line(name: str, field: FieldInfo) -> str:
     """Return default, range, choices, unit and CLI flag of an option as one line of Markdown."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     unit = f" {extra['unit']}" if extra.get("unit") else ""
     facts = [("Default", _default(field, unit)), *_rules(field, unit)]
     form = extra.get("form")

@@ -1,0 +1,1 @@
+"""The tabs beside the workflow; one file each, none knows another."""
