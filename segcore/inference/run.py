@@ -44,7 +44,7 @@ class Outcome:
     metrics: dict[str, Any]
 
 
-class _Stopped(Exception):  # noqa: N818 - a request, not an error
+class _Stopped(Exception):
     """Somebody asked the job to stop."""
 
 

@@ -125,7 +125,7 @@ def _write_tags(
     imagej = not big and dtype.name in _IMAGEJ_TYPES and list(axes) == sorted(axes, key=_IMAGEJ_ORDER.index)
     metadata = _imagej_metadata(axes, pixel_size) if imagej else _ome_metadata(axes, pixel_size)
     with tifffile.TiffWriter(path, bigtiff=big, imagej=imagej, ome=not imagej) as writer:
-        offset, _ = writer.write(
+        written = writer.write(
             None,
             shape=shape,
             dtype=dtype,
@@ -134,7 +134,8 @@ def _write_tags(
             resolution=_pixels_per_micrometre(pixel_size) if imagej else None,
             returnoffset=True,
         )
-    return int(offset)
+    assert written is not None
+    return int(written[0])
 
 
 def _imagej_metadata(axes: str, size: PixelSize) -> dict[str, Any]:
