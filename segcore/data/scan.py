@@ -1,0 +1,116 @@
+"""Facts about images and labels, gathered plane by plane in one pass; `validate` puts them into words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from segcore.data.manifest import count_values
+from segcore.data.planes import Planes
+from segcore.errors import DataError
+
+FEW_VALUES = 20
+"""An image with no more values than this looks like labels; labels with more look like numbered objects."""
+MAX_CLASSES = 255
+MAX_TABLE = 4096
+"""Values counted before it is clear that these are no classes."""
+
+Step = Callable[[], None]
+
+
+@dataclass
+class ImageFacts:
+    """What one pass over an image stack tells."""
+
+    constant: list[int] = field(default_factory=list)
+    """Planes in which every channel has one value throughout."""
+    not_finite: list[int] = field(default_factory=list)
+    """Planes with NaN or infinite values."""
+    flat_channels: list[int] = field(default_factory=list)
+    """Channels with one value throughout all planes."""
+    any_finite: bool = False
+    few_values: bool = True
+    """At most `FEW_VALUES` values in all, and whole numbers."""
+
+
+@dataclass
+class LabelFacts:
+    """What one pass over a label stack tells."""
+
+    table: dict[int, int] = field(default_factory=dict)
+    """Pixel count of every value, ascending; incomplete if `too_many`."""
+    per_plane: list[frozenset[int]] = field(default_factory=list)
+    """Values of every plane; ends early if `too_many` or `fractional`."""
+    fractional: bool = False
+    too_many: bool = False
+    """More than `MAX_TABLE` values: counting stopped."""
+
+    @property
+    def many_values(self) -> bool:
+        """Whether this looks like grey values or numbered objects rather than classes."""
+        return self.fractional or self.too_many or len(self.table) > FEW_VALUES
+
+
+def scan_images(planes: Planes, step: Step) -> ImageFacts:
+    """Read every plane of an image stack once.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+    facts = ImageFacts()
+    low = np.full(planes.channels, np.inf)
+    high = np.full(planes.channels, -np.inf)
+    values: set[float] = set()
+    for index in range(planes.count):
+        plane_CYX = planes.read(index)
+        finite = np.isfinite(plane_CYX) if planes.dtype.kind == "f" else None
+        if finite is not None and not finite.all():
+            facts.not_finite.append(index)
+            lowest = np.where(finite, plane_CYX, np.inf).min(axis=(1, 2)).astype(np.float64)
+            highest = np.where(finite, plane_CYX, -np.inf).max(axis=(1, 2)).astype(np.float64)
+        else:
+            lowest = plane_CYX.min(axis=(1, 2)).astype(np.float64)
+            highest = plane_CYX.max(axis=(1, 2)).astype(np.float64)
+        if (lowest >= highest).all():
+            facts.constant.append(index)
+        low, high = np.minimum(low, lowest), np.maximum(high, highest)
+        if facts.few_values:
+            values.update(np.unique(plane_CYX).tolist())
+            facts.few_values = len(values) <= FEW_VALUES and all(
+                float(value).is_integer() for value in values
+            )
+        step()
+    facts.any_finite = bool((low <= high).any())
+    facts.flat_channels = [int(channel) for channel in np.flatnonzero(low == high)]
+    return facts
+
+
+def scan_labels(planes: Planes, labels_as: str, step: Step) -> LabelFacts:
+    """Read every plane of a label stack once, or until it is clear that it holds no classes.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+    facts = LabelFacts()
+    for index in range(planes.count):
+        plane_CYX = planes.read(index)
+        try:
+            counts = count_values(plane_CYX, labels_as)
+        except DataError:
+            facts.fractional = True
+            break
+        for value, count in counts.items():
+            facts.table[value] = facts.table.get(value, 0) + count
+        facts.per_plane.append(frozenset(counts))
+        if len(facts.table) > MAX_TABLE:
+            facts.too_many = True
+            break
+        step()
+    facts.table = dict(sorted(facts.table.items()))
+    return facts

@@ -1,0 +1,205 @@
+"""What the facts about images and labels mean for a person: the findings, and the classes that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from segcore.config import DataConfig
+from segcore.data.manifest import Split, split_planes
+from segcore.data.planes import Planes
+from segcore.data.report import ClassCount, Finding, Level
+from segcore.data.scan import FEW_VALUES, MAX_CLASSES, ImageFacts, LabelFacts
+from segcore.errors import ConfigError
+
+_OTHER_AXES = {
+    3: ("ZYX", "CYX", "YXC", "YXZ"),
+    4: ("TZYX", "ZCYX", "CZYX", "ZYXC"),
+    5: ("TZCYX", "TCZYX", "CTZYX", "TZYXC"),
+}
+_AS_FOREGROUND = "If every object has its own number, read labels as foreground (data.labels_as)."
+
+
+def judge_pair(images: Planes, labels: Planes, data: DataConfig) -> list[Finding]:
+    """Return what is wrong between images and labels as they lie on disk, and with the patch size."""
+    findings = []
+    image_name, label_name = images.source.path.name, labels.source.path.name
+    both = f"{image_name}, {label_name}"
+    if images.source.path.resolve() == labels.source.path.resolve():
+        findings.append(_error("Images and labels are the same file.", both, "Choose the label stack."))
+    if labels.channels != 1:
+        what = f"The labels have {labels.channels} channels ({labels.shape_text})."
+        remedy = "Export them with one integer value per pixel, not as a colour picture."
+        findings.append(_error(what, label_name, remedy))
+    if _grid(images) != _grid(labels):
+        what = f"Images and labels differ in shape: images {images.shape_text}; labels {labels.shape_text}."
+        findings.append(_error(what, both, _shape_remedy(images, labels)))
+    size, shorter = data.patch_size, min(images.height, images.width)
+    if shorter < size:
+        what = (
+            f"The image ({images.height} × {images.width} px) is smaller than a patch ({size} × {size} px)."
+        )
+        findings.append(_error(what, image_name, _patch_remedy(shorter)))
+    return findings
+
+
+def judge_images(planes: Planes, facts: ImageFacts) -> list[Finding]:
+    """Return what is noteworthy about the pixels of an image stack."""
+    name = planes.source.path.name
+    if not facts.any_finite:
+        return [_error("The image holds no finite value.", name, "Export it again.")]
+    if len(facts.constant) == planes.count:
+        return [_error("The image is constant: there is nothing to see.", name, "Choose another image.")]
+    findings = []
+    if facts.not_finite:
+        amount = f"{len(facts.not_finite)} of {planes.count}"
+        what = f"{amount} slices hold NaN or infinite values; they are replaced."
+        remedy = "Export the image without them if they cover more than a few pixels."
+        findings.append(_finding("warning", what, _where(planes, facts.not_finite), remedy))
+    if facts.constant:
+        what = f"{len(facts.constant)} of {planes.count} slices are constant."
+        remedy = "Remove empty slices from images and labels."
+        findings.append(_finding("warning", what, _where(planes, facts.constant), remedy))
+    if facts.flat_channels:
+        what = f"Channel {_numbers(facts.flat_channels)} is constant: it tells the network nothing."
+        findings.append(_finding("warning", what, name, "Leave it out, here and in images to be segmented."))
+    return findings
+
+
+def judge_labels(planes: Planes, facts: LabelFacts, data: DataConfig) -> list[Finding]:
+    """Return what is noteworthy about the values of a label stack."""
+    name, values = planes.source.path.name, list(facts.table)
+    if facts.fractional:
+        what = f"Labels must be whole numbers, one per class; these are {planes.dtype} with fractions or NaN."
+        remedy = "Export them as 8-bit or 16-bit integers, and check that images and labels are not swapped."
+        return [_error(what, name, remedy)]
+    findings = []
+    if planes.dtype.kind == "f":
+        what = f"The labels are stored as {planes.dtype}; their values are whole and read as integers."
+        findings.append(_finding("warning", what, name, "Export labels as 8-bit or 16-bit integers."))
+    if len(values) > MAX_CLASSES:
+        amount = f"more than {len(values)}" if facts.too_many else f"{len(values)}"
+        what = f"The labels hold {amount} values; at most {MAX_CLASSES} classes can be learnt."
+        return [*findings, _error(what, name, _AS_FOREGROUND)]
+    if data.class_names and len(data.class_names) != len(values):
+        what = (
+            f"data.class_names has {len(data.class_names)} names, but the labels hold {len(values)} values: "
+            f"{_numbers(values)}."
+        )
+        findings.append(_error(what, name, "Give one name per label value, in ascending order."))
+    if len(values) == 1:
+        empty = "empty: all pixels are 0" if values == [0] else f"all one class: all pixels are {values[0]}"
+        findings.append(_error(f"The labels are {empty}.", name, "Choose labels with at least two values."))
+        return findings
+    if len(values) > FEW_VALUES:
+        what = f"The labels hold {len(values)} values, each read as a class; they look like numbered objects."
+        findings.append(_finding("warning", what, name, _AS_FOREGROUND))
+    elif values != list(range(len(values))):
+        what = (
+            f"Label values {_numbers(values)} are read as classes {_numbers(range(len(values)))}; "
+            "segmentations are written with the original values."
+        )
+        findings.append(_finding("info", what, name))
+    plain = [index for index, found in enumerate(facts.per_plane) if len(found) == 1]
+    if plain:
+        what = f"{len(plain)} of {planes.count} label slices hold a single value."
+        remedy = "If nobody annotated these slices, remove them: they are learnt as they are."
+        findings.append(_finding("info", what, _where(planes, plain), remedy))
+    return findings
+
+
+def judge_swap(images: Planes, image_facts: ImageFacts, label_facts: LabelFacts) -> list[Finding]:
+    """Return a warning if images and labels look swapped."""
+    if not (image_facts.few_values and label_facts.many_values):
+        return []
+    what = f"The images hold at most {FEW_VALUES} values and the labels more: they look swapped."
+    return [_finding("warning", what, images.source.path.name, "Swap image and labels.")]
+
+
+def judge_split(images: Planes, facts: LabelFacts | None, data: DataConfig) -> list[Finding]:
+    """Return what is noteworthy about the division into training and validation."""
+    name = images.source.path.name
+    if images.count == 1 and not data.validation_slices and images.height < data.patch_size:
+        return []  # said already: smaller than a patch
+    try:
+        split = split_planes(images.count, images.height, data)
+    except ConfigError as error:
+        return [_error(error.message, name, error.remedy)]
+    findings = [_finding("info", note, name) for note in split.notes]
+    if facts and images.count == len(facts.per_plane) > 1 and len(facts.table) <= FEW_VALUES:
+        findings += _missing_classes(split, facts)
+    return findings
+
+
+def count_classes(facts: LabelFacts, data: DataConfig) -> tuple[ClassCount, ...]:
+    """Return the classes found, ascending by value; none if the labels cannot be classes."""
+    if facts.fractional or len(facts.table) > MAX_CLASSES:
+        return ()
+    names = [str(value) for value in facts.table]
+    if len(data.class_names) == len(names):
+        names = data.class_names
+    total = sum(facts.table.values())
+    return tuple(
+        ClassCount(value=value, name=name, pixels=pixels, share=pixels / total)
+        for (value, pixels), name in zip(facts.table.items(), names, strict=True)
+    )
+
+
+def _missing_classes(split: Split, facts: LabelFacts) -> list[Finding]:
+    findings = []
+    for regions, part, effect in (
+        (split.train, "training", "the network cannot learn it"),
+        (split.validation, "validation", "how well it is found is not measured"),
+    ):
+        planes = sorted({region.plane for region in regions})
+        present: set[int] = set().union(*(facts.per_plane[plane] for plane in planes))
+        missing = [value for value in facts.table if value not in present]
+        if missing:
+            what = f"Label value {_numbers(missing)} occurs in no {part} slice: {effect}."
+            remedy = "Choose other validation slices (data.validation_slices)."
+            findings.append(_finding("warning", what, f"{part} slices {_numbers(planes)}", remedy))
+    return findings
+
+
+def _shape_remedy(images: Planes, labels: Planes) -> str:
+    shape = images.source.shape
+    for axes in _OTHER_AXES.get(len(shape), ()):
+        sizes = dict(zip(axes, shape, strict=True))
+        if (sizes.get("T", 1) * sizes.get("Z", 1), sizes["Y"], sizes["X"]) == _grid(labels):
+            return f"They fit if the axes of the images are {axes}: if so, give the axes {axes}."
+    if (images.count, images.width, images.height) == _grid(labels):
+        return "Rows and columns are swapped: transpose the labels."
+    if (images.height, images.width) == (labels.height, labels.width):
+        return f"There must be one label slice per image slice: {images.count}, not {labels.count}."
+    return "Choose the labels that were drawn on these images."
+
+
+def _patch_remedy(shorter: int) -> str:
+    if shorter <= 4:
+        return "If its last axis holds channels, give the axes with C last, for example YXC."
+    fits = shorter // 16 * 16
+    return (
+        f"Use a patch size of at most {fits}."
+        if fits >= 32
+        else "It is too small: at least 32 px are needed."
+    )
+
+
+def _grid(planes: Planes) -> tuple[int, int, int]:
+    return planes.count, planes.height, planes.width
+
+
+def _finding(level: Level, what: str, where: str, remedy: str = "") -> Finding:
+    return Finding(level=level, what=what, where=where, remedy=remedy)
+
+
+def _error(what: str, where: str, remedy: str) -> Finding:
+    return _finding("error", what, where, remedy)
+
+
+def _where(planes: Planes, indices: list[int]) -> str:
+    return f"{planes.source.path.name}, slices {_numbers(indices)}"
+
+
+def _numbers(values: Iterable[int]) -> str:
+    listed = [str(value) for value in values]
+    return ", ".join(listed[:10]) + (", …" if len(listed) > 10 else "")
