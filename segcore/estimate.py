@@ -12,7 +12,7 @@ from segcore.files import write_atomic
 from segcore.workspace import Workspace
 
 TRAINING_PASSES = 3
-"""A training step costs three times the arithmetic of a prediction: forward, and backward to inputs and to weights."""
+"""A training step costs three predictions: forward, and backward both to the inputs and to the weights."""
 _MACHINE_FILE = "machine.json"
 
 
@@ -24,7 +24,7 @@ class Machine(BaseModel):
     text: str
     """The device in words: `CPU, 2 cores, bf16`."""
     gflops: float = Field(gt=0)
-    """Arithmetic per second of U-Net training, in 10⁹ operations; a multiplication with addition counts as two."""
+    """Arithmetic per second of U-Net training, in 10⁹ operations; a multiply-add counts as two."""
 
 
 class Stack(NamedTuple):
@@ -54,10 +54,10 @@ def unet_parameters(features: int, layers: int, channels: int = 1, classes: int 
 def unet_macs(
     features: int, layers: int, height: int, width: int, channels: int = 1, classes: int = 2
 ) -> int:
-    """Return the multiplications with addition of one prediction of an image of `height` × `width` px, exactly.
+    """Return the multiply-adds of one prediction of an image of `height` × `width` px, exactly.
 
-    Those of the convolutions: everything else is small. The image is padded to a multiple of 2**layers, as in the
-    network.
+    Those of the convolutions: everything else is small. The image is padded to a multiple of 2**layers, as in
+    the network.
     """
     step = 2**layers
     pixels = (-(-height // step) * step) * (-(-width // step) * step)
@@ -124,7 +124,7 @@ def read_machine(workspace: Workspace) -> Machine | None:
 def record_speed(
     workspace: Workspace, device: str, patches_per_second: float, macs_per_patch: int
 ) -> Machine | None:
-    """Remember the speed of a training; it replaces what was known. Returns None, and keeps the old, if there is none.
+    """Remember the speed of a training in place of what was known; without a speed, return None.
 
     Parameters
     ----------
@@ -158,9 +158,9 @@ def _seconds(macs: int, gflops: float) -> float:
 
 
 def _validation_slices(config: RunConfig, slices: int) -> int:
-    """Return how many slices validate; half a slice's worth of rows of a single one counts as one slice."""
+    """Return about how many slices validate; the rows of a single slice that do count as a whole one."""
     chosen = config.data.validation_slices
     if chosen:
         spans = [part.split("-") for part in chosen.replace(" ", "").split(",")]
-        return min(slices, sum(int(span[-1]) - int(span[0]) + 1 for span in spans))
+        return min(slices, sum(max(0, int(span[-1]) - int(span[0]) + 1) for span in spans))
     return max(1, round(slices * config.data.validation_fraction))

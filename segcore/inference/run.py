@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.devices import Hardware, choose
 from segcore.errors import ConfigError, ModelError
-from segcore.events import NoteEvent, Progress, Reporter, StageEvent
+from segcore.events import NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
 from segcore.files import sha256, write_atomic
 from segcore.inference.sinks import TiffSink, check_space, tiff_sink
 from segcore.models.saved import LoadedModel, find_model, load_model, place
@@ -36,14 +35,6 @@ SIZE_TOLERANCE = 0.05
 """Relative difference of the pixel size from that of the training images that is worth a warning."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a segmentation ended."""
-
-    stopped: bool
-    metrics: dict[str, Any]
-
-
 class _Stopped(Exception):
     """Somebody asked the job to stop."""
 
@@ -51,8 +42,8 @@ class _Stopped(Exception):
 def segment(
     config: RunConfig,
     folder: Path,
-    report: Reporter,
-    should_stop: Callable[[], bool],
+    report: Reporter = unheard,
+    should_stop: Callable[[], bool] = lambda: False,
     model: LoadedModel | None = None,
 ) -> Outcome:
     """Segment the image `config.data.images` and leave the result in `folder`.
