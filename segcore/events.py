@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -81,6 +82,19 @@ class Reporter(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
+
+
+def unheard(event: Event) -> None:
+    """Take an event and do nothing: the reporter of scripts that do not want one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training or a segmentation ended."""
+
+    stopped: bool
+    """True if somebody stopped it before its end."""
+    metrics: dict[str, Any]
 
 
 def parse_event(line: str | bytes) -> Event:

@@ -6,7 +6,6 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -19,9 +18,10 @@ from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import PatchPool
 from segcore.devices import choose
-from segcore.events import EpochEvent, NoteEvent, Progress, Reporter, StageEvent
+from segcore.events import EpochEvent, NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
 from segcore.files import write_atomic
 from segcore.models.build import build_model
+from segcore.models.saved import place
 from segcore.predictor import Predictor
 from segcore.tasks import build_task
 from segcore.training.loop import Run, fit
@@ -30,15 +30,12 @@ from segcore.training.state import TrainState
 from segcore.training.validation import Validator
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended."""
-
-    stopped: bool
-    metrics: dict[str, Any]
-
-
-def train(config: RunConfig, folder: Path, report: Reporter, should_stop: Callable[[], bool]) -> Outcome:
+def train(
+    config: RunConfig,
+    folder: Path,
+    report: Reporter = unheard,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Train a model as `config` says and leave it in `folder`.
 
     A checkpoint in the folder is taken up: the run goes on where it stood.
@@ -86,7 +83,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters)
     write_config(folder / "config.json", config, card)
-    network = network.to(hardware.device).to(memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    network = place(network, hardware)
     task = build_task(config)
     state = TrainState(
         network=network,
