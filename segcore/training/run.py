@@ -6,13 +6,13 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
+from segcore import __version__
 from segcore.card import ModelCard, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
@@ -120,7 +120,7 @@ def model_card(data: TrainingData, parameters: int) -> ModelCard:
         data_hash=data.data_hash,
         parameters=parameters,
         versions={
-            "segcore-studio": version("segcore-studio"),
+            "segcore-studio": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
