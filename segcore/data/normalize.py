@@ -18,6 +18,7 @@ CLIP = {"percentile": (-3.0, 3.0), "z-score": (-5.0, 5.0), "min-max": (-3.0, 3.0
 
 SAMPLE = 2**20
 """Values kept per channel where no exact histogram is possible."""
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def fit_normalization(planes: Iterable[np.ndarray], kind: str) -> Normalization:
@@ -92,17 +93,15 @@ def apply_normalization(image: np.ndarray, normalization: Normalization) -> np.n
             "Use an image with the same channels as the training images.",
         )
     # float32 holds 8- and 16-bit values exactly; larger integers would lose their differences.
-    exact = np.float32 if image.dtype.itemsize <= 2 or image.dtype == np.float32 else np.float64
-    offset = np.asarray(normalization.offset, exact)[:, None, None]
-    scale = np.asarray(normalization.scale, exact)[:, None, None]
-    result = image.astype(exact)
-    result -= offset
-    result /= scale
-    np.nan_to_num(
-        result, copy=False, nan=0.0, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min
-    )
-    if normalization.clip is not None:
-        np.clip(result, *normalization.clip, out=result)
+    small = image.dtype.itemsize <= 2 or image.dtype == np.float32
+    exact: type[np.float32 | np.float64] = np.float32 if small else np.float64
+    result: np.ndarray = image.astype(exact)
+    np.subtract(result, np.asarray(normalization.offset, exact)[:, None, None], out=result)
+    np.divide(result, np.asarray(normalization.scale, exact)[:, None, None], out=result)
+    low, high = normalization.clip or (-_LARGEST, _LARGEST)
+    np.clip(result, low, high, out=result)
+    if image.dtype.kind == "f":
+        result[np.isnan(result)] = 0
     return result.astype(np.float32, copy=False)
 
 

@@ -73,10 +73,9 @@ def simulate(out: Path, kind: Kind, images: int, size: int, seed: int) -> tuple[
     labels = np.empty((images, size, size), np.uint8)
     for index in range(images):
         raw[index], labels[index] = simulate_plane(kind, size, np.random.default_rng([seed, index]))
-    paths = out / "raw.tif", out / "labels.tif"
-    for path, stack in zip(paths, (raw, labels), strict=True):
-        _write(path, stack)
-    return paths
+    _write(out / "raw.tif", raw)
+    _write(out / "labels.tif", labels)
+    return out / "raw.tif", out / "labels.tif"
 
 
 def simulate_plane(kind: Kind, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
