@@ -1,0 +1,79 @@
+"""`segcore simulate` and `segcore check`: make practice data, and look for problems in data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from segcore.cli.output import write_json, write_lines
+from segcore.cli.parser import Parser, RunParser, UsageError
+from segcore.cli.train import describe_finding
+from segcore.data.simulate import simulate
+from segcore.data.validate import Report, check_data
+from segcore.errors import ConfigError
+
+SIGNS = {"error": "✗", "warning": "⚠", "info": "·"}
+
+
+def simulate_command(words: list[str]) -> int:
+    """Run `segcore simulate`."""
+    parser = Parser("simulate", "Make microscope-like images of cells with exact masks.")
+    parser.add_argument("out", type=Path, help="folder for the images and their masks")
+    parser.add_argument("--kind", choices=("2class", "3class"), default="2class", help="masks 0/1, or 0/1/2")
+    parser.add_argument("--images", type=int, default=24, metavar="N", help="number of images (default: 24)")
+    parser.add_argument("--size", type=int, default=256, metavar="PX", help="their side (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="equal seeds give equal images")
+    parser.add_argument("--json", action="store_true", help="write one JSON object to stdout")
+    options = parser.parse_args(words)
+    out = options.out.expanduser().resolve()
+    try:
+        raw, labels = simulate(out, options.kind, options.images, options.size, options.seed)
+    except ConfigError as error:
+        raise UsageError(error.message, error.remedy) from error
+    if options.json:
+        write_json({"images": raw, "labels": labels})
+    else:
+        write_lines([f"images  {raw}", f"labels  {labels}"])
+    return 0
+
+
+def check_command(words: list[str]) -> int:
+    """Run `segcore check`; the status is 1 if any finding is an error."""
+    parser = RunParser("check", "Look for problems in images and labels before training on them.")
+    options, config = parser.parse(words)
+    if config.data.images is None:
+        raise UsageError(
+            "--data.images must be given.", "Give the image stack, and its labels if there are any."
+        )
+    labels = Path(config.data.labels) if config.data.labels else None
+    with tqdm(
+        total=1.0, file=sys.stderr, leave=False, disable=None, bar_format="checking {bar} {elapsed}"
+    ) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.n = done / max(total, 1)
+            bar.refresh()
+
+        report = check_data(Path(config.data.images), labels, config.data, show)
+    if options.json:
+        write_json({"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})})
+    else:
+        write_lines(report_lines(report))
+    return 0 if report.ok else 1
+
+
+def report_lines(report: Report) -> list[str]:
+    """Return the report for a person."""
+    lines = []
+    for name, summary in (("images", report.images), ("labels", report.labels)):
+        if summary is not None:
+            shape = " × ".join(str(size) for size in summary.shape)
+            lines.append(f"{name}  {shape}, {summary.dtype}, {summary.axes}  {summary.path}")
+    lines += [
+        f"class {found.value}  {found.name}  {found.pixels} px  {found.share:.1%}" for found in report.classes
+    ]
+    for finding in report.findings:
+        lines.append(f"{SIGNS[finding.level]} {describe_finding(finding)} {finding.remedy}".rstrip())
+    return [*lines, "✓ ready" if report.ok else "not usable yet"]

@@ -1,0 +1,97 @@
+"""`segcore predict` and `segcore evaluate`: apply a trained model, and compare what it says with labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from segcore.cli.output import score_lines, write_json, write_lines
+from segcore.cli.parser import RunParser, UsageError
+from segcore.cli.train import queue_job, raise_failure
+from segcore.config import RunConfig
+from segcore.files import atomic_path
+from segcore.jobs.queue import submit
+from segcore.jobs.store import Job, State, create_job
+from segcore.worker.console import Console, describe_seconds
+from segcore.worker.local import run_here
+from segcore.workspace import Workspace
+
+
+def predict_command(words: list[str]) -> int:
+    """Run `segcore predict`: segment an image stack in a process of its own."""
+    parser = RunParser("predict", "Segment an image stack with a trained model.", applies_model=True)
+    add = parser.parser.add_argument
+    add("--queue", action="store_true", help="hand the job to the running worker instead of waiting for it")
+    add("--output", type=Path, metavar="FILE", help="also copy the segmentation to this file")
+    options, config = parser.parse(words)
+    _require(config, ("images",))
+    if options.output and options.queue:
+        raise UsageError("--output cannot be used with --queue.", "The result lies in the run folder.")
+    workspace = Workspace.open(options.workspace)
+    if options.queue:
+        return queue_job(submit(workspace, "predict", config), workspace, options.json)
+    job = run_here(create_job(workspace, "predict", config, owner="command"), workspace, Console())
+    raise_failure(job)
+    if job.state is State.CANCELLED:
+        raise KeyboardInterrupt
+    result = prediction_result(job)
+    if options.output:
+        with atomic_path(options.output.expanduser().resolve()) as temporary:
+            shutil.copyfile(result["segmentation"], temporary)
+        result["output"] = options.output.expanduser().resolve()
+    write_json(result) if options.json else write_lines(_summary(result))
+    return 0
+
+
+def prediction_result(job: Job) -> dict[str, Any]:
+    """Return the JSON object of a segmentation."""
+    return {
+        "run_folder": job.folder,
+        "id": job.id,
+        "segmentation": job.folder / "segmentation.tif",
+        "metadata": json.loads((job.folder / "metadata.json").read_text(encoding="utf-8")),
+    }
+
+
+def _summary(result: dict[str, Any]) -> list[str]:
+    seconds = result["metadata"].get("seconds")
+    lines = [
+        f"segmentation  {result.get('output') or result['segmentation']}",
+        f"run folder    {result['run_folder']}",
+    ]
+    return [*lines, f"time          {describe_seconds(seconds)}"] if seconds is not None else lines
+
+
+def evaluate_command(words: list[str]) -> int:
+    """Run `segcore evaluate`: segment in this process and score the result against labels."""
+    parser = RunParser(
+        "evaluate", "Compare a model's segmentation of a stack with labels.", applies_model=True
+    )
+    options, config = parser.parse(words)
+    _require(config, ("images", "labels"))
+    workspace = Workspace.open(options.workspace)
+    # The engine imports torch, which takes seconds: mistakes in the command line are told before.
+    from segcore.inference.evaluate import evaluate
+    from segcore.worker.child import resolve_model
+
+    console = Console()
+    try:
+        scores = evaluate(resolve_model(config, workspace), console)
+    finally:
+        console.close()
+    about = {name: scores.pop(name) for name in ("slices", "seconds")}
+    write_json({"metrics": scores, **about}) if options.json else write_lines(score_lines(scores))
+    return 0
+
+
+def _require(config: RunConfig, data: tuple[str, ...]) -> None:
+    missing = [f"--data.{name}" for name in data if getattr(config.data, name) is None]
+    if config.inference.model is None:
+        missing.insert(0, "--model")
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given.",
+            "A model is a run folder, a .pth file or models:/name@alias.",
+        )

@@ -1,0 +1,145 @@
+"""`segcore train`: checks the data, trains in a process of its own, registers the model if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from segcore.cli.output import score_lines, write_json, write_lines
+from segcore.cli.parser import RunParser, UsageError
+from segcore.config import RunConfig
+from segcore.data.validate import Finding, check_data
+from segcore.errors import DataError, JobError
+from segcore.jobs.queue import submit
+from segcore.jobs.store import Job, State, create_job
+from segcore.jobs.supervisor import worker_alive
+from segcore.worker.console import Console, describe_seconds
+from segcore.worker.local import run_here
+from segcore.workspace import Workspace
+
+
+def train_command(words: list[str]) -> int:
+    """Run `segcore train`.
+
+    Ctrl-C stops the training and keeps the best model so far; the results are complete and the status is 0.
+    If there is no model yet, or after a second Ctrl-C, the status is 130.
+    """
+    parser = RunParser("train", "Train a model on an image stack and its labels.")
+    add = parser.parser.add_argument
+    add(
+        "--queue",
+        action="store_true",
+        help="hand the training to the running worker instead of waiting for it",
+    )
+    add("--register", metavar="NAME", help="register the trained model under this name")
+    add("--alias", metavar="ALIAS", help="give the registered model this alias, for example champion")
+    options, config = parser.parse(words)
+    _require(options, config)
+    check_first(config)
+    workspace = Workspace.open(options.workspace)
+    if options.queue:
+        return queue_job(submit(workspace, "train", config), workspace, options.json)
+    job = run_here(create_job(workspace, "train", config, owner="command"), workspace, Console())
+    raise_failure(job)
+    if not all((job.folder / name).exists() for name in ("best_model.pth", "results.json")):
+        raise KeyboardInterrupt
+    result = training_result(job)
+    if options.register:
+        result["registered"] = register_model(job, workspace, options.register, options.alias)
+    write_json(result) if options.json else write_lines(_summary(job, result))
+    return 0
+
+
+def _require(options: Namespace, config: RunConfig) -> None:
+    missing = [f"--data.{name}" for name in ("images", "labels") if getattr(config.data, name) is None]
+    if missing:
+        raise UsageError(f"{' and '.join(missing)} must be given.", "Give the image stack and its labels.")
+    if options.alias and not options.register:
+        raise UsageError("--alias needs --register NAME.", "An alias belongs to a registered model.")
+    if options.register and options.queue:
+        raise UsageError(
+            "--register cannot be used with --queue.",
+            "Register the model in the app when the training is over.",
+        )
+
+
+def check_first(config: RunConfig) -> None:
+    """Check images and labels before a run folder is made; warnings go to stderr.
+
+    Raises
+    ------
+    DataError
+        The data has errors; the message lists all of them.
+    """
+    report = check_data(Path(config.data.images or ""), Path(config.data.labels or ""), config.data)
+    errors = [finding for finding in report.findings if finding.level == "error"]
+    if errors:
+        remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)
+        raise DataError("\n".join(describe_finding(finding) for finding in errors), "\n".join(remedies))
+    for finding in report.findings:
+        if finding.level == "warning":
+            sys.stderr.write(f"warning: {describe_finding(finding)} {finding.remedy}\n")
+
+
+def describe_finding(finding: Finding) -> str:
+    """Return `where: what`."""
+    return f"{finding.where}: {finding.what}" if finding.where else finding.what
+
+
+def queue_job(job: Job, workspace: Workspace, as_json: bool) -> int:
+    """Tell the person where the queued job is, and whether anybody will work it."""
+    if not worker_alive(workspace):
+        sys.stderr.write(
+            "No worker is running: the job waits until `segcore worker` or `segcore serve` is started.\n"
+        )
+    if as_json:
+        write_json({"id": job.id, "state": job.state, "run_folder": job.folder})
+    else:
+        write_lines([f"queued as {job.id}", f"run folder  {job.folder}"])
+    return 0
+
+
+def raise_failure(job: Job) -> None:
+    """Raise JobError for a job that did not reach its end by itself or by request."""
+    if job.state not in (State.FINISHED, State.CANCELLED):
+        raise JobError(f"{job.message} (run {job.id})", f"{job.remedy} Log: {job.folder / 'log.txt'}".strip())
+
+
+def training_result(job: Job) -> dict[str, Any]:
+    """Return the JSON object of a training."""
+    results = json.loads((job.folder / "results.json").read_text(encoding="utf-8"))
+    return {
+        "run_folder": job.folder,
+        "id": job.id,
+        "state": job.state,
+        "best_epoch": results["best_epoch"],
+        "metrics": results["metrics"],
+        "patches_per_second": results["patches_per_second"],
+        "seconds": results["seconds"],
+        "mlflow_run_id": job.mlflow_run_id,
+    }
+
+
+def register_model(job: Job, workspace: Workspace, name: str, alias: str | None) -> dict[str, Any]:
+    """Register the model of a finished training and return name, version and alias."""
+    from segcore.tracking.models import register, set_alias
+
+    version = register(job, name, workspace)
+    if alias:
+        version = set_alias(name, alias, version.version, workspace)
+    return {"name": name, "version": version.version, "alias": alias, "reference": version.reference}
+
+
+def _summary(job: Job, result: dict[str, Any]) -> list[str]:
+    note = "stopped on request, the best model was kept: " if job.state is State.CANCELLED else ""
+    lines = [
+        f"{note}epoch {result['best_epoch']} was the best, after {describe_seconds(result['seconds'])}",
+        *score_lines(result["metrics"]),
+        f"run folder  {job.folder}",
+    ]
+    if "registered" in result:
+        lines.append(f"registered  {result['registered']['reference']}")
+    return lines
