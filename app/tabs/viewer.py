@@ -24,7 +24,7 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 @dataclass(frozen=True)
 class Handles:
-    """What the rest of the page may drive: a workspace path set in `path` is shown, results over their image."""
+    """What the rest of the page may drive: a path set in `path` is shown, a result over its image."""
 
     path: gr.Dropdown
 

@@ -1,0 +1,235 @@
+"""Runs: all trainings in a table, several compared, one in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from app.charts import METRICS, compare, curves
+from app.jobview import JobView
+from app.runbook import HEADER, RunBook, differing, options_rows, row, signature
+from app.services import Services
+from app.session import Problem, attempt
+from app.views import mark_html, table_html
+from app.watch import classes_html, message_html, progress_html
+from segcore.errors import ModelError
+from segcore.jobs.store import find_job
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+EMPTY = (
+    "There are no runs yet. Open the tab Segment, choose your images (or the sample data) and press Start: "
+    "the training appears here while it runs."
+)
+TICK_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Handles:
+    """What the rest of the page may drive: `run` is the run in detail, `refresh` reads the runs."""
+
+    run: gr.Dropdown
+    refresh: gr.Button
+
+
+@dataclass(frozen=True)
+class Details:
+    """The components that show one run, in the order in which `details` returns their values."""
+
+    box: gr.Column
+    status: gr.HTML
+    chart: gr.Plot
+    classes: gr.HTML
+    options: gr.HTML
+    log: gr.Textbox
+    stop: gr.Button
+    register: gr.Row
+
+    @property
+    def all(self) -> list[Any]:
+        """All of them, as outputs of an event."""
+        return list(vars(self).values())
+
+
+def build(services: Services, tab: gr.Tab | None = None) -> Handles:
+    """Build the tab, inside `with gr.Tab(...) as tab`; runs are read when it is opened or any is active."""
+    book = RunBook(services)
+    with gr.Row():
+        run = gr.Dropdown(
+            [], value=None, label="Run in detail", info="Or click a line of the table.",
+            allow_custom_value=True, elem_id="runs-run", scale=2,
+        )  # fmt: skip
+        chosen = gr.Dropdown(
+            [], value=[], multiselect=True, label="Compare", info="Choose two or more runs.",
+            allow_custom_value=True, elem_id="runs-compare", scale=3,
+        )  # fmt: skip
+        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="runs-refresh")
+    empty = gr.HTML(elem_id="runs-empty")
+    table = gr.Dataframe(
+        headers=list(HEADER), datatype="str", interactive=False, show_label=False, max_height=320,
+        column_widths=[190, 110, 150, 80, 110, 100, 330, 110, 140], elem_id="runs-table", visible=False,
+    )  # fmt: skip
+    with gr.Column(visible=False, elem_id="runs-comparison") as comparison:
+        metric = gr.Radio([(text, key) for key, text in METRICS.items()], value="val_dice", label="Curve")
+        overlaid = gr.Plot(show_label=False)
+        differences = gr.HTML()
+    shown, name, button, message = _build_details()
+    timer = gr.Timer(TICK_SECONDS, active=False)
+    known = gr.State("")
+
+    lists = [table, empty, run, chosen, timer, known]
+    gr.on(
+        [refresh.click, *([tab.select] if tab is not None else [])],
+        lambda: read(book, ""), outputs=lists, **QUIET,
+    ).then(lambda one: details(services, one), run, shown.all, **QUIET)  # fmt: skip
+    timer.tick(lambda before: read(book, before), known, lists, **QUIET)
+    known.change(lambda one: details(services, one), run, shown.all, **QUIET)
+    known.change(
+        lambda *values: comparison_of(book, *values),
+        [chosen, metric],
+        [comparison, overlaid, differences],
+        **QUIET,
+    )
+    table.select(_clicked, outputs=run, **QUIET)
+    run.change(lambda one: details(services, one), run, shown.all, **QUIET).then(
+        lambda: "", outputs=message, **QUIET
+    )
+    gr.on(
+        [chosen.change, metric.change], lambda *values: comparison_of(book, *values),
+        [chosen, metric], [comparison, overlaid, differences], **QUIET,
+    )  # fmt: skip
+    shown.stop.click(lambda one: stop(services, one), run, message, api_visibility="private").then(
+        lambda one: details(services, one), run, shown.all, **QUIET
+    )
+    button.click(lambda *values: register(services, *values), [run, name], message, api_visibility="private")
+    return Handles(run, refresh)
+
+
+def read(book: RunBook, before: str) -> tuple[Any, ...]:
+    """Return updates of table, empty state, both lists, timer and signature; none if nothing changed."""
+    views = book.runs()
+    now = signature(views) or "none"
+    if now == before:
+        return (gr.skip(),) * 6
+    ids = [(f"{view.id} · {view.session}", view.id) for view in views]
+    return (
+        gr.Dataframe(value=[row(view) for view in views], visible=bool(views)),
+        "" if views else mark_html("info", EMPTY),
+        gr.Dropdown(choices=ids),
+        gr.Dropdown(choices=ids),
+        gr.Timer(active=any(not view.state.ended for view in views)),
+        now,
+    )
+
+
+def details(services: Services, identity: str | None) -> tuple[Any, ...]:
+    """Return updates of `Details` for a run."""
+    view = attempt(lambda: services.job(identity)) if identity else None
+    if view is None:
+        return gr.Column(visible=False), *(gr.skip(),) * 7
+    if isinstance(view, Problem):
+        text = mark_html("error", view.message, view.remedy)
+        hidden = gr.Button(visible=False), gr.Row(visible=False)
+        return gr.Column(visible=True), text, None, "", "", "", *hidden
+    marked = "A star marks what differs from the default."
+    return (
+        gr.Column(visible=True),
+        status_html(services, view),
+        curves(list(view.history)) if view.history else None,
+        classes_html(view),
+        table_html(("Option", "Value"), options_rows(view.config), marked),
+        view.log,
+        gr.Button(visible=not view.state.ended, interactive=not view.stopping),
+        gr.Row(visible=view.has_model and view.state.ended),
+    )
+
+
+def status_html(services: Services, view: JobView) -> str:
+    """Return where the run stands, what it had to say, and the links to watch it and to MLflow."""
+    links = [f'<a href="?run={escape(view.id)}">Watch this run</a>']
+    url = attempt(lambda: services.models.ui_url(view.mlflow_run_id)) if view.mlflow_run_id else None
+    if isinstance(url, str):
+        links.append(f'<a href="{escape(url)}" target="_blank" rel="noopener">Open in MLflow</a>')
+    folder = escape(services.relative(view.folder))
+    return (
+        f"<h3>{escape(view.session)} · {escape(view.id)}</h3>{progress_html(view)}{message_html(view)}"
+        f'<p>{" · ".join(links)} · <span class="subdued">folder {folder}</span></p>'
+    )
+
+
+def comparison_of(
+    book: RunBook, chosen: Sequence[str] | None, metric: str
+) -> tuple[gr.Column, go.Figure | None, str]:
+    """Return updates of the comparison, its chart and the table of what differs."""
+    views = book.find(chosen or [])
+    if len(views) < 2:
+        return gr.Column(visible=False), None, ""
+    figure = compare({view.id: view.history for view in views}, metric)
+    rows = differing(views)
+    scores = ["best val. Dice", *(f"{view.best.val_dice:.3f}" if view.best else "–" for view in views)]
+    header = ("", *(view.id for view in views))
+    note = "" if rows else mark_html("info", "These runs have the same options.")
+    return gr.Column(visible=True), figure, table_html(header, [scores, *rows], "What differs") + note
+
+
+def stop(services: Services, identity: str | None) -> str:
+    """Ask the run to stop and return what happens now."""
+    done = attempt(lambda: services.stop(identity or ""))
+    if isinstance(done, Problem):
+        return mark_html("error", done.message, done.remedy)
+    return mark_html("info", "The run is asked to stop; it keeps its best model so far.")
+
+
+def register(services: Services, identity: str | None, name: str) -> str:
+    """Register the model of the run and return how that went."""
+
+    def act() -> str:
+        if not identity or not name.strip():
+            raise ModelError("A model needs a name.", "Write one, for example membrane-unet.")
+        version = services.models.register(find_job(services.workspace, identity), name.strip())
+        return (
+            f"Registered as {version.name}, version {version.version}. The tab Models can make it champion."
+        )
+
+    done = attempt(act)
+    if isinstance(done, Problem):
+        return mark_html("error", done.message, done.remedy)
+    return mark_html("ok", done)
+
+
+def _clicked(event: gr.SelectData) -> str:
+    return str(event.row_value[0])
+
+
+def _build_details() -> tuple[Details, gr.Textbox, gr.Button, gr.HTML]:
+    with gr.Column(visible=False, elem_id="runs-details") as box:
+        status = gr.HTML()
+        chart = gr.Plot(show_label=False)
+        with gr.Row(equal_height=True):
+            stop_button = gr.Button(
+                "Stop and keep", size="sm", visible=False, scale=0, min_width=140, elem_id="runs-stop"
+            )
+            with gr.Row(visible=False, equal_height=True) as row_register:
+                name = gr.Textbox(
+                    label="Register the model as",
+                    placeholder="membrane-unet",
+                    max_lines=1,
+                    elem_id="runs-name",
+                )
+                button = gr.Button("Register", size="sm", scale=0, min_width=110, elem_id="runs-register")
+        message = gr.HTML(elem_id="runs-message")
+        classes = gr.HTML()
+        with gr.Accordion("All options", open=False):
+            options = gr.HTML()
+        with gr.Accordion("Log", open=False):
+            log = gr.Textbox(lines=12, max_lines=12, show_label=False, interactive=False, elem_classes="log")
+    return (
+        Details(box, status, chart, classes, options, log, stop_button, row_register),
+        name,
+        button,
+        message,
+    )
