@@ -29,8 +29,7 @@ def load_material() -> Material:
     if (folder / "raw.tif").exists():
         return Material("ISBI 2012", _load(folder / "raw.tif", folder / "labels.tif"))
     with TemporaryDirectory() as temporary:
-        stacks = simulate(Path(temporary), kind="2class", images=30, size=512, seed=0)
-        return Material("simulated", _load(stacks.images, stacks.labels))
+        return Material("simulated", _load(*simulate(Path(temporary), "2class", 30, 512, 0)))
 
 
 def _load(images: Path, labels: Path) -> TrainingData:
