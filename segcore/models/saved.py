@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,10 +163,12 @@ def _read_state(weights: Path) -> dict[str, Tensor]:
     if head != b"PK" and head[:1] != b"\x80":
         raise ModelError(f"{weights} is not a model file.", _ANOTHER)
     try:
-        content = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on files it then refuses is not for our users
+            content = torch.load(weights, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{weights} holds more than numbers: opening it could run code, so it was not opened.",
+            f"{weights} holds more than weights: opening it could run code, so it was not opened.",
             "Save the model as a plain state dict: torch.save(model.state_dict(), path).",
         ) from error
     except Exception as error:  # a damaged file makes the reader fail in any way

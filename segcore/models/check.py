@@ -1,0 +1,64 @@
+"""Says whether a model file and a configuration belong together: `python -m segcore.models.check WEIGHTS [CONFIG]`.
+
+The answer is one JSON object on stdout. The web app asks in a process of its own, so that a foreign file is never
+opened in the server.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from segcore.errors import SegcoreError
+from segcore.models.saved import find_model, load_model
+
+
+def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
+    """Load a model and describe it; what is wrong with it comes back as text, not as an exception.
+
+    Parameters
+    ----------
+    weights : Path
+        A `.pth` file or a run folder.
+    config : Path, optional
+        The `config.json`, where it does not lie beside the weights.
+
+    Returns
+    -------
+    dict
+        `ok`, `message`, `remedy`; `summary` describes the model and is empty unless `ok`.
+    """
+    try:
+        model = load_model(*find_model(weights, config))
+    except SegcoreError as error:
+        return {"ok": False, "message": error.message, "remedy": error.remedy, "summary": {}}
+    options, card = model.config.model, model.card
+    values = ", ".join(str(value) for value in card.class_values)
+    return {
+        "ok": True,
+        "message": f"U-Net with {options.features} features and {options.layers} layers, classes {values}.",
+        "remedy": "",
+        "summary": {
+            "session": model.config.session,
+            "features": options.features,
+            "layers": options.layers,
+            "channels": card.channels,
+            "class_values": list(card.class_values),
+            "class_names": list(card.class_names),
+            "parameters": card.parameters,
+            "sha256": model.sha256,
+        },
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write the answer for the paths in `arguments` to stdout."""
+    paths = [Path(argument) for argument in arguments]
+    sys.stdout.write(json.dumps(check_model(*paths[:2]), ensure_ascii=False) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
