@@ -21,6 +21,10 @@ _OTHERS = {
     b"\x93NUM": "a NumPy array",
 }
 
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_NEEDED_TAGS = (258, 270, 273, 279, 324, 325)
+"""Bits per sample, image description, and where strips and tiles are; a file can do without the others."""
+
 
 def check_whole(path: Path) -> None:
     """Return if `path` is a TIFF file whose pages all lie within the file.
@@ -85,7 +89,13 @@ def _walk_pages(path: Path, stream: BinaryIO, size: int) -> None:
             )
         stream.seek(offset)
         entries = _number(path, stream, order + count_format)
-        stream.seek(entries * entry_bytes, 1)
+        table = stream.read(min(entries * entry_bytes, size))
+        if len(table) < entries * entry_bytes:
+            raise truncated(path, f"it ends within the description of page {len(seen)}")
+        for tag, kind, count, value in struct.iter_unpack(f"{order}HH{offset_format * 2}", table):
+            length = count * _TYPE_BYTES.get(kind, 1)
+            if tag in _NEEDED_TAGS and length > struct.calcsize(offset_format) and value + length > size:
+                raise truncated(path, f"the description of page {len(seen)} points beyond its {size} bytes")
         offset = _number(path, stream, order + offset_format)
     if not seen:
         raise DataError(f"{path} holds no image.", "Export the file again.")
