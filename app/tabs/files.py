@@ -41,7 +41,6 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
             space = gr.HTML(elem_id="files-space")
         with gr.Column(scale=2, min_width=320):
             facts = gr.HTML(mark_html("info", NOTHING), elem_id="files-facts")
-            download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="files-download")
             remove = gr.Button("Delete …", variant="stop", size="sm", visible=False, elem_id="files-delete")
             folder = gr.Button(
                 "Delete the whole folder …", variant="stop", size="sm", visible=False, elem_id="files-folder"
@@ -56,7 +55,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     count = gr.State(0)
 
     tree = [count, explorer, space]
-    about = [facts, download, remove, folder]
+    about = [facts, remove, folder]
     opened = [refresh.click, *([tab.select] if tab is not None else [])]
     gr.on(opened, lambda number: look(services, number), count, tree, **QUIET)
     explorer.change(lambda chosen: show(services, chosen), explorer, about, **QUIET)
@@ -90,18 +89,16 @@ def space_html(services: Services) -> str:
 
 
 def show(services: Services, chosen: str | None) -> tuple[Any, ...]:
-    """Return updates of facts, download and the two delete buttons for a file."""
+    """Return updates of facts and the two delete buttons for a file."""
     hidden = gr.Button(visible=False)
     if not chosen or not Path(chosen).exists():
-        return mark_html("info", NOTHING), gr.DownloadButton(visible=False), hidden, hidden
+        return mark_html("info", NOTHING), hidden, hidden
     facts = attempt(lambda: facts_html(services, chosen))
     if isinstance(facts, Problem):
-        text = mark_html("error", facts.message, facts.remedy)
-        return text, gr.DownloadButton(visible=False), hidden, hidden
+        return mark_html("error", facts.message, facts.remedy), hidden, hidden
     path = services.resolve(chosen)
     return (
         facts,
-        gr.DownloadButton(value=str(path), visible=path.is_file()),
         gr.Button(visible=True),
         gr.Button(visible=path.is_file() and _deletable_folder(services, path.parent)),
     )
@@ -113,15 +110,20 @@ def facts_html(services: Services, chosen: str) -> str:
     relative = services.relative(path)
     status = path.stat()
     rows = [("Size", _size_text(path)), ("Changed", moment_text(status.st_mtime))]
-    note = ""
+    note, links = "", []
+    if path.is_file():
+        # A plain link: Gradio's download button would first copy the file, which takes minutes for a large stack.
+        address = f"gradio_api/file={quote(str(path))}"
+        links.append(f'<a href="{address}" download="{escape(path.name)}">Download</a>')
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
         stack = attempt(lambda: services.stack(relative))
         if isinstance(stack, Problem):
             note = mark_html("error", stack.message, stack.remedy)
         else:
             rows.append(("Image", stack.text))
-            note = f'<p><a href="?tab=viewer&amp;path={quote(relative)}">Open in Viewer</a></p>'
-    return f'<h4 style="overflow-wrap:anywhere">{escape(relative)}</h4>{table_html(("", ""), rows)}{note}'
+            links.append(f'<a href="?tab=viewer&amp;path={quote(relative)}">Open in Viewer</a>')
+    title = f'<h4 style="overflow-wrap:anywhere">{escape(relative)}</h4>'
+    return f"{title}{table_html(('', ''), rows)}{note}<p>{' · '.join(links)}</p>"
 
 
 def deletion_question(services: Services, chosen: str | None) -> str:
@@ -184,6 +186,6 @@ def _size_text(path: Path) -> str:
 
 
 def _hidden(services: Services, number: int) -> str:
-    # Hidden are our own files and folders, which begin with a dot. Two patterns that mean the same: the explorer
+    # Hidden are our own files, which begin with a dot. Two patterns that mean the same: the explorer
     # reads the workspace anew only when one of its parameters changes.
     return f"{glob.escape(str(services.workspace.root))}*/{'.*' if number % 2 == 0 else '.?*'}"

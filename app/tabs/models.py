@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.confirm import build_confirm
+from app.pick_table import pick_table, table_value
 from app.runbook import moment_text
 from app.services import Services
 from app.session import Problem, attempt
@@ -41,10 +42,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     with gr.Row():
         status = gr.HTML(elem_id="models-status")
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="models-refresh")
-    table = gr.Dataframe(
-        headers=list(HEADER), datatype="str", interactive=False, show_label=False, max_height=340,
-        column_widths=[160, 80, 130, 90, 120, 120, 190, 140], elem_id="models-table", visible=False,
-    )  # fmt: skip
+    table = pick_table("models-table")
     message = gr.HTML(elem_id="models-message")
     with gr.Row():
         with gr.Column(min_width=300):
@@ -66,7 +64,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     shown = [status, table, run, version]
     opened = [refresh.click, *([tab.select] if tab is not None else [])]
     gr.on(opened, lambda: load(services), outputs=shown, **QUIET)
-    table.select(_clicked, outputs=version, **QUIET)
+    table.select(_picked, outputs=version, **QUIET)
     roll.ask(back, lambda chosen, name: rollback_question(services, chosen, name), [version, alias])
     confirm.ask(remove, lambda chosen: removal_question(services, chosen), [version])
     actions: list[tuple[gr.Button, Callable[..., str], list[Any]]] = [
@@ -93,30 +91,33 @@ def load(services: Services) -> Iterator[tuple[Any, ...]]:
     models = attempt(services.models.list)
     if isinstance(models, Problem):
         text = mark_html("error", models.message, models.remedy)
-        yield text, gr.Dataframe(visible=False), gr.Dropdown(choices=runs), gr.skip()
+        yield text, table_value(HEADER, []), gr.Dropdown(choices=runs), gr.skip()
         return
     versions = [version for model in models for version in model.versions]
     yield (
         "" if versions else mark_html("info", EMPTY),
-        gr.Dataframe(value=rows(models), visible=bool(versions)),
+        table_value(HEADER, rows(models)),
         gr.Dropdown(choices=runs),
         gr.Dropdown(choices=[_label(version) for version in versions]),
     )
 
 
-def rows(models: list[RegisteredModel]) -> list[list[str]]:
-    """Return the lines of the table, see `HEADER`."""
+def rows(models: list[RegisteredModel]) -> list[tuple[str, list[str]]]:
+    """Return the lines of the table with their ids, see `HEADER`."""
     return [
-        [
-            version.name,
-            str(version.version),
-            ", ".join(version.aliases),
-            "–" if version.val_dice is None else f"{version.val_dice:.3f}",
-            ", ".join(version.class_names or map(str, version.class_values)),
-            version.session,
-            version.job_id,
-            moment_text(version.created),
-        ]
+        (
+            f"{version.name}/{version.version}",
+            [
+                version.name,
+                str(version.version),
+                ", ".join(version.aliases),
+                "–" if version.val_dice is None else f"{version.val_dice:.3f}",
+                ", ".join(version.class_names or map(str, version.class_values)),
+                version.session,
+                version.job_id,
+                moment_text(version.created),
+            ],
+        )
         for model in models
         for version in model.versions
     ]
@@ -193,8 +194,8 @@ def _said(services: Services, action: Callable[..., str]) -> Callable[..., str]:
     return act
 
 
-def _clicked(event: gr.SelectData) -> str:
-    return f"{event.row_value[0]}/{event.row_value[1]}"
+def _picked(event: gr.EventData) -> str:
+    return str(event.id)
 
 
 def _label(version: ModelVersion) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -12,6 +11,7 @@ import plotly.graph_objects as go
 
 from app.charts import METRICS, compare, curves
 from app.jobview import JobView
+from app.pick_table import pick_table, table_value
 from app.runbook import HEADER, RunBook, differing, options_rows, row, signature
 from app.services import Services
 from app.session import Problem, attempt
@@ -25,14 +25,15 @@ EMPTY = (
     "There are no runs yet. Open the tab Segment, choose your images (or the sample data) and press Start: "
     "the training appears here while it runs."
 )
+HINT = '<p class="subdued">Choose a line to see the run in detail; tick two or more to compare them.</p>'
 TICK_SECONDS = 3
 
 
 @dataclass(frozen=True)
 class Handles:
-    """What the rest of the page may drive: `run` is the run in detail, `refresh` reads the runs."""
+    """What the rest of the page may drive: `run` holds the id of the run in detail, `refresh` reads all."""
 
-    run: gr.Dropdown
+    run: gr.Textbox
     refresh: gr.Button
 
 
@@ -59,20 +60,12 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     """Build the tab, inside `with gr.Tab(...) as tab`; runs are read when it is opened or any is active."""
     book = RunBook(services)
     with gr.Row():
-        run = gr.Dropdown(
-            [], value=None, label="Run in detail", info="Or click a line of the table.",
-            allow_custom_value=True, elem_id="runs-run", scale=2,
-        )  # fmt: skip
-        chosen = gr.Dropdown(
-            [], value=[], multiselect=True, label="Compare", info="Choose two or more runs.",
-            allow_custom_value=True, elem_id="runs-compare", scale=3,
-        )  # fmt: skip
+        empty = gr.HTML(HINT, elem_id="runs-empty")
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="runs-refresh")
-    empty = gr.HTML(elem_id="runs-empty")
-    table = gr.Dataframe(
-        headers=list(HEADER), datatype="str", interactive=False, show_label=False, max_height=320,
-        column_widths=[190, 110, 150, 80, 110, 100, 330, 110, 140], elem_id="runs-table", visible=False,
-    )  # fmt: skip
+    table = pick_table("runs-table")
+    # The choices stay in the page, so that they outlive a restart of the server.
+    run = gr.Textbox("", visible="hidden", elem_id="runs-run")
+    chosen = gr.Textbox("", visible="hidden", elem_id="runs-compare")
     with gr.Column(visible=False, elem_id="runs-comparison") as comparison:
         metric = gr.Radio([(text, key) for key, text in METRICS.items()], value="val_dice", label="Curve")
         overlaid = gr.Plot(show_label=False)
@@ -81,46 +74,39 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     timer = gr.Timer(TICK_SECONDS, active=False)
     known = gr.State("")
 
-    lists = [table, empty, run, chosen, timer, known]
-    gr.on(
-        [refresh.click, *([tab.select] if tab is not None else [])],
-        lambda: read(book, ""), outputs=lists, **QUIET,
-    ).then(lambda one: details(services, one), run, shown.all, **QUIET)  # fmt: skip
-    timer.tick(lambda before: read(book, before), known, lists, **QUIET)
-    known.change(lambda one: details(services, one), run, shown.all, **QUIET)
-    known.change(
-        lambda *values: comparison_of(book, *values),
-        [chosen, metric],
-        [comparison, overlaid, differences],
-        **QUIET,
-    )
-    table.select(_clicked, outputs=run, **QUIET)
-    run.change(lambda one: details(services, one), run, shown.all, **QUIET).then(
-        lambda: "", outputs=message, **QUIET
-    )
-    gr.on(
-        [chosen.change, metric.change], lambda *values: comparison_of(book, *values),
-        [chosen, metric], [comparison, overlaid, differences], **QUIET,
-    )  # fmt: skip
-    shown.stop.click(lambda one: stop(services, one), run, message, api_visibility="private").then(
-        lambda one: details(services, one), run, shown.all, **QUIET
-    )
-    button.click(lambda *values: register(services, *values), [run, name], message, api_visibility="private")
+    lists = [table, empty, timer, known]
+    view_one: dict[str, Any] = {
+        "fn": lambda one: details(services, one), "inputs": run, "outputs": shown.all, **QUIET
+    }  # fmt: skip
+    view_many: dict[str, Any] = {
+        "fn": lambda *values: comparison_of(book, *values), "inputs": [chosen, metric],
+        "outputs": [comparison, overlaid, differences], **QUIET,
+    }  # fmt: skip
+    opened = [refresh.click, *([tab.select] if tab is not None else [])]
+    gr.on(opened, lambda one: read(book, "", one), run, lists, **QUIET).then(**view_one)
+    timer.tick(lambda *values: read(book, *values), [known, run], lists, **QUIET)
+    known.change(**view_one)
+    known.change(**view_many)
+    table.select(_picked, outputs=run, **QUIET)
+    table.tick(_ticked, outputs=chosen, **QUIET)
+    run.change(**view_one).then(lambda: "", outputs=message, **QUIET)
+    gr.on([chosen.change, metric.change], **view_many)
+    loud: dict[str, Any] = {"outputs": message, "api_visibility": "private"}
+    shown.stop.click(lambda one: stop(services, one), run, **loud).then(**view_one)
+    button.click(lambda *values: register(services, *values), [run, name], **loud)
     return Handles(run, refresh)
 
 
-def read(book: RunBook, before: str) -> tuple[Any, ...]:
-    """Return updates of table, empty state, both lists, timer and signature; none if nothing changed."""
+def read(book: RunBook, before: str, picked: str) -> tuple[Any, ...]:
+    """Return updates of table, line above it, timer and signature; none if nothing changed."""
     views = book.runs()
     now = signature(views) or "none"
     if now == before:
-        return (gr.skip(),) * 6
-    ids = [(f"{view.id} · {view.session}", view.id) for view in views]
+        return (gr.skip(),) * 4
+    rows = [(view.id, row(view)) for view in views]
     return (
-        gr.Dataframe(value=[row(view) for view in views], visible=bool(views)),
-        "" if views else mark_html("info", EMPTY),
-        gr.Dropdown(choices=ids),
-        gr.Dropdown(choices=ids),
+        table_value(HEADER, rows, picked, "Compare"),
+        HINT if views else mark_html("info", EMPTY),
         gr.Timer(active=any(not view.state.ended for view in views)),
         now,
     )
@@ -161,11 +147,9 @@ def status_html(services: Services, view: JobView) -> str:
     )
 
 
-def comparison_of(
-    book: RunBook, chosen: Sequence[str] | None, metric: str
-) -> tuple[gr.Column, go.Figure | None, str]:
+def comparison_of(book: RunBook, chosen: str | None, metric: str) -> tuple[gr.Column, go.Figure | None, str]:
     """Return updates of the comparison, its chart and the table of what differs."""
-    views = book.find(chosen or [])
+    views = book.find((chosen or "").split())
     if len(views) < 2:
         return gr.Column(visible=False), None, ""
     figure = compare({view.id: view.history for view in views}, metric)
@@ -201,8 +185,12 @@ def register(services: Services, identity: str | None, name: str) -> str:
     return mark_html("ok", done)
 
 
-def _clicked(event: gr.SelectData) -> str:
-    return str(event.row_value[0])
+def _picked(event: gr.EventData) -> str:
+    return str(event.id)
+
+
+def _ticked(event: gr.EventData) -> str:
+    return " ".join(str(one) for one in event.ids)
 
 
 def _build_details() -> tuple[Details, gr.Textbox, gr.Button, gr.HTML]:
