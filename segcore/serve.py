@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
 from segcore.errors import JobError
 from segcore.jobs.supervisor import child_environment, worker_alive
 from segcore.tracking.store import SETTINGS, artifact_root, ensure_ready, is_server, tracking_uri
+from segcore.worker.signals import StopSignals
 from segcore.workspace import Workspace
 
 POLL_SECONDS = 0.5
@@ -100,8 +98,7 @@ def serve(workspace: Workspace, ports: Ports) -> int:
     services = plan(workspace, ports, own_mlflow)
     environment = {**SETTINGS, **child_environment()}
     environment.setdefault("SEGCORE_MLFLOW_URL", ports.url(ports.mlflow) if own_mlflow else uri)
-    stop = _StopSignals()
-    with stop:
+    with StopSignals() as stop:
         try:
             for service in services:
                 service.start(environment)
@@ -154,7 +151,7 @@ def check_ports(ports: Ports, numbers: Sequence[int]) -> None:
         )
 
 
-def end_all(services: Sequence[Service], stop: _StopSignals) -> None:
+def end_all(services: Sequence[Service], stop: StopSignals) -> None:
     """End every process that was started: first politely, then by force."""
     for service in services:
         service.look()
@@ -175,27 +172,7 @@ def end_all(services: Sequence[Service], stop: _StopSignals) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-class _StopSignals:
-    """Counts SIGINT and SIGTERM while it is entered."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._previous: dict[int, object] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._on_signal)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-
-
-def _until_ready(services: Sequence[Service], stop: _StopSignals) -> bool:
+def _until_ready(services: Sequence[Service], stop: StopSignals) -> bool:
     """Wait until every service answers; False if somebody asked to end before."""
     deadline = time.monotonic() + READY_SECONDS
     waiting = [service for service in services if service.health]
@@ -211,7 +188,7 @@ def _until_ready(services: Sequence[Service], stop: _StopSignals) -> bool:
     return not stop.count
 
 
-def _watch(services: Sequence[Service], stop: _StopSignals) -> None:
+def _watch(services: Sequence[Service], stop: StopSignals) -> None:
     while not stop.count:
         _raise_if_ended(services)
         time.sleep(POLL_SECONDS)

@@ -88,10 +88,9 @@ def evaluate_command(words: list[str]) -> int:
 
 def _require(config: RunConfig, data: tuple[str, ...]) -> None:
     missing = [f"--data.{name}" for name in data if getattr(config.data, name) is None]
+    remedy = f"Give the image stack{' and its labels' if 'labels' in data else ''}."
     if config.inference.model is None:
         missing.insert(0, "--model")
+        remedy = "A model is a run folder, a .pth file or models:/name@alias."
     if missing:
-        raise UsageError(
-            f"{' and '.join(missing)} must be given.",
-            "A model is a run folder, a .pth file or models:/name@alias.",
-        )
+        raise UsageError(f"{' and '.join(missing)} must be given.", remedy)

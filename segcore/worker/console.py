@@ -133,4 +133,4 @@ def describe_seconds(seconds: float) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"{describe_seconds(seconds)} left"
+    return f"{describe_seconds(seconds)} left" if seconds is not None and seconds >= 0.5 else ""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
-
 from segcore.jobs.store import Job, read_job, request_stop
 from segcore.jobs.supervisor import kill_job, run_job
 from segcore.worker.console import Console, FolderWatch
 from segcore.worker.following import FollowingThread
+from segcore.worker.signals import StopSignals
 from segcore.workspace import Workspace
 
 TRACKING_SECONDS = 60.0
@@ -26,8 +20,16 @@ def run_here(job: Job, workspace: Workspace, console: Console) -> Job:
     """
     watch = FolderWatch(job.folder, console)
     following = FollowingThread(workspace)
+
+    def on_signal(count: int) -> None:
+        if count == 1:
+            request_stop(job.folder)
+            console.say("Stopping; what has been reached is kept. Ctrl-C again: end it at once.")
+        else:
+            kill_job(job.folder)
+
     try:
-        with interruptible(job.folder, console):
+        with StopSignals(on_signal):
             following.follow(job.folder)
             run_job(job.folder, workspace, watch)
             following.conclude(job.folder)
@@ -37,28 +39,3 @@ def run_here(job: Job, workspace: Workspace, console: Console) -> Job:
         following.close()
         console.close()
     return read_job(job.folder)
-
-
-@contextmanager
-def interruptible(folder: Path, console: Console) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a stop request for the job, and the second into its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change signal handlers
-        return
-    asked = False
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            kill_job(folder)
-        else:
-            asked = True
-            request_stop(folder)
-            console.say("Stopping; what has been reached is kept. Again: end it at once.")
-
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

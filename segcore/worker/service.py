@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 
 import psutil
 from filelock import FileLock, Timeout
@@ -24,6 +22,7 @@ from segcore.jobs.store import Kind, State, list_jobs, read_job, request_stop
 from segcore.jobs.supervisor import adopt_job, is_supervised, job_process, run_job, worker_lock
 from segcore.tracking.mlflow import pending
 from segcore.worker.following import FollowingThread
+from segcore.worker.signals import StopSignals
 from segcore.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -54,21 +53,16 @@ def run_worker(workspace: Workspace, follow: int | None = None) -> None:
     # huey's own lines say nothing that ours do not.
     logging.getLogger("huey").setLevel(logging.WARNING)
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    while True:
-        lock = _take_lock(workspace)
-        try:
-            _serve(workspace, follow, stop)
-        finally:
-            lock.release()
-        # A job that was submitted while we made up our mind to go saw a worker alive, and started none.
-        if stop.is_set() or not _has_work(workspace):
-            return
+    with StopSignals(lambda count: stop.set()):
+        while True:
+            lock = _take_lock(workspace)
+            try:
+                _serve(workspace, follow, stop)
+            finally:
+                lock.release()
+            # A job that was submitted while we made up our mind to go saw a worker alive, and started none.
+            if stop.is_set() or not _has_work(workspace):
+                return
 
 
 def _take_lock(workspace: Workspace) -> FileLock:
@@ -122,8 +116,9 @@ def _has_work(workspace: Workspace) -> bool:
 def _catch_up(workspace: Workspace, following: FollowingThread) -> None:
     """Tell MLflow the rest about trainings that ended while nobody could."""
     for folder in pending(workspace):
-        if read_job(folder).state.ended:
-            following.conclude(folder)
+        with suppress(JobError):  # deleted a moment ago
+            if read_job(folder).state.ended:
+                following.conclude(folder)
 
 
 class Line:
