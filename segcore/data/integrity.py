@@ -37,11 +37,13 @@ def check_whole(path: Path) -> None:
     DataError
         The file is missing, empty, not a TIFF, or cut off.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist.", "Check the name, or upload the file.")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder.", "Choose a TIFF file in it.")
     try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", "Check the name, or upload the file.")
+        if path.is_dir():
+            raise DataError(f"{path} is a folder.", "Choose a TIFF file in it.")
+        if not path.is_file():
+            raise DataError(f"{path} is not a file.", "Choose a TIFF file.")
         size = path.stat().st_size
         with path.open("rb") as stream:
             head = stream.read(512)

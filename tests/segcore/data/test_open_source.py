@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "nothing.tif")
     with pytest.raises(DataError, match="is a folder"):
         open_source(tmp_path)
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(DataError, match="is not a file"):
+        open_source(tmp_path / "pipe.tif")
+    with pytest.raises(DataError, match="cannot be read"):
+        open_source(tmp_path / ("long" * 100 + ".tif"))
 
 
 def test_pages_that_form_a_circle_are_refused(tmp_path: Path) -> None:
