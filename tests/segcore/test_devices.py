@@ -19,7 +19,7 @@ def test_auto_takes_the_fastest_device_there_is(monkeypatch: pytest.MonkeyPatch)
     assert choose(HardwareConfig()).device.type == "cpu"
 
 
-def test_a_missing_device_is_refused_and_the_error_lists_what_there_is(
+def test_a_missing_device_is_refused_with_a_list_of_those_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "_devices", lambda: ["mps", "cpu"])

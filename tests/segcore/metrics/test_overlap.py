@@ -14,9 +14,8 @@ from segcore.metrics.overlap import Confusion
 from segcore.tiling import IGNORE, tile_grid
 
 
-def _pair(
-    seed: int, classes: int = 3, shape: tuple[int, int] = (31, 23)
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _pair(seed: int, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (31, 23)
     random = np.random.default_rng(seed)
     prediction = random.integers(0, classes, shape)
     target = np.where(random.random(shape) < 0.6, prediction, random.integers(0, classes, shape))
