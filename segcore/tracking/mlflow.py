@@ -13,13 +13,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segcore.errors import ConfigError, JobError
-from segcore.events import EpochEvent, parse_event
+from segcore.events import EpochEvent
 from segcore.files import write_atomic
-from segcore.jobs.store import Job, State, list_jobs, read_history, read_job, update_job
+from segcore.jobs.store import Job, State, list_jobs, read_job, update_job
 from segcore.tracking import store
 from segcore.tracking.curves import draw_curves
 from segcore.tracking.package import CONFIG, WEIGHTS, log_model, log_scores
-from segcore.tracking.record import best_epoch, card_tags, epoch_metrics
+from segcore.tracking.record import best_epoch, card_tags, epoch_history, epoch_metrics, read_epochs
 from segcore.tracking.runs import open_run, set_tags
 from segcore.workspace import Workspace
 
@@ -89,7 +89,7 @@ class Follower:
     def __init__(self, folder: Path, workspace: Workspace) -> None:
         self.folder = folder
         self.workspace = workspace
-        self.uri = store.tracking_uri(workspace)
+        self.uri = store.public_uri(store.tracking_uri(workspace))
         self._client: MlflowClient | None = None
         self._run: Run | None = None
         self._failures = 0
@@ -107,16 +107,15 @@ class Follower:
             return False
         try:
             job = read_job(self.folder)
-        except JobError:
-            return True  # deleted meanwhile: there is nothing left to tell
-        if job.kind != "train" or job.started is None or not self._has_news(job):
-            return True
-        try:
+            if job.kind != "train" or job.started is None or not self._has_news(job):
+                return True
             with FileLock(self.folder / ".tracking.lock", timeout=0):
                 self._send(job)
+        except JobError:
+            return True  # deleted meanwhile: there is nothing left to tell
         except Timeout:
             return False  # another process is sending the same
-        except store.server_errors() as error:
+        except Exception as error:  # whatever MLflow does, the job and whoever watches it must go on
             self._failed(error)
             return False
         if self._failures:
@@ -176,7 +175,10 @@ class Follower:
         self._next_try = time.monotonic() + min(15 * 2 ** (self._failures - 1), 300)
         if self._failures == 1:
             reason = store.explain(error, self.uri)
-            _log.warning("%s Run %s goes on; what is missing is sent later.", reason, self.folder.name)
+            known = isinstance(error, store.server_errors())
+            _log.warning(
+                "%s What run %s has to say is sent later.", reason, self.folder.name, exc_info=not known
+            )
 
     def _send(self, job: Job) -> None:
         if self._client is None:
@@ -196,13 +198,17 @@ class Follower:
             self._save(cursor.model_copy(update={"complete": True}))
 
     def _send_epochs(self, client: MlflowClient, run: Run, cursor: Cursor) -> Cursor:
-        epochs, offset = read_epochs(self.folder, cursor)
+        events, offset = read_epochs(self.folder, cursor.offset)
         if offset == cursor.offset:
             return cursor
-        metrics = [metric for event in epochs for metric in _metrics(event)]
+        last, metrics = cursor.epoch, []
+        for event in events:
+            # A resumed training reports some epochs again; MLflow cannot take a point of a curve back.
+            if event.epoch > last:
+                last = event.epoch
+                metrics += _metrics(event)
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
-        last = epochs[-1].epoch if epochs else cursor.epoch
         return self._save(cursor.model_copy(update={"offset": offset, "epoch": last}))
 
     def _send_card(self, client: MlflowClient, run: Run, job: Job, cursor: Cursor) -> Cursor:
@@ -223,7 +229,7 @@ class Follower:
         model = None
         if (self.folder / WEIGHTS).exists() and self._cursor().described:
             model = log_model(client, client.get_run(run_id), self.folder, self.workspace.state / "scratch")
-        history = read_history(self.folder)
+        history = epoch_history(self.folder)
         best = best_epoch(history)
         if best is not None:
             log_scores(client, run_id, model.model_id if model else None, history, best)
@@ -233,28 +239,6 @@ class Follower:
                 client.log_artifact(run_id, str(picture))
         set_tags(client, run, {"segcore.device": _device(self.folder), "segcore.message": job.message})
         client.set_terminated(run_id, STATUS[job.state], round((job.ended or time.time()) * 1000))
-
-
-def read_epochs(folder: Path, cursor: Cursor) -> tuple[list[EpochEvent], int]:
-    """Return the epochs after the cursor and the offset behind the last whole line.
-
-    An epoch that a resumed training reports again is left out: MLflow cannot take a point of a curve back.
-    """
-    with (folder / "events.jsonl").open("rb") as stream:
-        stream.seek(cursor.offset)
-        content = stream.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    epochs: list[EpochEvent] = []
-    last = cursor.epoch
-    for line in whole.splitlines():
-        try:
-            event = parse_event(line)
-        except ValidationError:
-            continue  # the process was killed while it wrote this line
-        if isinstance(event, EpochEvent) and event.epoch > last:
-            epochs.append(event)
-            last = event.epoch
-    return epochs, cursor.offset + len(whole)
 
 
 def _metrics(event: EpochEvent) -> list[Metric]:

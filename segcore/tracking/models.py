@@ -33,6 +33,7 @@ from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 __all__ = [
     "CHAMPION",
@@ -84,7 +85,10 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
         The run has no model, or MLflow cannot be reached.
     """
     _check(
-        name, NAME_PATTERN, "model name", "letters, digits, dot, dash and underscore, a letter or digit first"
+        name,
+        NAME_PATTERN,
+        "a model name",
+        "letters, digits, dot, dash and underscore, a letter or digit first",
     )
     job = read_job(job.folder)
     if job.kind != "train" or not job.state.ended or not (job.folder / "best_model.pth").exists():
@@ -92,7 +96,7 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
             f"Run {job.id} has no model to register.", "Choose a training that has ended with a model."
         )
     with open_registry(workspace) as client, FileLock(workspace.state / "registry.lock"):
-        run_id, model_id = _logged_model(client, job, workspace)
+        run_id, model = _logged_model(client, job, workspace)
         try:
             client.create_registered_model(name)
         except store.server_errors() as error:
@@ -102,9 +106,9 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
         version = next((version for version in versions if version.run_id == run_id), None)
         if version is None:
             version = client.create_model_version(
-                name, f"models:/{model_id}", run_id, tags=version_tags(job), model_id=model_id
+                name, _source(model, workspace), run_id, tags=version_tags(job), model_id=model.model_id
             )
-            _link(client, model_id, name, version.version)
+            _link(client, model.model_id, name, version.version)
         return find_version(client, name, str(version.version))
 
 
@@ -119,7 +123,7 @@ def set_alias(name: str, alias: str, version: int, workspace: Workspace) -> Mode
         There is no such model or version, or MLflow cannot be reached.
     """
     rule = "letters, digits, dash and underscore, a letter first; latest and v1, v2 … are taken"
-    _check(alias, ALIAS_PATTERN, "alias", rule)
+    _check(alias, ALIAS_PATTERN, "an alias", rule)
     with open_registry(workspace) as client:
         find_version(client, name, str(version))
         model = find_registered(client, name)
@@ -223,15 +227,13 @@ def fetch(reference: str, workspace: Workspace) -> Path:
         The reference leads nowhere, the version was not made by this program, or MLflow cannot be reached.
     """
     version = describe(reference, workspace)
-    if not version.model_id:
-        raise ModelError(
-            f"{version.reference} was not trained here.", "Choose a model from the list of models."
-        )
     with open_registry(workspace) as client:
-        location = client.get_logged_model(version.model_id).artifact_location.rstrip("/") + "/artifacts"
+        location = client.get_model_version_download_uri(version.name, str(version.version))
+        location = f"{location.rstrip('/')}/artifacts"
         folder = store.local_path(location)
         if folder is None:
-            folder = workspace.state / "models" / f"{version.name}-{version.version}-{version.model_id}"
+            # With the run's id: a name that was deleted and made anew starts again at version 1.
+            folder = workspace.state / "models" / f"{version.name}-{version.version}-{version.run_id}"
             with FileLock(workspace.state / "download.lock"):
                 if not folder.exists():
                     _download(location, folder, store.tracking_uri(workspace))
@@ -239,7 +241,7 @@ def fetch(reference: str, workspace: Workspace) -> Path:
     if missing:
         raise ModelError(
             f"{version.reference} has no {' and no '.join(missing)} in {folder}.",
-            "Its files were deleted; register the run again or choose another version.",
+            "It was not made by this program, or its files were deleted: choose another version.",
         )
     return folder
 
@@ -260,18 +262,18 @@ def ui_url(workspace: Workspace, run_id: str | None) -> str | None:
     """
     if not run_id:
         return None
-    uri = store.tracking_uri(workspace)
+    uri = store.public_uri(store.tracking_uri(workspace))
     server = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
     return f"{(os.environ.get('SEGCORE_MLFLOW_URL') or server).rstrip('/')}/#/runs/{run_id}"
 
 
 def _check(text: str, pattern: str, what: str, rule: str) -> None:
     if not re.match(pattern, text):
-        raise ConfigError(f"{text!r} is not a {what}.", f"Use {rule}.")
+        raise ConfigError(f"{text!r} is not {what}.", f"Use {rule}.")
 
 
-def _logged_model(client: MlflowClient, job: Job, workspace: Workspace) -> tuple[str, str]:
-    """Return run id and model id of the job in the store, sending what is missing."""
+def _logged_model(client: MlflowClient, job: Job, workspace: Workspace) -> tuple[str, LoggedModel]:
+    """Return run id and model of the job in the store, sending what is missing."""
     follower = Follower(job.folder, workspace)
     for attempt in (1, 2):
         finished = follower.finish(timeout=30)
@@ -284,12 +286,19 @@ def _logged_model(client: MlflowClient, job: Job, workspace: Workspace) -> tuple
             follower.forget()  # somebody emptied the store
             continue
         if model is not None and run_id:
-            return run_id, model.model_id
+            return run_id, model
         break
     raise ModelError(
         f"MLflow ({follower.uri}) did not take the model of run {job.id}.",
         "Look whether the tracking server runs and has room, then register again.",
     )
+
+
+def _source(model: LoggedModel, workspace: Workspace) -> str:
+    # A database store would look for models:/… in the store of the process-wide tracking address.
+    if store.is_server(store.tracking_uri(workspace)):
+        return f"models:/{model.model_id}"
+    return str(model.artifact_location)
 
 
 def _link(client: MlflowClient, model_id: str, name: str, version: int) -> None:

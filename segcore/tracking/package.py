@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import segcore
 from segcore.events import EpochEvent
+from segcore.tracking import store
 from segcore.tracking.record import final_metrics
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def log_model(client: MlflowClient, run: Run, folder: Path, scratch: Path) -> Lo
 
 def save_model(path: Path, folder: Path, run_id: str, model: LoggedModel) -> None:
     """Write the model of the run folder to `path` in MLflow's layout, with a copy of this package's code."""
+    store.load_mlflow("mlflow.pyfunc")
     import mlflow.pyfunc
     from mlflow.models import Model
 

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow.models
 import numpy as np
-from mlflow.pyfunc.model import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from segcore.errors import DataError
 
 if TYPE_CHECKING:
-    from mlflow.pyfunc.model import PythonModelContext
-
     from segcore.card import ModelCard
     from segcore.predictor import Predictor
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from segcore import __version__
 from segcore.card import ModelCard
 from segcore.config import RunConfig
-from segcore.events import EpochEvent
+from segcore.events import EpochEvent, parse_event
 from segcore.jobs.store import Job
 
 JOB_TAG = "segcore.job_id"
@@ -58,9 +61,11 @@ def card_tags(card: ModelCard) -> dict[str, str]:
         "segcore.channels": str(card.channels),
         "segcore.axes": card.axes,
         "segcore.dtype": card.dtype,
-        "segcore.pixel_size": f"{size.z} × {size.y} × {size.x} {size.unit}",
         "segcore.parameters": str(card.parameters),
     }
+    known = [f"{axis} {value:g}" for axis, value in (("z", size.z), ("y", size.y), ("x", size.x)) if value]
+    if known:
+        tags["segcore.pixel_size"] = f"{', '.join(known)} {size.unit}"
     return tags | {f"segcore.version.{name}": version for name, version in card.versions.items()}
 
 
@@ -78,6 +83,32 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **{f"val_iou_class_{value}": score for value, score in event.val_iou_per_class.items()},
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def read_epochs(folder: Path, offset: int = 0) -> tuple[list[EpochEvent], int]:
+    """Return the epochs reported from byte `offset` on, and the offset behind the last whole line.
+
+    A line that a killed process left unfinished is passed over.
+    """
+    with (folder / "events.jsonl").open("rb") as stream:
+        stream.seek(offset)
+        content = stream.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    epochs = []
+    for line in whole.splitlines():
+        try:
+            event = parse_event(line)
+        except ValidationError:
+            continue
+        if isinstance(event, EpochEvent):
+            epochs.append(event)
+    return epochs, offset + len(whole)
+
+
+def epoch_history(folder: Path) -> list[EpochEvent]:
+    """Return all epochs, ascending; one repeated by a resumed training counts as last reported."""
+    epochs = {event.epoch: event for event in read_epochs(folder)[0]}
+    return [epochs[number] for number in sorted(epochs)]
 
 
 def best_epoch(history: list[EpochEvent]) -> EpochEvent | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from filelock import FileLock
@@ -47,17 +49,28 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https") or uri.startswith("databricks")
 
 
+def public_uri(uri: str) -> str:
+    """Return `uri` without the user name and password it may hold."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
 def artifact_root(workspace: Workspace) -> str | None:
     """Return the file URI below which artifacts lie, or None where a server decides that."""
     return None if is_server(tracking_uri(workspace)) else (mlruns(workspace) / "artifacts").as_uri()
 
 
-def apply_settings() -> None:
-    """Put `SETTINGS` into this process's environment; must come before MLflow is imported."""
+def load_mlflow(*modules: str) -> None:
+    """Import MLflow (seconds, the first time), and modules of it, with `SETTINGS` and without its chatter."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # What MLflow and SQLAlchemy say to each other's authors is no business of our users.
+        warnings.simplefilter("ignore")
+        for module in ("mlflow", *modules):
+            importlib.import_module(module)
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def ensure_ready(workspace: Workspace) -> None:
@@ -75,7 +88,7 @@ def ensure_ready(workspace: Workspace) -> None:
         return
     folder = mlruns(workspace)
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-    apply_settings()
+    load_mlflow("mlflow.store.tracking.sqlalchemy_store")
     # Two processes that make the tables at once would leave a half-migrated database.
     with FileLock(folder / ".mlflow.lock"):
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -93,7 +106,7 @@ def client(workspace: Workspace) -> MlflowClient:
     OSError, mlflow.exceptions.MlflowException
         See `server_errors`. A server that is down shows only at the first request.
     """
-    apply_settings()
+    load_mlflow()
     ensure_ready(workspace)
     from mlflow import MlflowClient
 
@@ -125,9 +138,10 @@ def error_code(error: BaseException) -> str:
 
 def explain(error: BaseException, uri: str) -> str:
     """Say in one line what went wrong with the store at `uri`."""
+    shown = public_uri(uri)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if is_server(uri) and (
         "Max retries exceeded" in reason or "Connection" in reason or "timed out" in reason
     ):
-        return f"The MLflow server at {uri} does not answer."
-    return f"MLflow ({uri}) refused: {reason[:300]}"
+        return f"The MLflow server at {shown} does not answer."
+    return f"MLflow ({shown}) refused: {reason[:300]}"

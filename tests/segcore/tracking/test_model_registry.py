@@ -1,0 +1,205 @@
+"""Versions, aliases, the way back, and the files behind a name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from segcore.errors import ConfigError, ModelError
+from segcore.jobs.store import Job, State, read_job
+from segcore.tracking import models, store
+from segcore.workspace import Workspace
+
+Finish = Callable[..., Job]
+
+
+@pytest.fixture
+def three(workspace: Workspace, finished_run: Finish) -> list[Job]:
+    """Register three runs as the versions 1, 2 and 3 of `cells`."""
+    jobs = [finished_run(epochs) for epochs in (1, 2, 3)]
+    for job in jobs:
+        models.register(job, "cells", workspace)
+    return jobs
+
+
+@pytest.fixture
+def one(workspace: Workspace, finished_run: Finish) -> Job:
+    """Register a run as version 1 of `cells`, the champion."""
+    job = finished_run()
+    models.register(job, "cells", workspace)
+    models.set_alias("cells", "champion", 1, workspace)
+    return job
+
+
+def test_versions_aliases_and_the_way_back(workspace: Workspace, three: list[Job]) -> None:
+    for version in (1, 3, 2):
+        assert models.set_alias("cells", "champion", version, workspace).aliases == ("champion",)
+    (model,) = models.list_models(workspace)
+    assert [version.version for version in model.versions] == [3, 2, 1]
+    assert [version.job_id for version in model.versions] == [job.id for job in reversed(three)]
+    assert [version.val_dice for version in model.versions] == [0.53, 0.52, 0.51]
+    assert model.versions[0].class_names == ("Background", "Membrane")
+    assert model.aliases == {"champion": 2}
+    assert models.rollback("cells", workspace).version == 3
+    assert models.rollback("cells", workspace).version == 1
+    with pytest.raises(ModelError, match="No earlier version of cells"):
+        models.rollback("cells", workspace)
+    assert models.describe("models:/cells@champion", workspace).version == 1
+    assert models.describe("models:/cells/latest", workspace).version == 3
+
+
+def test_rollback_passes_over_deleted_versions_and_knows_aliases_set_elsewhere(
+    workspace: Workspace, three: list[Job]
+) -> None:
+    models.set_alias("cells", "champion", 1, workspace)
+    models.set_alias("cells", "champion", 2, workspace)
+    store.client(workspace).set_registered_model_alias("cells", "champion", "3")
+    models.delete_version("cells", 2, workspace)
+    assert models.rollback("cells", workspace).version == 1
+
+
+def test_an_alias_can_be_removed_and_a_champion_not_deleted(workspace: Workspace, one: Job) -> None:
+    with pytest.raises(ModelError, match="is its champion"):
+        models.delete_version("cells", 1, workspace)
+    models.remove_alias("cells", "champion", workspace)
+    with pytest.raises(ModelError, match="no alias 'champion'"):
+        models.remove_alias("cells", "champion", workspace)
+    models.delete_version("cells", 1, workspace)
+    assert models.list_models(workspace) == []
+
+
+def test_registering_again_changes_nothing(workspace: Workspace, finished_run: Finish) -> None:
+    job = finished_run()
+    first = models.register(job, "cells", workspace)
+    assert models.register(job, "cells", workspace) == first
+    assert models.register(job, "other", workspace).version == 1
+    assert first.run_id == read_job(job.folder).mlflow_run_id
+
+
+def test_registering_survives_a_store_that_was_emptied(
+    workspace: Workspace, finished_run: Finish, empty_store: os.PathLike[str]
+) -> None:
+    job = finished_run()
+    first = models.register(job, "cells", workspace)
+    moved = workspace.root.parent / "moved"
+    (moved / "mlruns").mkdir(parents=True)
+    shutil.copytree(workspace.root, moved / "workspace")
+    shutil.copy(empty_store, moved / "mlruns" / "mlflow.db")
+    other = Workspace.open(moved / "workspace")
+    again = models.register(read_job(other.models / job.session / job.id), "cells", other)
+    assert again.job_id == first.job_id
+    assert again.run_id != first.run_id
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "-a", "ä", "a b", "x" * 101])
+def test_bad_names_are_refused(workspace: Workspace, finished_run: Finish, name: str) -> None:
+    with pytest.raises(ConfigError, match="is not a model name"):
+        models.register(finished_run(), name, workspace)
+
+
+@pytest.mark.parametrize("alias", ["", "latest", "v3", "a b", "3", "a@b"])
+def test_bad_aliases_are_refused(workspace: Workspace, alias: str) -> None:
+    with pytest.raises(ConfigError, match="is not an alias"):
+        models.set_alias("cells", alias, 1, workspace)
+
+
+def test_what_is_not_there_is_told_with_what_is(workspace: Workspace, one: Job) -> None:
+    for reference, words in {
+        "models:/sells@champion": "Registered models: cells",
+        "models:/cells@best": r"Aliases: champion \(version 1\)",
+        "models:/cells/7": "Versions: 1",
+        "cells": "Write models:/name@alias",
+        "models:/m-0123456789abcdef": "Write models:/name@alias",
+    }.items():
+        with pytest.raises(ModelError, match=words):
+            models.fetch(reference, workspace)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.FINISHED])
+def test_a_run_without_a_model_cannot_be_registered(
+    workspace: Workspace, finished_run: Finish, start_run: Finish, state: State
+) -> None:
+    with pytest.raises(ModelError, match="has no model to register"):
+        models.register(start_run(), "cells", workspace)
+    job = finished_run(state=state)
+    (job.folder / "best_model.pth").unlink()
+    with pytest.raises(ModelError, match="has no model to register"):
+        models.register(job, "cells", workspace)
+
+
+def test_fetch_needs_no_copy_and_says_when_files_are_gone(workspace: Workspace, one: Job) -> None:
+    folder = models.fetch("models:/cells/1", workspace)
+    assert folder.is_relative_to(store.mlruns(workspace))
+    for name in ("best_model.pth", "config.json"):
+        assert (folder / name).read_bytes() == (one.folder / name).read_bytes()
+    shutil.rmtree(folder)
+    with pytest.raises(ModelError, match="its files were deleted"):
+        models.fetch("models:/cells/1", workspace)
+
+
+def test_nothing_in_a_logged_model_is_pickled(workspace: Workspace, one: Job) -> None:
+    model = models.fetch("models:/cells/1", workspace).parent
+    assert (model / "MLmodel").exists()
+    names = [path.name for path in model.rglob("*") if path.is_file()]
+    assert "pyfunc.py" in names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib", ".pyc"))]
+    assert [name for name in names if name.endswith(".pth")] == ["best_model.pth"]
+
+
+def test_a_store_that_cannot_be_used_is_told_in_words(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.mlruns(workspace).joinpath("mlflow.db").write_text("this is no database " * 100)
+    with pytest.raises(ModelError, match="MLflow") as caught:
+        models.list_models(workspace)
+    assert caught.value.remedy
+    assert "\n" not in caught.value.message
+
+
+def test_links_lead_to_the_page_of_the_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.ui_url(workspace, None) is None
+    assert models.ui_url(workspace, "r") == "http://127.0.0.1:5000/#/runs/r"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.lab/x")
+    assert models.ui_url(workspace, "r") == "https://mlflow.lab/x/#/runs/r"
+    monkeypatch.setenv("SEGCORE_MLFLOW_URL", "http://lab/")
+    assert models.ui_url(workspace, "r") == "http://lab/#/runs/r"
+
+
+LOAD = """
+import numpy, mlflow.pyfunc
+model = mlflow.pyfunc.load_model("models:/cells@champion")
+image = numpy.arange(3 * 33 * 47, dtype="uint16").reshape(3, 33, 47)
+stack, plane = model.predict(image), model.predict(image[1])
+assert stack.shape == image.shape and (stack[1] == plane).all()
+try:
+    model.predict(image[None, :2])
+except Exception as error:
+    print(type(error).__name__, error)
+numpy.save("labels.npy", stack)
+"""
+
+
+def test_a_registered_model_predicts_in_a_fresh_process(workspace: Workspace, one: Job) -> None:
+    folder = workspace.root.parent / "elsewhere"
+    uri = store.tracking_uri(workspace)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=folder,
+        env=os.environ | store.SETTINGS | {"MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "DataError The array has 2 channels" in done.stdout
+    assert "WARNING" not in done.stderr
+    labels = np.load(folder / "labels.npy")
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {0, 255}

@@ -1,0 +1,110 @@
+"""The same against a real tracking server that keeps its artifacts to itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from segcore.jobs.store import Job, State, end_job, read_job
+from segcore.tracking import models, store
+from segcore.tracking.mlflow import Follower, pending
+from segcore.workspace import Workspace
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Give the address of a server that is down, and the means to start it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> str:
+        with (folder / "log.txt").open("wb") as log:
+            settings = store.SETTINGS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=os.environ | settings,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                    assert answer.status == 200
+                    return url
+            except OSError:
+                assert started[0].poll() is None, (folder / "log.txt").read_text()
+                assert time.monotonic() < deadline, (folder / "log.txt").read_text()
+                time.sleep(0.2)
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    try:
+        yield start
+    finally:
+        for process in started:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def test_a_server_that_comes_late_gets_everything(
+    workspace: Workspace,
+    server: Callable[[], str],
+    start_run: Callable[..., Job],
+    finished_run: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job, other = finished_run(), start_run(2)
+    assert not Follower(job.folder, workspace).finish(0)
+    assert pending(workspace) == [job.folder, other.folder]
+    url = server()
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    assert Follower(other.folder, workspace).sync()
+    end_job(other.folder, State.FAILED, "No memory.")
+    version = models.register(job, "cells", workspace)
+    assert Follower(other.folder, workspace).finish(0)
+    assert pending(workspace) == []
+
+    client = store.client(workspace)
+    assert client.get_run(version.run_id).info.artifact_uri.startswith("mlflow-artifacts:")
+    assert len(client.get_metric_history(version.run_id, "val_dice")) == 3
+    assert client.get_run(str(read_job(other.folder).mlflow_run_id)).info.status == "FAILED"
+    assert models.register(job, "cells", workspace) == version
+    assert models.set_alias("cells", "champion", 1, workspace).aliases == ("champion",)
+    (model,) = models.list_models(workspace)
+    assert model.versions[0].val_dice == version.val_dice
+    assert str(models.ui_url(workspace, version.run_id)).startswith(f"{url}/#/runs/")
+
+    folder = models.fetch("models:/cells@champion", workspace)
+    assert folder.is_relative_to(workspace.state), "a server's files are kept in the workspace"
+    assert (folder / "best_model.pth").read_bytes() == (job.folder / "best_model.pth").read_bytes()
+    before = (folder / "best_model.pth").stat().st_mtime_ns
+    assert models.fetch("models:/cells/1", workspace) == folder
+    assert (folder / "best_model.pth").stat().st_mtime_ns == before, "downloaded once"
