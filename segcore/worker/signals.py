@@ -1,4 +1,4 @@
-"""Signals: SIGINT and SIGTERM as a counter that loops look at, instead of an exception in the middle of things."""
+"""Signals: SIGINT and SIGTERM as a counter that loops look at, not an exception in the middle of things."""
 
 from __future__ import annotations
 
