@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segcore.config import DataConfig
@@ -26,6 +26,8 @@ def covered(split: Split, count: int, height: int) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=100)
+@example(count=2, height=64, fraction=0.9)
+@example(count=1, height=48, fraction=0.9)
 @given(count=st.integers(1, 200), height=st.integers(48, 2000), fraction=st.floats(0.01, 0.9))
 def test_every_row_trains_or_validates_and_never_both(count: int, height: int, fraction: float) -> None:
     split = split_planes(count, height, DataConfig(validation_fraction=fraction, patch_size=32))

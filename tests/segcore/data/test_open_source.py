@@ -86,6 +86,20 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(tmp_path: Path, sto
             assert read_all(source).shape == source.shape
 
 
+def test_a_single_page_that_lost_its_last_byte_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", noise(40, 50), metadata=None)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="its pixels need"):
+        open_source(path)
+
+
+def test_a_file_that_lost_the_end_of_its_description_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.ome.tif", noise(4, 40, 50), **STORED["ome-tiled-zlib"])
+    path.write_bytes(path.read_bytes()[:-9])  # tifffile puts the OME description last
+    with pytest.raises(DataError, match="points beyond"):
+        open_source(path)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
