@@ -1,4 +1,4 @@
-"""The model registry as the app sees it. MLflow takes seconds to import, so it is imported when first needed."""
+"""The model registry as the app sees it; MLflow takes seconds to import, so it comes when first needed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segcore.errors import ModelError
+from segcore.jobs.store import Job
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
-    from segcore.tracking.models import RegisteredModel
+    from segcore.tracking.models import ModelVersion, RegisteredModel
 
 CHECK_SECONDS = 180
 
@@ -41,35 +42,47 @@ class Registry:
         self.workspace = workspace
 
     def warm_up(self) -> None:
-        """Import MLflow; meant for a background thread after the page is up."""
-        import segcore.tracking.models  # noqa: F401
+        """Import MLflow and open its store; meant for a background thread after the page is up."""
+        self.list()
 
     def list(self) -> list[RegisteredModel]:
-        """Return the registered models with their versions and aliases, newest first."""
+        """Return the registered models with their versions and aliases, the newest first."""
         from segcore.tracking import models
 
         return models.list_models(self.workspace)
 
-    def register(self, folder: Path, name: str) -> int:
-        """Register the model of the run in `folder` under `name` and return its version."""
+    def describe(self, reference: str) -> ModelVersion:
+        """Return the version behind `models:/name@alias`; ModelError if it leads nowhere."""
         from segcore.tracking import models
 
-        return models.register(self.workspace, folder, name)
+        return models.describe(reference, self.workspace)
 
-    def set_alias(self, name: str, version: int, alias: str) -> None:
-        """Point `alias` of `name` at `version`."""
+    def register(self, job: Job, name: str) -> ModelVersion:
+        """Register the model of a run under `name`; the same run again returns the version it has."""
         from segcore.tracking import models
 
-        models.set_alias(self.workspace, name, version, alias)
+        return models.register(job, name, self.workspace)
 
-    def rollback(self, name: str, alias: str) -> int:
-        """Point `alias` of `name` back at the version it had before and return that version."""
+    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
+        """Give `alias` to a version; another version that has it loses it."""
         from segcore.tracking import models
 
-        return models.rollback(self.workspace, name, alias)
+        return models.set_alias(name, alias, version, self.workspace)
 
-    def ui_url(self, run_id: str | None = None) -> str | None:
-        """Return the address of the MLflow UI, of one run if given, or None if it cannot be known."""
+    def rollback(self, name: str, alias: str = "champion") -> ModelVersion:
+        """Give `alias` back to the version that had it before."""
+        from segcore.tracking import models
+
+        return models.rollback(name, self.workspace, alias)
+
+    def delete_version(self, name: str, version: int) -> None:
+        """Remove a version from the registry; its run and its files stay. One with an alias is refused."""
+        from segcore.tracking import models
+
+        models.delete_version(name, version, self.workspace)
+
+    def ui_url(self, run_id: str | None) -> str | None:
+        """Return the address of a run's page in the MLflow UI, or None for a run MLflow does not know."""
         from segcore.tracking import models
 
         return models.ui_url(self.workspace, run_id)

@@ -1,64 +1,44 @@
-"""Services: everything the app may ask of the engine; the only door. No gradio here, and no torch or MLflow at import."""
+"""Services: everything the app may ask of the engine, the only door. Starts without torch and MLflow."""
 
 from __future__ import annotations
 
 import shutil
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from app.command import command_line
+from app.facts import Estimate, Stack, pixel_size_text
 from app.jobview import JobView, view_job
 from app.registry import ModelCheck, Registry
 from app.uploads import store
-from segcore.card import PixelSize
 from segcore.config import DataConfig, RunConfig, build_config
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
+from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
-from segcore.data.validate import Report, check_data
+from segcore.data.validate import check_data
 from segcore.errors import DataError, JobError, ModelError
 from segcore.estimate import Machine, read_machine, training_seconds, unet_parameters
+from segcore.estimate import Stack as StackSize
 from segcore.jobs import queue, supervisor
 from segcore.jobs import store as jobs
-from segcore.jobs.store import Job, Kind, State
+from segcore.jobs.store import Job, Kind
 from segcore.workspace import Workspace
 
+if TYPE_CHECKING:
+    from segcore.tracking.models import ModelVersion
+
+SAMPLE_SLICES, SAMPLE_SIZE = 12, 192
 IMAGE_SUFFIXES = (".tif", ".tiff")
-
-
-@dataclass(frozen=True)
-class Stack:
-    """What a page shows about an image file."""
-
-    path: str
-    axes: str
-    shape: tuple[int, ...]
-    dtype: str
-    pixel_size: str
-    planes: int
-    channels: int
-    height: int
-    width: int
-
-    @property
-    def text(self) -> str:
-        """One line, for example `30 × 512 × 512, uint8, ZYX, 4 nm/px`."""
-        parts = [" × ".join(str(size) for size in self.shape), self.dtype, self.axes, self.pixel_size]
-        return ", ".join(part for part in parts if part)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a configuration will cost; None where nobody can say."""
-
-    parameters: int
-    seconds: float | None
+CHECKED_OPTIONS = {
+    "axes", "labels_as", "class_names", "patch_size", "validation_fraction", "validation_slices"
+}  # fmt: skip
+"""Options of the data on which the check depends."""
 
 
 class Services:
@@ -81,8 +61,9 @@ class Services:
         self._worker = worker
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
+        self._sampling = Lock()
 
-    # Files ------------------------------------------------------------------------------------------------------
+    # Files ----
 
     def resolve(self, path: str) -> Path:
         """Return the absolute path of an existing file or folder of the workspace, or raise DataError."""
@@ -98,7 +79,7 @@ class Services:
         return self.workspace.relative(path)
 
     def files(self, folder: str = "", suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
-        """Return the files below `folder` with one of `suffixes`, as sorted workspace paths; hidden ones left out."""
+        """Return the workspace paths of the files below `folder` with one of `suffixes`; none hidden."""
         root = self.workspace.resolve(folder)
         found = []
         for path in root.rglob("*"):
@@ -108,7 +89,7 @@ class Services:
         return sorted(found, key=str.casefold)
 
     def save_upload(self, path: str, name: str = "") -> str:
-        """Take an uploaded file into `data/` and return its workspace path; an existing file is never overwritten."""
+        """Take an uploaded file into `data/` and return its workspace path; nothing is ever overwritten."""
         limit = int(self.max_upload_gb * 1e9)
         return self.relative(store(Path(path), self.workspace.data, name, limit))
 
@@ -141,69 +122,77 @@ class Services:
     def sample_data(self) -> tuple[str, str]:
         """Return workspace paths of sample images and labels, made on first use."""
         folder = self.workspace.data / "sample"
-        images, labels = folder / "images.tif", folder / "labels.tif"
-        with self._lock:
+        images, labels = folder / "raw.tif", folder / "labels.tif"
+        with self._sampling:
             if not (images.is_file() and labels.is_file()):
-                simulate(folder, kind="2class", images=12, size=192, seed=1)
+                images, labels = simulate(folder, "2class", SAMPLE_SLICES, SAMPLE_SIZE, seed=1)
         return self.relative(images), self.relative(labels)
 
-    # Data -------------------------------------------------------------------------------------------------------
+    # Data ----
 
     def check(self, images: str, labels: str, data: DataConfig | None = None) -> Report:
         """Check an image and a label stack; the last few reports are kept while the files do not change."""
         image_path, label_path = self.resolve(images), self.resolve(labels)
         data = data or DataConfig()
-        stamps = [
-            (str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in (image_path, label_path)
-        ]
-        key = (*stamps, data.model_dump_json())
+        stats = [path.stat() for path in (image_path, label_path)]
+        key = (
+            image_path, label_path, *((stat.st_mtime_ns, stat.st_size) for stat in stats),
+            data.model_dump_json(include=CHECKED_OPTIONS),
+        )  # fmt: skip
         with self._lock:
             if key in self._reports:
                 return self._reports[key]
         report = check_data(image_path, label_path, data)
         with self._lock:
             self._reports[key] = report
-            while len(self._reports) > 8:
+            while len(self._reports) > 16:
                 self._reports.popitem(last=False)
         return report
 
     def stack(self, path: str, axes: str | None = None) -> Stack:
         """Describe an image file without reading its pixels."""
-        source = open_source(self.resolve(path), axes)
+        source = open_source(self.resolve(path), axes or None)
         planes = Planes(source)
         return Stack(
             path=self.relative(self.workspace.resolve(path)),
             axes=source.axes,
             shape=tuple(source.shape),
             dtype=str(source.dtype),
-            pixel_size=_pixel_size_text(source.pixel_size),
+            pixel_size=pixel_size_text(source.pixel_size),
             planes=planes.count,
             channels=planes.channels,
             height=planes.height,
             width=planes.width,
         )
 
+    def summary_text(self, summary: SourceSummary) -> str:
+        """Return shape, axes, type and pixel size of a checked file in one line."""
+        return ", ".join(part for part in (summary.text, pixel_size_text(summary.pixel_size)) if part)
+
     def plane(self, path: str, index: int, axes: str | None = None) -> np.ndarray:
         """Read one plane, shape (C, Y, X), dtype of the file. Nothing else of the stack is read."""
-        planes = Planes(open_source(self.resolve(path), axes))
+        planes = Planes(open_source(self.resolve(path), axes or None))
         return planes.read(min(max(index, 0), planes.count - 1))
 
     def labels_plane(self, path: str, index: int) -> np.ndarray:
         """Read one plane of a label stack, shape (Y, X), values as in the file."""
         return self.plane(path, index)[0]
 
-    # Configuration ----------------------------------------------------------------------------------------------
+    # Configuration ----
 
     def config(self, values: dict[str, Any]) -> RunConfig:
         """Build a RunConfig from nested values; ConfigError lists every problem."""
         return build_config(values)
 
-    def estimate(self, config: RunConfig, slices: int, channels: int = 1, classes: int = 2) -> Estimate:
-        """Predict parameters and duration of a training on this machine."""
-        machine = self.machine()
+    def estimate(self, config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Estimate:
+        """Predict the parameters of a network and, for a stack, how long it trains on this machine."""
+        channels = stack.channels if stack else 1
         parameters = unet_parameters(config.model.features, config.model.layers, channels, classes)
-        seconds = training_seconds(config, slices, machine.gflops) if machine else None
-        return Estimate(parameters, seconds)
+        machine = self.machine()
+        if machine is None or stack is None:
+            return Estimate(parameters, None)
+        size = StackSize(stack.planes, stack.height, stack.width, stack.channels)
+        return Estimate(parameters, training_seconds(config, stack.planes, machine.gflops, size))
 
     def machine(self) -> Machine | None:
         """Return what was measured of this machine, or None if nobody has measured it yet."""
@@ -229,7 +218,7 @@ class Services:
         )
         return f"CPU, {cores} cores"
 
-    # Jobs -------------------------------------------------------------------------------------------------------
+    # Jobs ----
 
     def submit_training(self, config: RunConfig) -> Job:
         """Check the data, make the run folder and queue it.
@@ -253,7 +242,7 @@ class Services:
         return self._submit("train", config.model_copy(update={"data": data}))
 
     def submit_segmentation(self, config: RunConfig) -> Job:
-        """Queue the segmentation of `data.images` with `inference.model` (run id, .pth, or models:/name@alias)."""
+        """Queue the segmentation of `data.images` with `inference.model`, see `model_source`."""
         if not config.inference.model:
             raise ModelError("A segmentation needs a model.", "Choose a model.")
         if not config.data.images:
@@ -274,6 +263,7 @@ class Services:
     def model_source(self, model: str) -> str:
         """Return what `inference.model` must hold for a run id, a workspace path or a registered model."""
         if model.startswith("models:/"):
+            self.models.describe(model)
             return model
         if "/" not in model and not model.endswith(".pth"):
             view = self.job(model)
@@ -283,6 +273,11 @@ class Services:
                 )
             return str(view.folder)
         return str(self.resolve(model))
+
+    def register(self, run: str, name: str, alias: str | None = None) -> ModelVersion:
+        """Register the model of a run, and give it an alias if one is named."""
+        version = self.models.register(jobs.find_job(self.workspace, run), name)
+        return self.models.set_alias(name, alias, version.version) if alias else version
 
     def _submit(self, kind: Kind, config: RunConfig) -> Job:
         job = queue.submit(self.workspace, kind, config)
@@ -318,13 +313,7 @@ class Services:
         """Say whether a worker process is there to take jobs."""
         return supervisor.worker_alive(self.workspace)
 
-    def ensure_worker(self) -> bool:
-        """Start a worker if none is there and the app may; True if one was started."""
-        return self._worker and supervisor.ensure_worker(self.workspace)
-
-
-def _pixel_size_text(size: PixelSize) -> str:
-    if size.y is None or size.x is None:
-        return ""
-    plane = f"{size.x:g}" if size.x == size.y else f"{size.y:g} × {size.x:g}"
-    return f"{plane} {size.unit}/px" + (f", {size.z:g} {size.unit} between slices" if size.z else "")
+    def resume_waiting(self) -> None:
+        """Start a worker if jobs of an earlier day still wait or run, and the app may start one."""
+        if self._worker and any(not job.state.ended for job in self.jobs()):
+            supervisor.ensure_worker(self.workspace)

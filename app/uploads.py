@@ -1,4 +1,4 @@
-"""Uploads: a safe name inside the workspace's data folder, never over an existing file, whole or not at all."""
+"""Uploads: a safe name in the data folder, never over an existing file, whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LONGEST_NAME = 180
 
 
 def safe_name(name: str) -> str:
-    """Return a file name that every system accepts; letters of any script are kept.
+    r"""Return a file name that every system accepts; letters of any script are kept.
 
     Examples
     --------
-    >>> safe_name("../../etc/passwd"), safe_name("C:\\\\data\\\\Zellen über Nacht.tif"), safe_name("..")
+    >>> safe_name("../../etc/passwd"), safe_name("C:\\data\\Zellen über Nacht.tif"), safe_name("..")
     ('passwd', 'Zellen über Nacht.tif', 'file')
     """
     name = PurePosixPath(PureWindowsPath(name).name).name
@@ -37,7 +37,7 @@ def safe_name(name: str) -> str:
 
 
 def free_path(folder: Path, name: str) -> Path:
-    """Return `folder/name`, or `name-1`, `name-2` … where that is taken; the path is claimed by an empty file."""
+    """Claim `folder/name`, or `name-1`, `name-2` … where that is taken, by an empty file; return its path."""
     stem, suffix = os.path.splitext(name)
     number = 0
     while True:
@@ -75,7 +75,7 @@ def store(source: Path, folder: Path, name: str = "", limit_bytes: int | None = 
         if limit_bytes is not None and size > limit_bytes:
             raise DataError(
                 f"{name} has {size / 1e9:.1f} GB; uploads are limited to {limit_bytes / 1e9:.1f} GB.",
-                "Copy the file into the workspace's data folder, or start the app with a larger --max-upload-gb.",
+                "Copy it into the workspace's data folder, or start the app with a larger --max-upload-gb.",
             )
         folder.mkdir(parents=True, exist_ok=True)
         target = free_path(folder, name)

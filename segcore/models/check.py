@@ -1,7 +1,7 @@
-"""Says whether a model file and a configuration belong together: `python -m segcore.models.check WEIGHTS [CONFIG]`.
+"""Says whether weights and configuration belong together: `python -m segcore.models.check WEIGHTS [CONFIG]`.
 
-The answer is one JSON object on stdout. The web app asks in a process of its own, so that a foreign file is never
-opened in the server.
+The answer is one JSON object on stdout. The web app asks in a process of its own, so that a foreign file is
+never opened in the server.
 """
 
 from __future__ import annotations

@@ -1,0 +1,121 @@
+"""Serves the web app: `python -m app [--host --port --share --auth user:password …]`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segcore.workspace import ENVIRONMENT, Workspace
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+log = logging.getLogger("segcore.app")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    result = argparse.ArgumentParser(prog="python -m app", description="Serve the web app of Segcore Studio.")
+    add = result.add_argument
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for the network (default: 127.0.0.1)",
+    )
+    add("--port", type=int, default=7860, help="port (default: 7860)")
+    add("--share", action="store_true", help="also open a public link through gradio.live")
+    add("--auth", nargs="+", metavar="USER:PASSWORD", type=_credentials, help="who may log in")
+    add(
+        "--workspace",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder to serve (default: ${ENVIRONMENT} or ./workspace)",
+    )
+    add("--no-worker", action="store_true", help="never start a worker: one runs elsewhere")
+    add("--max-upload-gb", type=float, default=20.0, metavar="GB", help="largest upload (default: 20)")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the app until Ctrl-C."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    workspace = Workspace.open(options.workspace)
+    prepare_environment(workspace)
+    # Gradio reads its environment when it is imported.
+    from app.build import build
+    from app.services import Services
+
+    services = Services(workspace, options.max_upload_gb, worker=not options.no_worker)
+    page = build(services)
+    page.queue(default_concurrency_limit=8)
+    _, url, _ = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share,
+        auth=options.auth,
+        prevent_thread_lock=True,
+        quiet=True,
+        **launch_options(services),
+    )
+    log.info("Segcore Studio serves %s on %s", workspace.root, url)
+    threading.Thread(target=after_launch, args=(services,), daemon=True).start()
+    page.block_thread()
+    return 0
+
+
+def prepare_environment(workspace: Workspace) -> None:
+    """Keep Gradio from calling home, and its temporary files on the disk of the workspace."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(workspace.state / "web"))
+
+
+def launch_options(services: Services) -> dict[str, Any]:
+    """Return what every launch needs: the look, what may be served, and how large an upload may be."""
+    from app.theme import CSS, theme
+
+    workspace = services.workspace
+    return {
+        "theme": theme(),
+        "css_paths": CSS,
+        "allowed_paths": [str(path) for path in (workspace.data, workspace.models, workspace.results)],
+        "max_file_size": int(services.max_upload_gb * 1e9),
+        "show_error": False,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "footer_links": ["api", "settings"],
+    }
+
+
+def after_launch(services: Services) -> None:
+    """Take up waiting jobs, measure the machine once and import MLflow, while the page is already there."""
+    from app.session import Problem, attempt
+
+    attempt(services.resume_waiting)
+    if services.machine() is None:
+        subprocess.run(
+            [sys.executable, "-m", "segcore.measure", str(services.workspace.root)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    outcome = attempt(services.models.warm_up)
+    if isinstance(outcome, Problem):
+        log.warning("%s %s", outcome.message, outcome.remedy)
+
+
+def _credentials(text: str) -> tuple[str, str]:
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise argparse.ArgumentTypeError(f"{text!r} is not USER:PASSWORD")
+    return user, password
+
+
+if __name__ == "__main__":
+    sys.exit(main())

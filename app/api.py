@@ -1,0 +1,175 @@
+"""The API: named, documented endpoints with which `gradio_client` runs the whole job without the page."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, get_args
+
+import gradio as gr
+from gradio.events import api
+
+from app.jobview import JobView
+from app.services import Services
+from app.session import Problem, attempt
+from segcore.config import SECTIONS, build_config
+from segcore.errors import ConfigError, SegcoreError
+from segcore.jobs.store import Kind
+
+ENDPOINTS = (
+    "sample_data", "list_files", "check_data", "start_training", "start_segmentation", "job_status",
+    "stop_job", "list_jobs", "list_models", "register_model", "check_model",
+)  # fmt: skip
+
+
+def add_api(services: Services) -> None:
+    """Add all endpoints to the page that is being built."""
+    functions = Api(services)
+    for name in ENDPOINTS:
+        api(_told(getattr(functions, name)), api_name=name, concurrency_limit=8)
+
+
+class Api:
+    """The functions behind the endpoints; each is named like its endpoint and documents it."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def sample_data(self) -> dict:
+        """Make the sample data if it is missing; returns the workspace paths of `images` and `labels`."""
+        images, labels = self.services.sample_data()
+        return {"images": images, "labels": labels}
+
+    def list_files(self, folder: str = "") -> list:
+        """List the TIFF files of the workspace below a folder."""
+        return self.services.files(folder)
+
+    def check_data(self, images: str, labels: str, data: dict | None = None) -> dict:
+        """Check an image and a label stack of the workspace.
+
+        `data` holds options such as {"labels_as": "foreground"}. Returns `ok`, `findings` (level, what,
+        where, remedy), `classes` (value, name, pixels, share) and a summary of both files.
+        """
+        config = build_config({"data": data or {}})
+        return self.services.check(images, labels, config.data).model_dump(mode="json")
+
+    def start_training(self, images: str, labels: str, options: dict | None = None) -> dict:
+        """Check the data and queue a training.
+
+        `options` are those of `segcore train`, nested or dotted, for example
+        {"training.epochs": 20, "model": {"features": 16}}. Returns the job as `job_status` does.
+        """
+        values = nested(options or {})
+        values["data"] = {**values.get("data", {}), "images": images, "labels": labels}
+        return describe(self.services.job(self.services.submit_training(build_config(values)).id))
+
+    def start_segmentation(
+        self, images: str, model: str, config_file: str | None = None, options: dict | None = None
+    ) -> dict:
+        """Queue the segmentation of an image stack.
+
+        `model` is the id of a run, the workspace path of a .pth file (with `config_file`, its config.json),
+        or models:/name@alias. Returns the job as `job_status` does.
+        """
+        values = nested(options or {})
+        values["data"] = {**values.get("data", {}), "images": images}
+        values["inference"] = {**values.get("inference", {}), "model": model, "config_file": config_file}
+        return describe(self.services.job(self.services.submit_segmentation(build_config(values)).id))
+
+    def job_status(self, job: str) -> dict:
+        """Return state, place in the queue, progress, history, results and result files of a job."""
+        return describe(self.services.job(job))
+
+    def stop_job(self, job: str) -> dict:
+        """Ask a job to stop; a training keeps its best model. Returns the job as `job_status` does."""
+        self.services.stop(job)
+        return describe(self.services.job(job))
+
+    def list_jobs(self, kind: str | None = None) -> list:
+        """List all jobs, newest first; `kind` is "train" or "predict"."""
+        if kind not in (None, *get_args(Kind)):
+            raise ConfigError(f"There is no kind of job {kind!r}.", 'Use "train" or "predict".')
+        return [job.model_dump(mode="json") for job in self.services.jobs() if kind in (None, job.kind)]
+
+    def list_models(self) -> list:
+        """List the registered models with versions and aliases."""
+        return [
+            {
+                "name": model.name,
+                "aliases": model.aliases,
+                "versions": [item.version for item in model.versions],
+            }
+            for model in self.services.models.list()
+        ]
+
+    def register_model(self, run: str, name: str, alias: str | None = None) -> dict:
+        """Register the model of a run under a name, and give it an alias such as "champion"."""
+        version = self.services.register(run, name, alias)
+        return {"name": version.name, "version": version.version, "reference": version.reference}
+
+    def check_model(self, weights: str, config_file: str | None = None) -> dict:
+        """Say whether a .pth file of the workspace and a config.json belong together."""
+        answer = self.services.check_model(weights, config_file)
+        return {
+            "ok": answer.ok,
+            "message": answer.message,
+            "remedy": answer.remedy,
+            "summary": answer.summary,
+        }
+
+
+def describe(view: JobView) -> dict[str, Any]:
+    """Return a job as JSON."""
+    result = view.segmentation
+    return {
+        "id": view.id,
+        "kind": view.kind,
+        "session": view.session,
+        "state": view.state.value,
+        "place": view.place,
+        "message": view.message,
+        "remedy": view.remedy,
+        "stage": view.stage,
+        "progress": view.progress.model_dump(mode="json") if view.progress else None,
+        "history": [epoch.model_dump(mode="json") for epoch in view.history],
+        "elapsed": view.elapsed,
+        "seconds_left": view.seconds_left,
+        "results": dict(view.results),
+        "run_folder": str(view.folder),
+        "has_model": view.has_model,
+        "segmentation": str(result) if result else None,
+        "mlflow_run_id": view.mlflow_run_id,
+    }
+
+
+def nested(options: dict[str, Any]) -> dict[str, Any]:
+    """Return dotted options as nested ones.
+
+    Examples
+    --------
+    >>> nested({"training.epochs": 20, "session": "em", "training": {"seed": 1}})
+    {'training': {'epochs': 20, 'seed': 1}, 'session': 'em'}
+    """
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            values.setdefault(section, {})[key] = value
+        elif name in SECTIONS and isinstance(value, dict):
+            values.setdefault(name, {}).update(value)
+        else:
+            values[name] = value
+    return values
+
+
+def _told(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an endpoint: its errors reach the client with message and remedy, never with a stack trace."""
+
+    @functools.wraps(endpoint)
+    def run(*arguments: Any, **named: Any) -> Any:
+        answer = attempt(lambda: endpoint(*arguments, **named))
+        if isinstance(answer, Problem):
+            raise gr.Error(str(SegcoreError(answer.message, answer.remedy)), print_exception=False)
+        return answer
+
+    return run

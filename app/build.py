@@ -1,0 +1,208 @@
+"""The page: header, the four steps, the tabs, and what leads from one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app import views, watch
+from app.api import add_api
+from app.pretrained import Pretrained, model_label
+from app.services import Services
+from app.session import Link, Problem, attempt
+from app.steps import configure, data, infer, train
+from app.steps.configure import ConfigureStep
+from app.steps.data import DataStep
+from app.steps.infer import InferStep
+from app.steps.train import TrainStep
+from app.tabs import files, help, models, runs, viewer
+
+TITLE = "Segcore Studio"
+HEADER_SECONDS = 5
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# The address always names what is shown, so that a refresh, or a colleague with the link, sees the same.
+SET_RUN = """(run) => { const url = new URL(window.location); if (run) { url.searchParams.set('run', run); }
+  else { url.searchParams.delete('run'); } window.history.replaceState(null, '', url); }"""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The workflow."""
+
+    walkthrough: gr.Walkthrough
+    data: DataStep
+    configure: ConfigureStep
+    train: TrainStep
+    infer: InferStep
+
+
+def build(services: Services) -> gr.Blocks:
+    """Build the page for one workspace."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        header = gr.HTML(header_html(services), elem_id="header")
+        with gr.Row(visible=False, elem_classes="banner", elem_id="resume") as banner:
+            resume_text = gr.HTML()
+            resume_run = gr.Textbox("", visible="hidden")
+            resume = gr.Button("Watch it", size="sm", min_width=90, scale=0, elem_id="watch-run")
+        with gr.Tabs(selected="segment", elem_id="tabs") as tabs:
+            with gr.Tab("Segment", id="segment"):
+                steps = _build_steps(services)
+            with gr.Tab("Runs", id="runs") as tab:
+                runs.build(services, tab)
+            with gr.Tab("Models", id="models") as tab:
+                models.build(services, tab)
+            with gr.Tab("Viewer", id="viewer") as tab:
+                shown = viewer.build(services, tab)
+            with gr.Tab("Files", id="files") as tab:
+                files.build(services, tab)
+            with gr.Tab("Help", id="help"):
+                help.build(services)
+        _wire_steps(services, steps)
+        _wire_run(services, steps, tabs, banner, resume_run, resume, shown.path)
+        timer = gr.Timer(HEADER_SECONDS)
+        timer.tick(lambda: header_html(services), outputs=header, concurrency_limit=4, **QUIET)
+
+        def opened(request: gr.Request) -> tuple:
+            return open_link(services, request)
+
+        page.load(
+            opened,
+            outputs=[tabs, steps.walkthrough, steps.train.run, steps.infer.run, banner, resume_text,
+                     resume_run, shown.path],
+            **QUIET,
+        )  # fmt: skip
+        add_api(services)
+    return page
+
+
+def header_html(services: Services) -> str:
+    """Return the line at the top: the name, the device, and what runs on it."""
+    active = attempt(services.active)
+    device = attempt(services.device_text)
+    status = watch.active_html(
+        "unknown" if isinstance(device, Problem) else device, [] if isinstance(active, Problem) else active
+    )
+    return f'<div class="app-header"><h1>{TITLE}</h1><span class="status" role="status">{status}</span></div>'
+
+
+def open_link(services: Services, request: gr.Request) -> tuple:
+    """Return what the address asks for: tab, step, shown runs, the offer to watch one, the viewer's path."""
+    link = Link.parse(dict(request.query_params))
+    hidden = gr.Row(visible=False)
+    path = link.path if link.tab == "viewer" and link.path else gr.skip()
+    if link.run:
+        view = attempt(lambda: services.job(link.run))
+        if isinstance(view, Problem):
+            text = views.mark_html("error", view.message, "Look for it in the tab Runs.")
+            return gr.Tabs(selected=link.tab), gr.skip(), "", "", gr.Row(visible=True), text, "", path
+        step = 3 if view.kind == "train" else 4
+        runs_shown = (view.id, "") if view.kind == "train" else ("", view.id)
+        return gr.Tabs(selected=link.tab), gr.Walkthrough(selected=step), *runs_shown, hidden, "", "", path
+    active = attempt(services.active)
+    if isinstance(active, Problem) or not active:
+        return gr.Tabs(selected=link.tab), gr.skip(), "", "", hidden, "", "", path
+    first = active[0]
+    kind = watch.KINDS[first.kind]
+    text = (
+        f"A {kind} of this workspace is under way: {escape(first.session)}, {escape(watch.headline(first))}."
+    )
+    return gr.Tabs(selected=link.tab), gr.skip(), "", "", gr.Row(visible=True), text, first.id, path
+
+
+def _build_steps(services: Services) -> Steps:
+    with gr.Walkthrough(selected=1, elem_id="workflow") as walkthrough:
+        with gr.Step("Data or model", id=1):
+            data_step = data.build(services)
+        with gr.Step("Configure", id=2):
+            configure_step = configure.build(services)
+        with gr.Step("Train", id=3):
+            train_step = train.build()
+        with gr.Step("Segment", id=4):
+            infer_step = infer.build(services)
+    return Steps(walkthrough, data_step, configure_step, train_step, infer_step)
+
+
+def _wire_steps(services: Services, steps: Steps) -> None:
+    data.wire(services, steps.data, steps.configure.value_of("data.labels_as"))
+    configure.wire(services, steps.configure, steps.data.chosen)
+    train.wire(services, steps.train, steps.data.chosen, steps.configure.values)
+    infer.wire(services, steps.infer)
+    ways = (
+        (steps.data.next, 2),
+        (steps.configure.back, 1),
+        (steps.train.back, 2),
+    )
+    for button, number in ways:
+        button.click(
+            lambda number=number: gr.Walkthrough(selected=number), outputs=steps.walkthrough, **QUIET
+        )
+    count = len(steps.data.chosen)
+    steps.configure.next.click(
+        lambda *shown: (
+            gr.Walkthrough(selected=3), "", *train.prepare(services, shown[:count], shown[count:])
+        ),
+        [*steps.data.chosen, *steps.configure.values],
+        [steps.walkthrough, steps.train.run, steps.train.summary, steps.train.command], **QUIET,
+    )  # fmt: skip
+    steps.train.next.click(
+        lambda run: (gr.Walkthrough(selected=4), _as_choice(services, run), "", ""), steps.train.run,
+        [steps.walkthrough, steps.infer.model, steps.infer.config_file, steps.infer.run], **QUIET,
+    )  # fmt: skip
+    ready: Pretrained = steps.data.pretrained
+    ready.next.click(
+        lambda chosen, config: (gr.Walkthrough(selected=4), _as_choice(services, chosen), config, ""),
+        [ready.chosen, ready.config_file],
+        [steps.walkthrough, steps.infer.model, steps.infer.config_file, steps.infer.run], **QUIET,
+    )  # fmt: skip
+
+
+def _as_choice(services: Services, model: str) -> gr.Dropdown:
+    """Return an update that shows `model` by its name although the list has not been read yet."""
+    label = model_label(services, model)
+    return gr.Dropdown(choices=[(label, model)], value=model)
+
+
+def _wire_run(
+    services: Services,
+    steps: Steps,
+    tabs: gr.Tabs,
+    banner: gr.Row,
+    resume_run: gr.Textbox,
+    resume: gr.Button,
+    viewed: gr.Dropdown,
+) -> None:
+    """Keep address and shown run the same; lead back to a run, on to the viewer, and to a new start."""
+    for run in (steps.train.run, steps.infer.run):
+        run.change(None, run, None, js=SET_RUN)
+    resume.click(
+        lambda run: (gr.Row(visible=False), *watch_run(services, run)), resume_run,
+        [banner, tabs, steps.walkthrough, steps.train.run, steps.infer.run], **QUIET,
+    )  # fmt: skip
+    steps.infer.viewer.click(
+        lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
+        [tabs, viewed], **QUIET,
+    )  # fmt: skip
+    steps.infer.again.click(
+        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None), None,
+        [steps.walkthrough, steps.train.run, steps.infer.run, steps.data.images.path, steps.data.labels.path,
+         steps.data.axes, steps.infer.images], **QUIET,
+    )  # fmt: skip
+
+
+def watch_run(services: Services, run: str) -> tuple:
+    """Return updates of tabs, workflow and the watched runs that lead to a run."""
+    view = attempt(lambda: services.job(run))
+    if isinstance(view, Problem):
+        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    shown = (run, gr.skip()) if view.kind == "train" else (gr.skip(), run)
+    return gr.Tabs(selected="segment"), gr.Walkthrough(selected=3 if view.kind == "train" else 4), *shown
+
+
+def result_path(services: Services, run: str) -> Any:
+    """Return the workspace path of a segmentation's result."""
+    view = attempt(lambda: services.job(run))
+    found = None if isinstance(view, Problem) else view.segmentation
+    return services.relative(found) if found else gr.skip()

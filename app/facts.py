@@ -1,0 +1,44 @@
+"""What a page says about an image file and about a plan: its size in words, its cost in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from segcore.card import PixelSize
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a page shows about an image file."""
+
+    path: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size: str
+    planes: int
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def text(self) -> str:
+        """One line, for example `30 × 512 × 512, uint8, ZYX, 4 nm/px`."""
+        parts = [" × ".join(str(size) for size in self.shape), self.dtype, self.axes, self.pixel_size]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a configuration will cost; None where nobody can say."""
+
+    parameters: int
+    seconds: float | None
+
+
+def pixel_size_text(size: PixelSize) -> str:
+    """Return the size of a pixel, and of a step between slices, as far as it is known."""
+    if size.y is None or size.x is None:
+        return ""
+    plane = f"{size.x:g}" if size.x == size.y else f"{size.y:g} × {size.x:g}"
+    return f"{plane} {size.unit}/px" + (f", {size.z:g} {size.unit} between slices" if size.z else "")

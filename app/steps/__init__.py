@@ -1,0 +1,1 @@
+"""The four steps of the workflow, one file each; they never import each other."""

@@ -1,0 +1,193 @@
+"""Step 2: the form, generated from RunConfig; presets; what the run will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app import forms, views
+from app.facts import Stack
+from app.forms import FormField
+from app.services import Services
+from app.session import Problem, attempt
+from segcore.config import RunConfig
+from segcore.presets import PRESETS
+
+FIELDS = forms.training_fields()
+CHECKED = (
+    "data.labels_as",
+    "data.class_names",
+    "data.patch_size",
+    "data.validation_fraction",
+    "data.validation_slices",
+)
+"""Options on which the check of the data depends."""
+
+
+@dataclass(frozen=True)
+class ConfigureStep:
+    """What other parts of the page need from step 2: the values in the order of `FIELDS`, and the buttons."""
+
+    values: list[Any]
+    back: gr.Button
+    next: gr.Button
+    presets: dict[str, gr.Button]
+    errors: dict[str, gr.HTML]
+    findings: gr.HTML
+    cost: gr.HTML
+
+    def value_of(self, path: str) -> Any:
+        """Return the component of an option."""
+        return next(item for field, item in zip(FIELDS, self.values, strict=True) if field.path == path)
+
+
+def build(services: Services) -> ConfigureStep:
+    """Build step 2 inside its `gr.Step`."""
+    values: dict[str, gr.components.Component] = {}
+    errors: dict[str, gr.HTML] = {}
+    with gr.Row(equal_height=True):
+        presets = {
+            name: gr.Button(name.capitalize(), size="sm", min_width=120, elem_id=f"preset-{name}")
+            for name in PRESETS
+        }
+    with gr.Row():
+        for section, title in forms.GROUPS.items():
+            with gr.Column(variant="panel", min_width=270, elem_classes="card"):
+                gr.Markdown(f"### {title}")
+                _add_fields(forms.visible_fields(section, folded=False), values, errors)
+                folded = [*forms.visible_fields(section, folded=True), *_also(section)]
+                if folded:
+                    with gr.Accordion("More options", open=False):
+                        _add_fields(folded, values, errors)
+                if section == "data":
+                    findings = gr.HTML(elem_id="form-findings")
+        with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
+            gr.Markdown("### Run")
+            _add_fields(forms.visible_fields(""), values, errors)
+            cost = gr.HTML(elem_id="cost")
+            errors[""] = gr.HTML(visible=False, elem_id="form-problem")
+            next_step = gr.Button("Next: Training →", variant="primary", elem_id="next-train")
+            back = gr.Button("← Back to the data", size="sm")
+    gr.Markdown(forms.step_help_html("step-configure"))
+    ordered = [values[field.path] for field in FIELDS]
+    for name, button in presets.items():
+        button.click(
+            lambda *shown, name=name: apply_preset(name, shown), ordered, ordered,
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+    return ConfigureStep(ordered, back, next_step, presets, errors, findings, cost)
+
+
+def wire(services: Services, step: ConfigureStep, data: Sequence[Any]) -> None:
+    """Keep errors, cost and presets true whenever a field or `data` (see `forms.DATA`) changes."""
+    problems = [step.errors[path] for path in error_places()]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on(
+        [*(item.change for item in (*data, *step.values))],
+        lambda *shown: judge(services, shown[: len(data)], shown[len(data) :]),
+        [*data, *step.values], [*problems, step.cost, step.next, *step.presets.values()],
+        trigger_mode="always_last", concurrency_limit=4, **quiet,
+    )  # fmt: skip
+    checked = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path in CHECKED]
+    gr.on(
+        [*(item.change for item in (*data, *checked))],
+        lambda *shown: check_data(services, shown[: len(data)], shown[len(data) :]),
+        [*data, *step.values], step.findings, trigger_mode="always_last", concurrency_limit=4, **quiet,
+    )  # fmt: skip
+
+
+def error_places() -> list[str]:
+    """Return the option of every error line, "" for the line of the whole form."""
+    return [*(field.path for field in FIELDS), ""]
+
+
+def apply_preset(name: str, shown: Sequence[Any]) -> list[Any]:
+    """Return what the form shows after a preset; what the preset does not name stays."""
+    chosen = forms.preset_values(name, FIELDS)
+    return [chosen.get(field.path, value) for field, value in zip(FIELDS, shown, strict=True)]
+
+
+def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list[Any]:
+    """Return updates of the error lines, the cost, Next and the presets' texts."""
+    chosen = dict(zip(forms.DATA, data, strict=True))
+    config, problems = forms.check(forms.read_training(shown, chosen))
+    lines = [
+        gr.HTML(_error_html(problems[path]) if path in problems else "", visible=path in problems)
+        for path in error_places()
+    ]
+    stack = attempt(lambda: services.stack(chosen["images"], chosen["axes"])) if chosen["images"] else None
+    known = stack if isinstance(stack, Stack) else None
+    texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
+    if config is None:
+        return [*lines, "", gr.Button(interactive=False), *texts]
+    return [*lines, cost_html(services, config, known), gr.Button(interactive=True), *texts]
+
+
+def check_data(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> str:
+    """Return what the options find wrong in the data, "" if nothing."""
+    chosen = dict(zip(forms.DATA, data, strict=True))
+    config, _ = forms.check(forms.read_training(shown, chosen))
+    if config is None or not (chosen["images"] and chosen["labels"]):
+        return ""
+    report = attempt(lambda: services.check(chosen["images"], chosen["labels"], config.data))
+    if isinstance(report, Problem):
+        return views.mark_html("error", report.message, report.remedy)
+    grave = [finding for finding in report.findings if finding.level != "info"]
+    return "".join(views.mark_html(item.level, item.what, item.remedy, item.where) for item in grave)
+
+
+def cost_html(services: Services, config: RunConfig, stack: Stack | None) -> str:
+    """Return what the configuration will cost: parameters, and the time on this machine where it is known."""
+    estimate = attempt(lambda: services.estimate(config, stack))
+    if isinstance(estimate, Problem):
+        return views.mark_html("warning", estimate.message, estimate.remedy)
+    rows = [("Parameters", views.count_text(estimate.parameters))]
+    if stack is None:
+        rows.append(("Training time", "known once data is chosen"))
+    elif estimate.seconds is None:
+        rows.append(("Training time", "this machine is still being measured"))
+    else:
+        rows.append(("Training time", f"about {views.duration_text(estimate.seconds)}"))
+    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    return f'<dl class="cost-list">{items}</dl>'
+
+
+def preset_text(services: Services, name: str, shown: Sequence[Any], stack: Stack | None) -> str:
+    """Return the text of a preset's button: its name and how long it would take."""
+    config, _ = forms.check(forms.read_training(apply_preset(name, shown), {}))
+    if config is None or stack is None:
+        return name.capitalize()
+    estimate = attempt(lambda: services.estimate(config, stack))
+    if isinstance(estimate, Problem) or estimate.seconds is None:
+        return name.capitalize()
+    return f"{name.capitalize()} · about {views.duration_text(estimate.seconds)}"
+
+
+def _also(section: str) -> tuple[FormField, ...]:
+    # The device belongs to no card of its own: it is a matter of how the network trains.
+    return forms.visible_fields("hardware") if section == "training" else ()
+
+
+def _add_fields(
+    fields: Sequence[FormField], values: dict[str, gr.components.Component], errors: dict[str, gr.HTML]
+) -> None:
+    defaults = RunConfig()
+    for field, value in zip(fields, forms.from_config(defaults, fields), strict=True):
+        with gr.Column(elem_classes="field", min_width=0):
+            # The session is named after the day the page is opened, not the day the server was started.
+            first = _today if field.path == "session" else value
+            values[field.path] = forms.component(field, first)
+            errors[field.path] = gr.HTML(visible=False, elem_id=f"{forms.element_id(field.path)}-error")
+            gr.Markdown(forms.help_html(field))
+
+
+def _today() -> str:
+    return RunConfig().session
+
+
+def _error_html(text: str) -> str:
+    return f'<div class="field-error" role="alert">{escape(text)}</div>'

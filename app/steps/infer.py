@@ -1,0 +1,237 @@
+"""Step 4: choose model and images, segment, look at the result beside the image, take it along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app import forms, views, watch
+from app.files_input import file_input
+from app.jobview import JobView
+from app.pretrained import model_choices, run_choices
+from app.preview import Scene, empty_html, picture_html
+from app.services import Services
+from app.session import Problem, attempt
+from segcore.config import RunConfig
+from segcore.jobs.store import State
+
+FIELDS = forms.visible_fields("inference")
+EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
+
+SHOWN = (
+    "timer", "start", "stop", "progress", "message", "picture", "sliders", "plane", "classes", "done",
+    "download",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InferStep:
+    """The components of step 4; `run` holds the id of the segmentation that is shown."""
+
+    run: gr.Textbox
+    timer: gr.Timer
+    model: gr.Dropdown
+    config_file: gr.Textbox
+    images: gr.Dropdown
+    values: list[Any]
+    start: gr.Button
+    stop: gr.Button
+    progress: gr.HTML
+    message: gr.HTML
+    picture: gr.HTML
+    sliders: gr.Row
+    plane: gr.Slider
+    opacity: gr.Slider
+    classes: gr.HTML
+    done: gr.Row
+    download: gr.DownloadButton
+    viewer: gr.Button
+    again: gr.Button
+
+    @property
+    def shown(self) -> list[gr.blocks.Block]:
+        """What `show` updates."""
+        return [getattr(self, name) for name in SHOWN]
+
+
+def build(services: Services) -> InferStep:
+    """Build step 4 inside its `gr.Step`."""
+    run = gr.Textbox("", visible="hidden", elem_id="infer-run")
+    config_file = gr.Textbox("", visible="hidden")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            model = gr.Dropdown(
+                [], value=None, label="Model", allow_custom_value=True, elem_id="infer-model",
+                info="A registered model, or the best model of a run.",
+            )  # fmt: skip
+            images = file_input(services, "Images to segment", name="infer-images")
+            with gr.Accordion("Options", open=False):
+                values = []
+                for field in FIELDS:
+                    with gr.Column(elem_classes="field", min_width=0):
+                        default = forms.from_config(RunConfig(), [field])[0]
+                        values.append(forms.component(field, default))
+                        gr.Markdown(forms.help_html(field))
+            start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")
+            progress = gr.HTML(elem_id="infer-progress")
+            stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="stop-segmentation")
+            message = gr.HTML(elem_id="infer-message")
+        with gr.Column(scale=3, min_width=320):
+            picture = gr.HTML(empty_html(EMPTY), elem_id="infer-picture")
+            with gr.Row(visible=False) as sliders:
+                plane = gr.Slider(0, 1, value=0, step=1, label="Slice", elem_id="infer-slice")
+                opacity = gr.Slider(0, 100, value=40, step=5, label="Overlay (%)", elem_id="infer-opacity")
+            classes = gr.HTML(elem_id="infer-classes")
+            with gr.Row(visible=False) as done:
+                download = gr.DownloadButton(
+                    "Download segmentation.tif", elem_id="download-segmentation", size="md"
+                )
+                viewer = gr.Button("Open in Viewer", elem_id="open-viewer", size="md")
+                again = gr.Button("Start new analysis", elem_id="new-analysis", size="md")
+    gr.Markdown(forms.step_help_html("step-segment"))
+    return InferStep(
+        run, gr.Timer(1.0, active=False), model, config_file, images.path, values, start_button, stop_button,
+        progress, message, picture, sliders, plane, opacity, classes, done, download, viewer, again,
+    )  # fmt: skip
+
+
+def wire(services: Services, step: InferStep) -> None:
+    """Connect the step's own events."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    step.model.focus(
+        lambda: gr.Dropdown(choices=[*model_choices(services), *run_choices(services)]),
+        outputs=step.model,
+        **quiet,
+    )
+    step.start.click(
+        lambda model, config, images, *shown: start(services, model, config, images, shown),
+        [step.model, step.config_file, step.images, *step.values], [step.run, step.message],
+        concurrency_limit=4, api_visibility="private",
+    )  # fmt: skip
+    gr.on(
+        [step.run.change, step.timer.tick], lambda run, opacity: show(services, run, opacity),
+        [step.run, step.opacity], step.shown, concurrency_limit=16, **quiet,
+    )  # fmt: skip
+    step.images.change(
+        lambda path, run: preview(services, path, run), [step.images, step.run], step.picture,
+        concurrency_limit=8, **quiet,
+    )  # fmt: skip
+    gr.on(
+        [step.plane.input, step.opacity.input], lambda *values: redraw(services, *values),
+        [step.run, step.plane, step.opacity], step.picture,
+        trigger_mode="always_last", concurrency_limit=8, **quiet,
+    )  # fmt: skip
+    step.stop.click(lambda run: stop(services, run), step.run, step.message, **quiet)
+
+
+def start(
+    services: Services, model: str | None, config_file: str, images: str | None, shown: Sequence[Any]
+) -> tuple:
+    """Start a segmentation; return its id and a message, or what stands in its way."""
+    uses_file = bool(model and model.endswith(".pth") and config_file)
+    hidden = {"model": model or None, "config_file": config_file if uses_file else None}
+    values = forms.merged(
+        forms.to_values(FIELDS, shown), {"inference": hidden, "data": {"images": images or None}}
+    )
+    config, problems = forms.check(values)
+    if config is None:
+        return gr.skip(), views.mark_html("error", "\n".join(problems.values()))
+    job = attempt(lambda: services.submit_segmentation(config))
+    if isinstance(job, Problem):
+        return gr.skip(), views.mark_html("error", job.message, job.remedy)
+    return job.id, ""
+
+
+def stop(services: Services, run: str) -> str:
+    """Ask the segmentation to stop and return what to say about it."""
+    done = attempt(lambda: services.stop(run))
+    if isinstance(done, Problem):
+        return views.mark_html("info", done.message, done.remedy)
+    return views.mark_html("info", "Stopping; nothing is kept of this segmentation.")
+
+
+def show(services: Services, run: str, opacity: float) -> list[Any]:
+    """Return updates of `SHOWN` for a segmentation."""
+    updates: dict[str, Any] = dict.fromkeys(SHOWN, gr.skip())
+    updates |= {"sliders": gr.Row(visible=False), "done": gr.Row(visible=False), "classes": ""}
+    view = attempt(lambda: services.job(run)) if run else None
+    ended = view.state.ended if isinstance(view, JobView) else True
+    updates |= {"timer": gr.Timer(active=not ended), "start": gr.Button(visible=ended)}
+    updates["stop"] = gr.Button(visible=isinstance(view, JobView) and not ended and not view.stopping)
+    if isinstance(view, JobView):
+        updates |= {"progress": watch.progress_html(view), "message": watch.message_html(view)}
+        if view.state is State.FINISHED and view.segmentation is not None:
+            updates |= _result_updates(services, view, opacity)
+    elif view is None:
+        updates |= {"progress": "", "picture": empty_html(EMPTY)}
+    else:
+        updates |= {"progress": "", "message": views.mark_html("error", view.message, view.remedy)}
+    return [updates[name] for name in SHOWN]
+
+
+def _result_updates(services: Services, view: JobView, opacity: float) -> dict[str, Any]:
+    stack = attempt(lambda: services.stack(str(view.segmentation)))
+    count = 1 if isinstance(stack, Problem) else stack.planes
+    return {
+        "picture": draw(services, view, 0, opacity),
+        "sliders": gr.Row(visible=True),
+        "plane": gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1),
+        "classes": classes_html(view),
+        "done": gr.Row(visible=True),
+        "download": gr.DownloadButton(value=view.segmentation),
+    }
+
+
+def redraw(services: Services, run: str, plane: float, opacity: float) -> Any:
+    """Return the picture of a plane of the finished segmentation."""
+    view = attempt(lambda: services.job(run)) if run else None
+    if not isinstance(view, JobView) or view.segmentation is None:
+        return gr.skip()
+    return draw(services, view, int(plane), opacity)
+
+
+def draw(services: Services, view: JobView, plane: int, opacity: float) -> str:
+    """Return the image of a segmentation beside the image with its result."""
+    values = tuple(class_pixels(view))
+    result = str(view.segmentation)
+    scene = Scene(view.config.data.images or result, result, values, beside=True)
+    html = attempt(lambda: picture_html(services, scene, plane, opacity / 100))
+    return empty_html(html.message) if isinstance(html, Problem) else html
+
+
+def preview(services: Services, images: str | None, run: str) -> Any:
+    """Return the first plane of the chosen images, as long as no result is shown."""
+    if not images or run:
+        return gr.skip()
+    html = attempt(lambda: picture_html(services, Scene(images), 0, 0.0))
+    return empty_html(html.message) if isinstance(html, Problem) else html
+
+
+def class_pixels(view: JobView) -> dict[int, int]:
+    """Return the pixels of every label value, ascending, as `metadata.json` says."""
+    found = view.results.get("class_pixels", {})
+    return dict(sorted((int(value), int(count)) for value, count in found.items()))
+
+
+def classes_html(view: JobView) -> str:
+    """Return the legend and the table of the classes found."""
+    counts = class_pixels(view)
+    names = view.results.get("class_names", {})
+    total = sum(counts.values()) or 1
+    texts = [names.get(str(value), "") for value in counts]
+    texts = ["" if text == str(value) else text for text, value in zip(texts, counts, strict=True)]
+    rows = [
+        (str(value), text, f"{count:,}".replace(",", " "), views.share_text(count / total))
+        for (value, count), text in zip(counts.items(), texts, strict=True)
+    ]
+    legend = views.legend_html(views.class_entries(counts, texts))
+    model = escape(str(view.results.get("model", "")).rpartition("/models/")[2])
+    return (
+        legend
+        + views.table_html(("Class", "Name", "Pixels", "Share"), rows)
+        + f'<p class="subdued">Model: {model}</p>'
+    )

@@ -1,0 +1,153 @@
+"""What a page says about a job: pure functions from a JobView to words and HTML."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from app import views
+from app.jobview import JobView
+from segcore.jobs.store import State
+
+KINDS = {"train": "training", "predict": "segmentation"}
+
+
+def headline(view: JobView) -> str:
+    """Return one sentence on where the job stands.
+
+    A job that waits says for what, a job that failed says why.
+    """
+    kind = KINDS[view.kind]
+    if view.state is State.QUEUED:
+        return waiting_text(view.place, kind)
+    if view.state is State.RUNNING:
+        if view.stopping:
+            return "stopping; the best model so far is kept" if view.kind == "train" else "stopping"
+        return position(view) or view.stage or "starting"
+    took = f" after {views.duration_text(view.elapsed)}" if view.elapsed is not None else ""
+    return {
+        State.FINISHED: f"finished{took}",
+        State.CANCELLED: f"stopped{took}",
+        State.FAILED: f"failed{took}",
+        State.INTERRUPTED: f"interrupted{took}",
+    }[view.state]
+
+
+def waiting_text(place: int, kind: str) -> str:
+    """Return for what a job waits.
+
+    Examples
+    --------
+    >>> waiting_text(1, "training"), waiting_text(3, "training")
+    ('waiting: next in line', 'waiting: 2 trainings come before yours')
+    """
+    before = place - 1
+    if before < 1:
+        return "waiting: next in line"
+    return f"waiting: {before} {kind}{'s come' if before > 1 else ' comes'} before yours"
+
+
+def position(view: JobView) -> str:
+    """Return `epoch 12 of 100`, `slice 3 of 30` or "" before the first progress."""
+    progress = view.progress
+    if progress is None or progress.total < 1:
+        return ""
+    if progress.epochs:
+        return f"epoch {min(progress.epoch, progress.epochs)} of {progress.epochs}"
+    return f"{progress.stage}: {progress.unit} {progress.done} of {progress.total}"
+
+
+def fraction_done(view: JobView) -> float | None:
+    """Return how much of the job is done, 0 to 1, or None if nobody knows."""
+    if view.state is State.FINISHED:
+        return 1.0
+    progress = view.progress
+    if progress is None or progress.total < 1:
+        return None if view.state is State.RUNNING else 0.0
+    part = min(progress.done / progress.total, 1.0)
+    if progress.epochs:
+        return min((max(progress.epoch - 1, 0) + part) / progress.epochs, 1.0)
+    return part
+
+
+def progress_html(view: JobView) -> str:
+    """Return the progress bar with position and time left."""
+    text = headline(view)
+    detail = ""
+    if view.state is State.RUNNING and view.seconds_left is not None and not view.stopping:
+        detail = f"{views.duration_text(view.seconds_left)} left"
+    elif view.state is State.RUNNING and view.stage and view.stage != text:
+        detail = view.stage
+    return views.progress_html(fraction_done(view), text[0].upper() + text[1:], detail)
+
+
+def message_html(view: JobView) -> str:
+    """Return how the job ended and what it had to say on the way."""
+    lines = [views.mark_html(note.level, note.text, note.remedy) for note in view.notes]
+    if view.state.ended and view.message:
+        level = {State.FINISHED: "ok", State.CANCELLED: "info"}.get(view.state, "error")
+        lines.append(views.mark_html(level, view.message, view.remedy))
+    return "".join(lines)
+
+
+def numbers_html(view: JobView) -> str:
+    """Return the four numbers of the last epoch; of the best one once the training is over."""
+    epoch = view.best if view.state.ended else view.last
+    names = {
+        "train_loss": "Training loss",
+        "val_loss": "Validation loss",
+        "train_dice": "Training Dice",
+        "val_dice": "Validation Dice",
+    }
+    values = {key: _number(getattr(epoch, key) if epoch else None) for key in names}
+    items = "".join(
+        f'<div><dt>{name}</dt><dd data-metric="{key}">{values[key]}</dd></div>' for key, name in names.items()
+    )
+    note = ""
+    if epoch is not None:
+        which = "best epoch" if view.state.ended else "epoch"
+        note = f'<p class="subdued">Numbers of {which} {epoch.epoch}</p>'
+    return f'<dl class="numbers">{items}</dl>{note}'
+
+
+def classes_html(view: JobView) -> str:
+    """Return Dice and IoU per class of the best epoch, "" before the first."""
+    best = view.best
+    if best is None:
+        return ""
+    names = (
+        dict(zip(map(str, view.card.class_values), view.card.class_names, strict=False)) if view.card else {}
+    )
+    rows = [
+        (value, names.get(value, ""), _number(dice), _number(best.val_iou_per_class.get(value)))
+        for value, dice in best.val_dice_per_class.items()
+    ]
+    return views.table_html(
+        ("Class", "Name", "Dice", "IoU"), rows, f"Validation, epoch {best.epoch} (best so far)"
+    )
+
+
+def run_html(view: JobView) -> str:
+    """Return which run is shown, as a link that can be mailed."""
+    return f'<p class="subdued">Run <a href="?run={escape(view.id)}">{escape(view.id)}</a></p>'
+
+
+def active_html(device: str, active: list[JobView]) -> str:
+    """Return the header's right side: the device and what runs on it."""
+    running = [view for view in active if view.state is State.RUNNING]
+    waiting = len(active) - len(running)
+    parts = [f"device: {escape(device)}"]
+    for view in running:
+        left = f", {views.duration_text(view.seconds_left)} left" if view.seconds_left is not None else ""
+        where = position(view)
+        inside = f" ({where}{left})" if where else ""
+        parts.append(
+            f'<a href="?run={escape(view.id)}">{KINDS[view.kind]} {escape(view.session)}{escape(inside)}</a>'
+        )
+    if waiting:
+        parts.append(f"{waiting} waiting")
+    return " ▪ ".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
