@@ -16,17 +16,7 @@ from segcore.config import SECTIONS, RunConfig
 from segcore.errors import SegcoreError
 from segcore.jobs.store import State
 
-HEADER = (
-    "Run",
-    "Session",
-    "Status",
-    "Epoch",
-    "Best val. Dice",
-    "Parameters",
-    "Options",
-    "Duration",
-    "Started",
-)
+HEADER = ("Run", "Session", "Status", "Epoch", "Best Dice", "Duration", "Started", "Parameters", "Options")
 WORDS = {
     State.QUEUED: "waiting",
     State.RUNNING: "running",
@@ -93,10 +83,10 @@ def row(view: JobView) -> list[str]:
         status_text(view),
         epochs,
         f"{best.val_dice:.3f}" if best else "–",
-        count_text(view.card.parameters) if view.card and view.card.parameters else "–",
-        options_text(view.config),
         duration_text(view.elapsed) if view.elapsed is not None else "–",
         moment_text(view.started or view.created),
+        count_text(view.card.parameters) if view.card and view.card.parameters else "–",
+        options_text(view.config),
     ]
 
 

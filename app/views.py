@@ -256,14 +256,21 @@ def progress_html(fraction: float | None, text: str, detail: str = "") -> str:
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """Return a plain table that scrolls sideways by itself on a narrow screen. Cells are escaped."""
-    cell = "padding:0.3em 0.8em 0.3em 0;text-align:left;border-bottom:1px solid var(--border-color-primary)"
+    cell = (
+        "padding:0.3em 0.9em 0.3em 0;text-align:left;border:0;"
+        "border-bottom:1px solid var(--border-color-primary)"
+    )
     head = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in header)
     body = "".join(
         "<tr>" + "".join(f'<td style="{cell}">{escape(text)}</td>' for text in row) + "</tr>" for row in rows
     )
-    title = f'<caption style="text-align:left;font-weight:600">{escape(caption)}</caption>' if caption else ""
+    title = (
+        f'<caption style="text-align:left;font-weight:600;white-space:nowrap">{escape(caption)}</caption>'
+        if caption
+        else ""
+    )
     return (
-        f'<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:0.95em">{title}'
+        f'<div style="overflow-x:auto"><table style="border-collapse:collapse;border:0">{title}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

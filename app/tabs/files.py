@@ -38,6 +38,11 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
                 root_dir=services.workspace.root, ignore_glob=_hidden(services, 0), file_count="single",
                 label="Workspace", max_height=520, elem_id="files-explorer",
             )  # fmt: skip
+            with gr.Row():
+                upload = gr.UploadButton(
+                    "Upload into data", file_count="multiple", size="sm", elem_id="files-upload"
+                )
+                refresh = gr.Button("Refresh", size="sm", elem_id="files-refresh")
             space = gr.HTML(elem_id="files-space")
         with gr.Column(scale=2, min_width=320):
             facts = gr.HTML(mark_html("info", NOTHING), elem_id="files-facts")
@@ -48,10 +53,6 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
             confirm = build_confirm("Delete", "files-delete")
             confirm_folder = build_confirm("Delete the folder", "files-folder")
             message = gr.HTML(elem_id="files-message")
-            upload = gr.UploadButton(
-                "Upload into data", file_count="multiple", size="sm", elem_id="files-upload"
-            )
-            refresh = gr.Button("Refresh", size="sm", elem_id="files-refresh")
     count = gr.State(0)
 
     tree = [count, explorer, space]
@@ -112,7 +113,7 @@ def facts_html(services: Services, chosen: str) -> str:
     rows = [("Size", _size_text(path)), ("Changed", moment_text(status.st_mtime))]
     note, links = "", []
     if path.is_file():
-        # A plain link: Gradio's download button would first copy the file, which takes minutes for a large stack.
+        # A plain link: Gradio's download button would first copy the file, minutes for a large stack.
         address = f"gradio_api/file={quote(str(path))}"
         links.append(f'<a href="{address}" download="{escape(path.name)}">Download</a>')
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:

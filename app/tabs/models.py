@@ -49,21 +49,26 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
             gr.Markdown("### Register the model of a run")
             run = _choice("Run with a model", "models-run")
             name = gr.Textbox(label="Name", placeholder="membrane-unet", max_lines=1, elem_id="models-name")
-            register_button = gr.Button("Register", variant="primary", elem_id="models-register")
+            register_button = gr.Button("Register", variant="primary", size="sm", elem_id="models-register")
         with gr.Column(min_width=300):
             gr.Markdown("### Change a registered version")
             version = _choice("Version", "models-version", "Or click a line of the table.")
             alias = gr.Textbox(CHAMPION, label="Alias", max_lines=1, elem_id="models-alias")
             with gr.Row():
-                give = gr.Button("Give it the alias", elem_id="models-give")
-                back = gr.Button("Roll the alias back", elem_id="models-back")
-                remove = gr.Button("Remove version …", variant="stop", elem_id="models-remove")
+                give = gr.Button("Give it the alias", size="sm", elem_id="models-give")
+                back = gr.Button("Roll the alias back …", size="sm", elem_id="models-back")
+                remove = gr.Button("Remove version …", size="sm", variant="stop", elem_id="models-remove")
             roll = build_confirm("Roll back", "models-back")
             confirm = build_confirm("Remove the version", "models-remove")
 
     shown = [status, table, run, version]
     opened = [refresh.click, *([tab.select] if tab is not None else [])]
-    gr.on(opened, lambda: load(services), outputs=shown, **QUIET)
+
+    def reload() -> Iterator[tuple[Any, ...]]:
+        # Gradio shows what is yielded only if the event is itself a generator function.
+        yield from load(services)
+
+    gr.on(opened, reload, outputs=shown, **QUIET)
     table.select(_picked, outputs=version, **QUIET)
     roll.ask(back, lambda chosen, name: rollback_question(services, chosen, name), [version, alias])
     confirm.ask(remove, lambda chosen: removal_question(services, chosen), [version])
@@ -76,7 +81,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     for button, action, inputs in actions:
         button.click(
             _said(services, action), inputs, message, api_visibility="private", show_progress_on=message
-        ).then(lambda: load(services), outputs=shown, **QUIET)
+        ).then(reload, outputs=shown, **QUIET)
     return Handles(refresh)
 
 
