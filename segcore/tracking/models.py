@@ -108,7 +108,7 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
             version = client.create_model_version(
                 name, _source(model, workspace), run_id, tags=version_tags(job), model_id=model.model_id
             )
-            _link(client, model.model_id, name, version.version)
+            _link(client, model.model_id, name, str(version.version))
         return find_version(client, name, str(version.version))
 
 
@@ -301,7 +301,7 @@ def _source(model: LoggedModel, workspace: Workspace) -> str:
     return str(model.artifact_location)
 
 
-def _link(client: MlflowClient, model_id: str, name: str, version: int) -> None:
+def _link(client: MlflowClient, model_id: str, name: str, version: str) -> None:
     """Let the model's own page in the MLflow UI show under which names it is registered."""
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
