@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,8 @@ class AugmentOptions:
     @classmethod
     def off(cls) -> AugmentOptions:
         """Return options that change nothing."""
-        return cls(**dict.fromkeys(CHANCES, 0.0))
+        never: dict[str, Any] = dict.fromkeys(CHANCES, 0.0)
+        return cls(**never)
 
 
 GEOMETRY = ("flip", "quarter_turn", "rotation", "scale", "elastic")

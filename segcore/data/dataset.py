@@ -127,9 +127,6 @@ def _read_pair(
     rows = slice(*region.rows)
     image_CYX = images.read(region.plane)[:, rows]
     label_YX = read_labels(labels, region.plane, values, data.labels_as)[rows]
-    if image_CYX.dtype.kind == "f" and not np.isfinite(image_CYX).all():
-        # One NaN would turn every weight of the network into NaN.
-        image_CYX = np.nan_to_num(image_CYX, nan=0.0, posinf=0.0, neginf=0.0)
     return image_CYX, label_YX
 
 

@@ -46,7 +46,7 @@ class PatchPool:
     ) -> None:
         images, labels, sizes = [], [], []
         for image_CYX, label_YX in pairs:
-            images.append(_storable(image_CYX))
+            images.append(_storable(image_CYX, normalization))
             labels.append(torch.from_numpy(np.ascontiguousarray(label_YX, dtype=np.int16)))
             sizes.append(label_YX.shape)
         self.channels = images[0].shape[0]
@@ -154,13 +154,21 @@ def batches(region_N: Tensor, batch_size: int) -> Iterator[Tensor]:
     yield from filled.split(batch_size)
 
 
-def _storable(image: np.ndarray) -> Tensor:
+def _storable(image: np.ndarray, normalization: Normalization) -> Tensor:
     if image.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(image))
     if image.dtype == np.uint16:
         # Toggling the top bit subtracts 32768 in two's complement, without a wider copy.
         return torch.from_numpy(np.ascontiguousarray(image ^ np.uint16(SIGNED_SHIFT)).view(np.int16))
-    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    grey = np.array(image, dtype=np.float32, order="C")
+    if not np.isfinite(grey).all():
+        # One NaN would turn every weight of the network into NaN: as in inference it becomes the middle of
+        # the range, and an infinity its end. Interpolation could not do this later.
+        low, high = normalization.clip or (0.0, 0.0)
+        for plane, offset, scale in zip(grey, normalization.offset, normalization.scale, strict=True):
+            ends = (offset + low * scale, offset + high * scale)
+            np.nan_to_num(plane, copy=False, nan=offset, neginf=ends[0], posinf=ends[1])
+    return torch.from_numpy(grey)
 
 
 def _mirror(index: Tensor, size: Tensor) -> Tensor:

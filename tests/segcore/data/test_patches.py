@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from segcore.card import Normalization
 from segcore.data.augment import AugmentOptions, draw, sampling_offsets
+from segcore.data.normalize import apply_normalization
 from segcore.data.patches import PatchPool, PatchSpot, batches, epoch_regions
 
 CPU = torch.device("cpu")
@@ -98,3 +99,13 @@ def test_an_epoch_shows_every_region_equally_often_in_full_batches(regions, per_
     assert {len(part) for part in parts} == {batch}
     assert len(parts) == -(-regions * per_region // batch)
     assert torch.equal(torch.cat(parts)[: len(region_N)], region_N)
+
+
+def test_missing_grey_values_are_what_inference_makes_of_them():
+    normalization = Normalization(kind="x", offset=(100.0,), scale=(50.0,), clip=(-3.0, 3.0))
+    image = np.full((1, 16, 16), 120, np.float32)
+    image[0, 3, :3] = np.nan, np.inf, -np.inf
+    pool = PatchPool([(image, np.zeros((16, 16), np.int64))], normalization, CPU)
+    spot = pool.draw(torch.zeros(1, dtype=torch.long), 16, torch.Generator())
+    image_BCYX, _ = pool.cut(spot, plain_offsets(1, 16))
+    np.testing.assert_allclose(image_BCYX[0].numpy(), apply_normalization(image, normalization), rtol=1e-5)
