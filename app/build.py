@@ -101,15 +101,17 @@ def open_link(services: Services, request: gr.Request) -> tuple:
         step = 3 if view.kind == "train" else 4
         runs_shown = (view.id, "") if view.kind == "train" else ("", view.id)
         return gr.Tabs(selected=link.tab), gr.Walkthrough(selected=step), *runs_shown, hidden, "", "", path
+    # Who was faster than this answer and has opened another tab stays there.
+    tab = gr.skip() if link.tab == "segment" else gr.Tabs(selected=link.tab)
     active = attempt(services.active)
     if isinstance(active, Problem) or not active:
-        return gr.Tabs(selected=link.tab), gr.skip(), "", "", hidden, "", "", path
+        return tab, gr.skip(), "", "", hidden, "", "", path
     first = active[0]
     kind = watch.KINDS[first.kind]
     text = (
         f"A {kind} of this workspace is under way: {escape(first.session)}, {escape(watch.headline(first))}."
     )
-    return gr.Tabs(selected=link.tab), gr.skip(), "", "", gr.Row(visible=True), text, first.id, path
+    return tab, gr.skip(), "", "", gr.Row(visible=True), text, first.id, path
 
 
 def _build_steps(services: Services) -> Steps:
