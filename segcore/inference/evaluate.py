@@ -87,6 +87,5 @@ def _chosen_planes(config: RunConfig, images: Planes) -> list[int]:
 
 
 def _labels_as(config: RunConfig, model: LoadedModel) -> str:
-    """Labels are read as in training, unless the option says otherwise."""
-    asked = "labels_as" in config.data.model_fields_set
-    return config.data.labels_as if asked else model.config.data.labels_as
+    """Return how labels are read: as objects in the foreground if the option or the training says so."""
+    return "foreground" if "foreground" in (config.data.labels_as, model.config.data.labels_as) else "classes"

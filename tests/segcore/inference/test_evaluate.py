@@ -10,11 +10,14 @@ import pytest
 import tifffile
 import torch
 
-from segcore.config import RunConfig
+from segcore.card import read_config, write_config
+from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, DataError
 from segcore.inference.evaluate import evaluate
 from segcore.inference.run import segment
 from segcore.metrics.overlap import Confusion
+from segcore.models.saved import save_weights
+from segcore.models.unet import UNet
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -77,3 +80,18 @@ def test_labels_of_another_shape_and_missing_labels_are_refused(
         evaluate(make_config(data={"labels": str(tmp_path / "labels.tif")}), listener)
     with pytest.raises(ConfigError, match=r"data\.labels is missing"):
         evaluate(make_config(), listener)
+
+
+def test_a_model_of_the_foreground_reads_numbered_objects_as_such(
+    make_config: MakeConfig, model_folder: Path, tmp_path: Path, listener
+) -> None:
+    card = read_config(model_folder / "config.json")[1]
+    assert card is not None
+    card = card.model_copy(update={"class_values": (0, 1), "class_names": ("0", "1")})
+    config = build_config({"model": {"features": 4, "layers": 2}, "data": {"labels_as": "foreground"}})
+    write_config(model_folder / "config.json", config, card)
+    save_weights(UNet(1, 2, 4, 2), model_folder / "best_model.pth")
+    labels = np.random.default_rng(5).choice(np.array([0, 1, 2, 77], np.uint8), (3, 40, 33))
+    tifffile.imwrite(tmp_path / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
+    scores = evaluate(make_config(data={"labels": str(tmp_path / "labels.tif")}), listener)
+    assert set(scores["val_dice_per_class"]) <= {"0", "1"}
