@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,7 @@ from segcore.worker.signals import StopSignals
 from segcore.workspace import Workspace
 
 POLL_SECONDS = 0.5
-READY_SECONDS = 120.0
+READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
 """How long a running job may take to stop and keep its model when everything ends."""
 LAST_LINES = 15
@@ -51,12 +52,15 @@ class Service:
     log: Path
     health: str = ""
     """Address that answers once it is ready."""
+    prepare: Callable[[], None] = lambda: None
+    """What has to be done before it starts."""
     process: psutil.Popen | None = None
     family: set[psutil.Process] = field(default_factory=set)
     """The process and all it has started, as last seen; a child outlives the knowledge of its parent."""
 
     def start(self, environment: dict[str, str]) -> None:
         """Start it in a session of its own: Ctrl-C reaches only us, and we end the others in order."""
+        self.prepare()
         with self.log.open("ab") as log:
             self.process = psutil.Popen(
                 self.command,
@@ -93,8 +97,6 @@ def serve(workspace: Workspace, ports: Ports) -> int:
     uri = tracking_uri(workspace)
     own_mlflow = not is_server(uri)
     check_ports(ports, [ports.app, ports.mlflow] if own_mlflow else [ports.app])
-    if own_mlflow:
-        ensure_ready(workspace)
     services = plan(workspace, ports, own_mlflow)
     environment = {**SETTINGS, **child_environment()}
     environment.setdefault("SEGCORE_MLFLOW_URL", ports.url(ports.mlflow) if own_mlflow else uri)
@@ -114,7 +116,7 @@ def serve(workspace: Workspace, ports: Ports) -> int:
 
 
 def plan(workspace: Workspace, ports: Ports, own_mlflow: bool) -> list[Service]:
-    """Return the services to start, in order."""
+    """Return the services to start, in order: the MLflow UI last, for its tables take seconds to prepare."""
     root, state = str(workspace.root), workspace.state
     python = [sys.executable, "-m"]
     services = []
@@ -122,13 +124,15 @@ def plan(workspace: Workspace, ports: Ports, own_mlflow: bool) -> list[Service]:
         command = [*python, "segcore.worker", "serve", "--workspace", root, "--follow", str(os.getpid())]
         services.append(Service("worker", command, state / "worker.log"))
     where = ["--host", ports.host, "--port"]
+    command = [*python, "app", "--workspace", root, "--no-worker", *where, str(ports.app)]
+    services.append(Service("app", command, state / "app.log", ports.url(ports.app)))
     if own_mlflow:
         store = ["--backend-store-uri", tracking_uri(workspace), "--workers", "1"]
         artifacts = ["--default-artifact-root", artifact_root(workspace) or ""]
         command = [*python, "mlflow", "server", *store, *artifacts, *where, str(ports.mlflow)]
-        services.append(Service("MLflow", command, state / "mlflow.log", f"{ports.url(ports.mlflow)}/health"))
-    command = [*python, "app", "--workspace", root, "--no-worker", *where, str(ports.app)]
-    services.append(Service("app", command, state / "app.log", ports.url(ports.app)))
+        health = f"{ports.url(ports.mlflow)}/health"
+        ready = partial(ensure_ready, workspace)
+        services.append(Service("MLflow", command, state / "mlflow.log", health, ready))
     return services
 
 
