@@ -45,6 +45,7 @@ def segment(
     report: Reporter = unheard,
     should_stop: Callable[[], bool] = lambda: False,
     model: LoadedModel | None = None,
+    reference: str | None = None,
 ) -> Outcome:
     """Segment the image `config.data.images` and leave the result in `folder`.
 
@@ -60,6 +61,8 @@ def segment(
         Asked after every plane or tile; True ends the run and leaves no result.
     model : LoadedModel, optional
         A model that is already loaded.
+    reference : str, optional
+        What the person called the model, where `inference.model` is only a copy of it (`models:/name@alias`).
 
     Raises
     ------
@@ -81,7 +84,8 @@ def segment(
         return Outcome(stopped=True, metrics={})
     classes = dict(zip(map(str, model.card.class_values), pixels.tolist(), strict=True))
     metrics = {"class_pixels": classes, "slices": planes.count, "seconds": time.monotonic() - began}
-    metadata = _metadata(config, model, planes, hardware) | metrics
+    named = reference or config.inference.model or str(model.weights)
+    metadata = {"model": named} | _metadata(config, model, planes, hardware) | metrics
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
     return Outcome(stopped=False, metrics=metrics)
 
@@ -214,7 +218,6 @@ def _write_results(
 def _metadata(config: RunConfig, model: LoadedModel, planes: Planes, hardware: Hardware) -> dict[str, Any]:
     """Return what must be known to do the segmentation again."""
     return {
-        "model": config.inference.model or str(model.weights),
         "model_sha256": model.sha256,
         "class_names": dict(zip(map(str, model.card.class_values), model.card.class_names, strict=True)),
         "input": str(planes.source.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def test_probabilities_are_written_on_request(make_config: MakeConfig, folder: P
 def test_metadata_tell_how_to_do_it_again(
     make_config: MakeConfig, folder: Path, model_folder: Path, image_file: Path, listener
 ) -> None:
+    segment(make_config(), folder, listener, _never, reference="models:/cells@champion")
+    assert json.loads((folder / "metadata.json").read_text())["model"] == "models:/cells@champion"
     outcome = segment(make_config(), folder, listener, _never)
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["model"] == str(model_folder)
@@ -172,3 +175,18 @@ def test_other_pixels_than_in_training_are_warned_of(card: ModelCard, image_file
     assert "0.1 instead of 0.2" in size_warning
     (type_warning,) = check_image(planes, card.model_copy(update={"dtype": "uint16"}))
     assert "uint16" in type_warning
+
+
+def test_memory_does_not_grow_with_the_stack(
+    make_config: MakeConfig, folder: Path, tmp_path: Path, listener
+) -> None:
+    peaks = []
+    for count in (8, 24):  # the short stack also warms everything up
+        path = tmp_path / f"{count}.tif"
+        stack = np.random.default_rng(0).integers(0, 256, (count, 400, 400)).astype(np.uint8)
+        tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"})
+        tracemalloc.start()
+        segment(make_config(data={"images": str(path)}), folder, listener, _never)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 400 * 400 * 2  # the further slices take eight times that
