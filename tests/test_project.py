@@ -134,6 +134,9 @@ def test_python_example_of_the_readme_runs(tmp_path, monkeypatch):
     new.rename(tmp_path / "new.tif")
     monkeypatch.chdir(tmp_path)
     (example,) = [block for block in code_blocks("python") if "segcore.train(" in block]
+    for option, quick in {"patches_per_image": 1, "features": 2, "epochs": 1}.items():
+        example, found = re.subn(rf'("{option}"): \d+', rf"\1: {quick}", example)
+        assert found == 1
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "result" / "segmentation.tif").exists()
 
