@@ -161,6 +161,8 @@ class Line:
                 self._watch(job.folder, adopted=True)
 
     def _run(self, folder: Path) -> None:
+        if self._ending.is_set():
+            return  # it goes on waiting; the next worker puts it in line again
         # It may have been cancelled, deleted or lined up twice since.
         if (folder / "job.json").exists() and read_job(folder).state is State.QUEUED:
             logger.info("%s begins", folder.name)

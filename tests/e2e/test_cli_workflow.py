@@ -163,7 +163,7 @@ def test_a_training_outlives_its_worker(
     wait_until: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Kill the worker: the job goes on, the next worker adopts it; a worker that is told to end stops and keeps."""
+    """Kill the worker: the job goes on, the next one adopts it; a worker told to end stops and keeps."""
     first = start("worker")
     wait_until(lambda: worker_alive(tracked_workspace), 60)
     queued = run_json(capsys, "train", "--queue", *data, *TINY, "--training.epochs", "100000")
