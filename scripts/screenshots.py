@@ -150,10 +150,13 @@ def step_three(camera: Camera) -> None:
         rf"epoch ({'|'.join(str(number) for number in range(EPOCHS_SHOWN + 1, 100))}) of", re.I
     )
     expect(page.locator("#train-progress")).to_contain_text(later, timeout=TRAINING_MS)
+    curves = page.locator("#curves .js-plotly-plot")
+    expect(curves).to_be_visible(timeout=PATIENCE_MS)
     camera.take("step3-train")
     camera.click("#stop-training")
     camera.click("#stop-now")
     expect(page.locator("#next-inference")).to_be_visible(timeout=PATIENCE_MS)
+    expect(curves).to_be_visible(timeout=PATIENCE_MS)
     camera.take("step3-trained")
 
 
