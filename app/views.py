@@ -108,6 +108,8 @@ def contrast_limits(
     for channel, plane in enumerate(fit_preview(image_CYX, 512)):
         finite = plane[np.isfinite(plane)].astype(np.float32)
         low, high = np.percentile(finite, percentiles) if finite.size else (0.0, 1.0)
+        if finite.size and high <= low:  # all but a few pixels are equal, as in a mask: those few are meant
+            low, high = finite.min(), finite.max()
         limits[channel] = (low, high if high > low else low + 1.0)
     return limits
 

@@ -15,7 +15,6 @@ from app.services import Services
 from app.session import Problem, attempt
 from app.views import mark_html
 from segcore.errors import ModelError
-from segcore.jobs.store import find_job
 
 if TYPE_CHECKING:
     from segcore.tracking.models import ModelVersion, RegisteredModel
@@ -132,7 +131,7 @@ def register(services: Services, run: str | None, name: str) -> str:
     """Register the model of a run under a name and say which version it is."""
     if not run:
         raise ModelError("No run is chosen.", "Choose a run with a model.")
-    version = services.models.register(find_job(services.workspace, run), name.strip())
+    version = services.register(run, name.strip())
     return f"Run {run} is {version.name}, version {version.version}."
 
 

@@ -18,7 +18,6 @@ from app.session import Problem, attempt
 from app.views import mark_html, table_html
 from app.watch import classes_html, message_html, progress_html
 from segcore.errors import ModelError
-from segcore.jobs.store import find_job
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 EMPTY = (
@@ -174,7 +173,7 @@ def register(services: Services, identity: str | None, name: str) -> str:
     def act() -> str:
         if not identity or not name.strip():
             raise ModelError("A model needs a name.", "Write one, for example membrane-unet.")
-        version = services.models.register(find_job(services.workspace, identity), name.strip())
+        version = services.register(identity, name.strip())
         return (
             f"Registered as {version.name}, version {version.version}. The tab Models can make it champion."
         )

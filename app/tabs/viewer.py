@@ -99,7 +99,7 @@ def choose(reader: StackReader, path: str | None) -> tuple[Any, ...]:
     found = attempt(lambda: (reader.planes(image), reader.belonging(image)))
     if not path or isinstance(found, Problem):
         hidden = gr.Slider(visible=False), gr.CheckboxGroup(visible=False), ""
-        return gr.Dropdown(value=""), *hidden, *choose_labels(reader, "")
+        return gr.Dropdown(choices=_label_choices(reader, ""), value=""), *hidden, *choose_labels(reader, "")
     planes, belonging = found
     over = path if path != image else next(iter(belonging), "")
     names = [(str(number), number) for number in range(planes.channels)]

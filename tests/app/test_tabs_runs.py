@@ -1,0 +1,138 @@
+"""Runs: the table tells the truth of the folders, comparing shows what differs, stopping answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from tabs_workspace import epoch, make_run, make_services
+
+from app import runbook
+from app.runbook import RunBook
+from app.services import Services
+from app.tabs import runs
+from segcore.events import Progress
+from segcore.jobs.store import FolderReporter, State, end_job
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return make_services(tmp_path)
+
+
+def table(services: Services, before: str = "") -> dict[str, Any]:
+    return runs.read(RunBook(services), before, "")[0]
+
+
+def cells(services: Services) -> list[dict[str, str]]:
+    value = table(services)
+    return [dict(zip(value["header"], line["cells"], strict=True)) for line in value["rows"]]
+
+
+def test_without_runs_the_page_teaches(services: Services) -> None:
+    value, text, timer, _ = runs.read(RunBook(services), "", "")
+    assert value["rows"] == []
+    assert "Start" in text
+    assert not timer.active
+
+
+def test_the_table_shows_every_run_newest_first_in_words(services: Services) -> None:
+    done = make_run(services, (0.4, 0.7, 0.6))
+    failed = make_run(services, (), State.FAILED, session="other")
+    waiting = make_run(services, (), State.QUEUED)
+    lines = cells(services)
+    assert [line["Run"] for line in lines] == [waiting.id, failed.id, done.id]
+    assert [line["Status"].split(" ", 1)[1] for line in lines] == [
+        "waiting: next in line",
+        "failed",
+        "finished",
+    ]
+    assert (lines[2]["Best Dice"], lines[2]["Epoch"], lines[2]["Parameters"]) == ("0.700", "3/10", "1.9 M")
+    assert lines[1]["Session"] == "other"
+
+
+def test_the_table_is_sent_again_only_when_something_changed(services: Services) -> None:
+    book = RunBook(services)
+    job = make_run(services, (0.4,), State.RUNNING)
+    _, _, timer, known = runs.read(book, "", "")
+    assert timer.active
+    assert all(update == gr.skip() for update in runs.read(book, known, ""))
+    FolderReporter(job.folder)(epoch(2, 0.5))
+    value, _, _, after = runs.read(book, known, job.id)
+    assert after != known
+    assert value["picked"] == job.id
+    end_job(job.folder, State.FINISHED)
+    assert not runs.read(book, after, "")[2].active
+
+
+def test_an_ended_run_is_read_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = RunBook(services)
+    make_run(services)
+    active = make_run(services, (0.1,), State.RUNNING)
+    book.runs()
+    read: list[str] = []
+    job = services.job
+    monkeypatch.setattr(services, "job", lambda identity: (read.append(identity), job(identity))[1])
+    assert len(book.runs()) == 2
+    assert read == [active.id]
+
+
+def test_details_show_curves_options_and_the_way_to_stop(services: Services) -> None:
+    job = make_run(services, (0.4, 0.6), State.RUNNING, training={"epochs": 12})
+    FolderReporter(job.folder)(Progress(stage="training", done=1, total=4, unit="batch", epoch=3, epochs=12))
+    box, status, chart, classes, options, _, stop, register = runs.details(services, job.id)
+    assert box.visible
+    assert "Epoch 3 of 12" in status
+    assert f"?run={job.id}" in status
+    assert list(chart.data[1].x) == [1, 2]
+    assert "0.600" in classes
+    assert "12 *" in options
+    assert stop.visible
+    assert not register.visible
+
+
+def test_details_of_a_failed_run_say_why_and_what_to_do(services: Services) -> None:
+    job = make_run(services, (0.4,), State.RUNNING)
+    end_job(job.folder, State.FAILED, "The disk is full <b>.", "Free some space.")
+    _, status, *_, stop, register = runs.details(services, job.id)
+    assert "The disk is full &lt;b&gt;." in status
+    assert "Free some space." in status
+    assert not stop.visible
+    assert register.visible
+
+
+def test_details_of_a_run_that_is_gone_say_so(services: Services) -> None:
+    box, status, *_ = runs.details(services, "20200101-000000-abcd")
+    assert box.visible
+    assert "no job" in status
+    assert not runs.details(services, None)[0].visible
+
+
+def test_comparing_shows_exactly_what_differs(services: Services) -> None:
+    first = make_run(services, (0.4, 0.6), training={"epochs": 12}, model={"features": 16})
+    second = make_run(services, (0.5,), training={"epochs": 12}, model={"features": 32})
+    book = RunBook(services)
+    assert runbook.differing(book.runs()) == [["model.features", "32", "16"]]
+    box, figure, html = runs.comparison_of(book, f"{first.id} {second.id}", "val_dice")
+    assert box.visible
+    assert {trace.name: list(trace.y) for trace in figure.data} == {first.id: [0.4, 0.6], second.id: [0.5]}
+    assert "model.features" in html
+    assert "training.epochs" not in html
+    assert not runs.comparison_of(book, first.id, "val_dice")[0].visible
+
+
+def test_stop_asks_once_and_tells_when_it_is_too_late(services: Services) -> None:
+    job = make_run(services, (0.4,), State.RUNNING)
+    assert "keeps its best model" in runs.stop(services, job.id)
+    assert (job.folder / "stop").exists()
+    assert not runs.details(services, job.id)[6].interactive
+    end_job(job.folder, State.CANCELLED)
+    assert "already" in runs.stop(services, job.id)
+    assert "no job" in runs.stop(services, "")
+
+
+@pytest.mark.parametrize("name", ["", "   "])
+def test_a_model_needs_a_name(services: Services, name: str) -> None:
+    assert "needs a name" in runs.register(services, make_run(services).id, name)
