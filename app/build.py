@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 
-from app import views, watch
+from app import watch
 from app.api import add_api
-from app.pretrained import Pretrained, model_label
+from app.linking import PLACES, as_choice, open_link, watch_run
+from app.pretrained import Pretrained
 from app.services import Services
-from app.session import Link, Problem, attempt
+from app.session import Problem, attempt
 from app.steps import configure, data, infer, train
 from app.steps.configure import ConfigureStep
 from app.steps.data import DataStep
@@ -61,18 +61,34 @@ def build(services: Services) -> gr.Blocks:
             with gr.Tab("Help", id="help"):
                 help.build(services)
         _wire_steps(services, steps)
-        _wire_run(services, steps, tabs, banner, resume_run, resume, shown.path)
+        places = {
+            "tabs": tabs,
+            "walkthrough": steps.walkthrough,
+            "train_run": steps.train.run,
+            "infer_run": steps.infer.run,
+            "banner": banner,
+            "resume_text": resume_text,
+            "resume_run": resume_run,
+            "resume": resume,
+            "viewed": shown.path,
+            "images": steps.data.images.path,
+            "labels": steps.data.labels.path,
+            "axes": steps.data.axes,
+            "segmented": steps.infer.images,
+            "model": steps.infer.model,
+            "config_file": steps.infer.config_file,
+        }
+        _wire_run(services, steps, places)
         timer = gr.Timer(HEADER_SECONDS)
         timer.tick(lambda: header_html(services), outputs=header, concurrency_limit=4, **QUIET)
 
-        def opened(request: gr.Request) -> tuple:
-            return open_link(services, request)
+        def opened(request: gr.Request) -> list[Any]:
+            return open_link(services, dict(request.query_params))
 
         page.load(
             opened,
-            outputs=[tabs, steps.walkthrough, steps.train.run, steps.infer.run, banner, resume_text,
-                     resume_run, shown.path],
-            **QUIET,
+            outputs=[*(places[name] for name in PLACES), *steps.configure.values],
+            concurrency_limit=8, **QUIET,
         )  # fmt: skip
         add_api(services)
     return page
@@ -86,32 +102,6 @@ def header_html(services: Services) -> str:
         "unknown" if isinstance(device, Problem) else device, [] if isinstance(active, Problem) else active
     )
     return f'<div class="app-header"><h1>{TITLE}</h1><span class="status" role="status">{status}</span></div>'
-
-
-def open_link(services: Services, request: gr.Request) -> tuple:
-    """Return what the address asks for: tab, step, shown runs, the offer to watch one, the viewer's path."""
-    link = Link.parse(dict(request.query_params))
-    hidden = gr.Row(visible=False)
-    path = link.path if link.tab == "viewer" and link.path else gr.skip()
-    if link.run:
-        view = attempt(lambda: services.job(link.run))
-        if isinstance(view, Problem):
-            text = views.mark_html("error", view.message, "Look for it in the tab Runs.")
-            return gr.Tabs(selected=link.tab), gr.skip(), "", "", gr.Row(visible=True), text, "", path
-        step = 3 if view.kind == "train" else 4
-        runs_shown = (view.id, "") if view.kind == "train" else ("", view.id)
-        return gr.Tabs(selected=link.tab), gr.Walkthrough(selected=step), *runs_shown, hidden, "", "", path
-    # Who was faster than this answer and has opened another tab stays there.
-    tab = gr.skip() if link.tab == "segment" else gr.Tabs(selected=link.tab)
-    active = attempt(services.active)
-    if isinstance(active, Problem) or not active:
-        return tab, gr.skip(), "", "", hidden, "", "", path
-    first = active[0]
-    kind = watch.KINDS[first.kind]
-    text = (
-        f"A {kind} of this workspace is under way: {escape(first.session)}, {escape(watch.headline(first))}."
-    )
-    return tab, gr.skip(), "", "", gr.Row(visible=True), text, first.id, path
 
 
 def _build_steps(services: Services) -> Steps:
@@ -150,57 +140,36 @@ def _wire_steps(services: Services, steps: Steps) -> None:
         [steps.walkthrough, steps.train.run, steps.train.summary, steps.train.command], **QUIET,
     )  # fmt: skip
     steps.train.next.click(
-        lambda run: (gr.Walkthrough(selected=4), _as_choice(services, run), "", ""), steps.train.run,
+        lambda run: (gr.Walkthrough(selected=4), as_choice(services, run), "", ""), steps.train.run,
         [steps.walkthrough, steps.infer.model, steps.infer.config_file, steps.infer.run], **QUIET,
     )  # fmt: skip
     ready: Pretrained = steps.data.pretrained
     ready.next.click(
-        lambda chosen, config: (gr.Walkthrough(selected=4), _as_choice(services, chosen), config, ""),
+        lambda chosen, config: (gr.Walkthrough(selected=4), as_choice(services, chosen), config, ""),
         [ready.chosen, ready.config_file],
         [steps.walkthrough, steps.infer.model, steps.infer.config_file, steps.infer.run], **QUIET,
     )  # fmt: skip
 
 
-def _as_choice(services: Services, model: str) -> gr.Dropdown:
-    """Return an update that shows `model` by its name although the list has not been read yet."""
-    label = model_label(services, model)
-    return gr.Dropdown(choices=[(label, model)], value=model)
-
-
-def _wire_run(
-    services: Services,
-    steps: Steps,
-    tabs: gr.Tabs,
-    banner: gr.Row,
-    resume_run: gr.Textbox,
-    resume: gr.Button,
-    viewed: gr.Dropdown,
-) -> None:
+def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
     """Keep address and shown run the same; lead back to a run, on to the viewer, and to a new start."""
     for run in (steps.train.run, steps.infer.run):
         run.change(None, run, None, js=SET_RUN)
-    resume.click(
-        lambda run: (gr.Row(visible=False), *watch_run(services, run)), resume_run,
-        [banner, tabs, steps.walkthrough, steps.train.run, steps.infer.run], **QUIET,
-    )  # fmt: skip
+    places["resume"].click(
+        lambda run: watch_run(services, run),
+        places["resume_run"],
+        [*(places[name] for name in PLACES), *steps.configure.values],
+        **QUIET,
+    )
     steps.infer.viewer.click(
         lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
-        [tabs, viewed], **QUIET,
+        [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
+    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented")
     steps.infer.again.click(
         lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None), None,
-        [steps.walkthrough, steps.train.run, steps.infer.run, steps.data.images.path, steps.data.labels.path,
-         steps.data.axes, steps.infer.images], **QUIET,
+        [steps.walkthrough, *(places[name] for name in cleared)], **QUIET,
     )  # fmt: skip
-
-
-def watch_run(services: Services, run: str) -> tuple:
-    """Return updates of tabs, workflow and the watched runs that lead to a run."""
-    view = attempt(lambda: services.job(run))
-    if isinstance(view, Problem):
-        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
-    shown = (run, gr.skip()) if view.kind == "train" else (gr.skip(), run)
-    return gr.Tabs(selected="segment"), gr.Walkthrough(selected=3 if view.kind == "train" else 4), *shown
 
 
 def result_path(services: Services, run: str) -> Any:

@@ -53,8 +53,11 @@ def curves(history: Sequence[EpochEvent], best: int | None = None) -> go.Figure:
     _mark_best(figure, history, best)
     _style(figure)
     figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(rangemode="tozero", title_text="loss", row=1, col=1)
-    figure.update_yaxes(range=[0, 1.02], title_text="Dice", row=1, col=2)
+    if not history:
+        figure.update_xaxes(range=[0.5, 10.5])  # else plotly labels epochs before the first
+    # The title of each chart names its vertical axis: on a narrow screen there is no room to say it twice.
+    figure.update_yaxes(rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(range=[0, 1.02], row=1, col=2)
     return figure
 
 

@@ -154,6 +154,23 @@ def from_config(config: RunConfig, fields: Iterable[FormField]) -> list[Any]:
     return [shown(field, _get(config, field.path)) for field in fields]
 
 
+def updates(config: RunConfig, fields: Sequence[FormField]) -> list[Any]:
+    """Return updates that make the components of `fields` show `config`.
+
+    The command line takes more than the form offers: choices and ranges grow as far as the values need.
+    """
+    found: list[Any] = []
+    for field, value in zip(fields, from_config(config, fields), strict=True):
+        if field.kind == "slider":
+            low, high = min(field.form["min"], value), max(field.form["max"], value)
+            found.append(gr.Slider(minimum=low, maximum=high, value=value))
+        elif field.kind == "choice":
+            found.append(gr.Dropdown(choices=list(dict.fromkeys([*field.choices, value])), value=value))
+        else:
+            found.append(value)
+    return found
+
+
 def to_values(fields: Sequence[FormField], shown_values: Sequence[Any]) -> dict[str, Any]:
     """Return nested option values for what the components of `fields` show."""
     values: dict[str, Any] = {}

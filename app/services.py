@@ -248,7 +248,7 @@ class Services:
         if not config.data.images:
             raise DataError("A segmentation needs images.", "Choose an image stack.")
         images = self.resolve(config.data.images)
-        open_source(images, config.data.axes)
+        self._check_channels(config)
         inference = config.inference.model_copy(
             update={
                 "model": self.model_source(config.inference.model),
@@ -260,12 +260,23 @@ class Services:
         data = config.data.model_copy(update={"images": str(images), "labels": None})
         return self._submit("predict", config.model_copy(update={"data": data, "inference": inference}))
 
+    def _check_channels(self, config: RunConfig) -> None:
+        """Raise ModelError if it is known before the job runs that model and images do not fit."""
+        model, stack = config.inference.model or "", self.stack(config.data.images or "", config.data.axes)
+        card = self.job(model).card if _is_job_id(model) else None
+        if card is not None and card.channels != stack.channels:
+            raise ModelError(
+                f"The model was trained on images with {card.channels} channels, {stack.path} has "
+                f"{stack.channels} ({stack.text}).",
+                "Choose images with the same channels.",
+            )
+
     def model_source(self, model: str) -> str:
         """Return what `inference.model` must hold for a run id, a workspace path or a registered model."""
         if model.startswith("models:/"):
             self.models.describe(model)
             return model
-        if "/" not in model and not model.endswith(".pth"):
+        if _is_job_id(model):
             view = self.job(model)
             if not view.has_model:
                 raise ModelError(
@@ -317,3 +328,7 @@ class Services:
         """Start a worker if jobs of an earlier day still wait or run, and the app may start one."""
         if self._worker and any(not job.state.ended for job in self.jobs()):
             supervisor.ensure_worker(self.workspace)
+
+
+def _is_job_id(model: str) -> bool:
+    return "/" not in model and not model.endswith(".pth")

@@ -115,16 +115,18 @@ def classes_html(view: JobView) -> str:
     best = view.best
     if best is None:
         return ""
-    names = (
-        dict(zip(map(str, view.card.class_values), view.card.class_names, strict=False)) if view.card else {}
-    )
+    card = view.card
+    names = dict(zip(map(str, card.class_values), card.class_names, strict=True)) if card else {}
+    named = any(name != value for value, name in names.items())
     rows = [
-        (value, names.get(value, ""), _number(dice), _number(best.val_iou_per_class.get(value)))
-        for value, dice in best.val_dice_per_class.items()
+        (value, *([names.get(value, "")] if named else []), _number(dice), _number(iou))
+        for value, dice, iou in (
+            (value, dice, best.val_iou_per_class.get(value))
+            for value, dice in best.val_dice_per_class.items()
+        )
     ]
-    return views.table_html(
-        ("Class", "Name", "Dice", "IoU"), rows, f"Validation, epoch {best.epoch} (best so far)"
-    )
+    head = ("Class", "Name", "Dice", "IoU") if named else ("Class", "Dice", "IoU")
+    return views.table_html(head, rows, f"Validation, epoch {best.epoch} (best so far)")
 
 
 def run_html(view: JobView) -> str:

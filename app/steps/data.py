@@ -72,7 +72,9 @@ def build(services: Services) -> DataStep:
             picture = gr.HTML(empty_html(EMPTY), elem_id="data-picture")
             with gr.Row(visible=False) as sliders:
                 plane = gr.Slider(0, 1, value=0, step=1, buttons=[], label="Slice", elem_id="data-slice")
-                opacity = gr.Slider(0, 100, value=40, step=5, label="Overlay (%)", elem_id="data-opacity")
+                opacity = gr.Slider(
+                    0, 100, value=40, step=5, buttons=[], label="Overlay (%)", elem_id="data-opacity"
+                )
             legend = gr.HTML(elem_id="data-legend")
             next_step = gr.Button(
                 "Next: Configuration →", variant="primary", interactive=False, elem_id="next-configure"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -47,8 +48,8 @@ class InferStep:
     plane: gr.Slider
     opacity: gr.Slider
     classes: gr.HTML
-    done: gr.Row
-    download: gr.DownloadButton
+    done: gr.Column
+    download: gr.HTML
     viewer: gr.Button
     again: gr.Button
 
@@ -84,14 +85,15 @@ def build(services: Services) -> InferStep:
             picture = gr.HTML(empty_html(EMPTY), elem_id="infer-picture")
             with gr.Row(visible=False) as sliders:
                 plane = gr.Slider(0, 1, value=0, step=1, label="Slice", elem_id="infer-slice")
-                opacity = gr.Slider(0, 100, value=40, step=5, label="Overlay (%)", elem_id="infer-opacity")
-            classes = gr.HTML(elem_id="infer-classes")
-            with gr.Row(visible=False) as done:
-                download = gr.DownloadButton(
-                    "Download segmentation.tif", elem_id="download-segmentation", size="md"
+                opacity = gr.Slider(
+                    0, 100, value=40, step=5, buttons=[], label="Overlay (%)", elem_id="infer-opacity"
                 )
-                viewer = gr.Button("Open in Viewer", elem_id="open-viewer", size="md")
-                again = gr.Button("Start new analysis", elem_id="new-analysis", size="md")
+            classes = gr.HTML(elem_id="infer-classes")
+            with gr.Column(visible=False) as done:
+                download = gr.HTML(padding=False, elem_id="download-segmentation")
+                with gr.Row():
+                    viewer = gr.Button("Open in Viewer", elem_id="open-viewer", size="md")
+                    again = gr.Button("Start new analysis", elem_id="new-analysis", size="md")
     gr.Markdown(forms.step_help_html("step-segment"))
     return InferStep(
         run, gr.Timer(1.0, active=False), model, config_file, images.path, values, start_button, stop_button,
@@ -157,7 +159,7 @@ def stop(services: Services, run: str) -> str:
 def show(services: Services, run: str, opacity: float) -> list[Any]:
     """Return updates of `SHOWN` for a segmentation."""
     updates: dict[str, Any] = dict.fromkeys(SHOWN, gr.skip())
-    updates |= {"sliders": gr.Row(visible=False), "done": gr.Row(visible=False), "classes": ""}
+    updates |= {"sliders": gr.Row(visible=False), "done": gr.Column(visible=False), "classes": ""}
     view = attempt(lambda: services.job(run)) if run else None
     ended = view.state.ended if isinstance(view, JobView) else True
     updates |= {"timer": gr.Timer(active=not ended), "start": gr.Button(visible=ended)}
@@ -181,9 +183,23 @@ def _result_updates(services: Services, view: JobView, opacity: float) -> dict[s
         "sliders": gr.Row(visible=True),
         "plane": gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1),
         "classes": classes_html(view),
-        "done": gr.Row(visible=True),
-        "download": gr.DownloadButton(value=view.segmentation),
+        "done": gr.Column(visible=True),
+        "download": downloads_html(view),
     }
+
+
+def downloads_html(view: JobView) -> str:
+    """Return links to the files of a segmentation; they are served from where they lie, never copied."""
+    links = [
+        f'<a class="download" href="gradio_api/file={quote(str(path))}" download="{path.name}">{text}</a>'
+        for path, text in (
+            (view.folder / "segmentation.tif", "Download segmentation.tif"),
+            (view.folder / "probabilities.tif", "probabilities.tif"),
+            (view.folder / "metadata.json", "metadata.json"),
+        )
+        if path.is_file()
+    ]
+    return f'<div class="downloads">{"".join(links)}</div>'
 
 
 def redraw(services: Services, run: str, plane: float, opacity: float) -> Any:
@@ -224,14 +240,17 @@ def classes_html(view: JobView) -> str:
     total = sum(counts.values()) or 1
     texts = [names.get(str(value), "") for value in counts]
     texts = ["" if text == str(value) else text for text, value in zip(texts, counts, strict=True)]
+    named = any(texts)
     rows = [
-        (str(value), text, f"{count:,}".replace(",", " "), views.share_text(count / total))
+        (
+            str(value),
+            *([text] if named else []),
+            f"{count:,}".replace(",", " "),
+            views.share_text(count / total),
+        )
         for (value, count), text in zip(counts.items(), texts, strict=True)
     ]
+    head = ("Class", "Name", "Pixels", "Share") if named else ("Class", "Pixels", "Share")
     legend = views.legend_html(views.class_entries(counts, texts))
     model = escape(str(view.results.get("model", "")).rpartition("/models/")[2])
-    return (
-        legend
-        + views.table_html(("Class", "Name", "Pixels", "Share"), rows)
-        + f'<p class="subdued">Model: {model}</p>'
-    )
+    return legend + views.table_html(head, rows) + f'<p class="subdued">Model: {model}</p>'
