@@ -13,7 +13,7 @@ from segcore.card import Normalization, PixelSize
 from segcore.config import DataConfig
 from segcore.data.manifest import Region, class_table, encode_labels, split_planes
 from segcore.data.normalize import fit_normalization
-from segcore.data.open import open_source
+from segcore.data.open import match_labels, open_labels, open_source
 from segcore.data.planes import Planes
 from segcore.errors import ConfigError, DataError
 from segcore.files import sha256
@@ -68,9 +68,8 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
             "data.images and data.labels are both needed for training.", "Choose an image and a label stack."
         )
     image_path, label_path = Path(data.images), Path(data.labels)
-    source = open_source(image_path, data.axes)
-    images, labels = Planes(source), Planes(open_source(label_path))
-    check_pair(images, labels)
+    images, labels = open_pair(image_path, label_path, data.axes)
+    source = images.source
     _check_memory(images, image_path)
     table = class_table(labels, data.labels_as)
     class_values = tuple(sorted(table))
@@ -102,8 +101,16 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     )
 
 
-def check_pair(images: Planes, labels: Planes) -> None:
-    """Raise DataError if labels do not lie on the same grid as the images."""
+def open_pair(images_path: Path, labels_path: Path, axes: str | None) -> tuple[Planes, Planes]:
+    """Open images and their labels.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or the labels do not lie on the same grid as the images.
+    """
+    labels = Planes(open_labels(labels_path))
+    images = Planes(match_labels(open_source(images_path, axes), labels.source))
     if (images.count, images.height, images.width) != (labels.count, labels.height, labels.width):
         raise DataError(
             f"Images and labels differ in shape: {images.shape_text} against {labels.shape_text}.",
@@ -114,6 +121,7 @@ def check_pair(images: Planes, labels: Planes) -> None:
             f"The labels have {labels.channels} channels; a label stack has one.",
             "Export the labels as one integer value per pixel.",
         )
+    return images, labels
 
 
 def read_labels(labels: Planes, plane: int, class_values: tuple[int, ...], labels_as: str) -> np.ndarray:

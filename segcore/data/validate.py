@@ -7,10 +7,11 @@ from pathlib import Path
 
 from segcore.axes import sizes_text
 from segcore.config import DataConfig
-from segcore.data.open import open_source
+from segcore.data.open import match_labels, open_labels, open_source
 from segcore.data.planes import Planes
 from segcore.data.report import ClassCount, Finding, Report, SourceSummary
 from segcore.data.scan import ImageFacts, LabelFacts, scan_images, scan_labels
+from segcore.data.source import ImageSource
 from segcore.data.verdicts import (
     count_classes,
     judge_images,
@@ -50,8 +51,14 @@ def check_data(
         Errors first, then warnings, then what is good to know. Bad data never raises.
     """
     findings: list[Finding] = []
-    image_planes = _open(images, data.axes, findings)
-    label_planes = _open(labels, None, findings) if labels else None
+    image_source = _open(lambda: open_source(images, data.axes), images, findings)
+    label_source = _open(lambda: open_labels(labels), labels, findings) if labels else None
+    if image_source and label_source:
+        image_source = match_labels(image_source, label_source)
+    for source in filter(None, (image_source, label_source)):
+        findings += [Finding(level="info", what=note, where=source.path.name) for note in source.notes]
+    image_planes = Planes(image_source) if image_source else None
+    label_planes = Planes(label_source) if label_source else None
     step = _counter(progress, sum(planes.count for planes in (image_planes, label_planes) if planes))
     if image_planes and label_planes:
         findings += judge_pair(image_planes, label_planes, data)
@@ -74,14 +81,12 @@ def data_hash(images: Path, labels: Path | None) -> str:
     return sha256(images, labels) if labels else sha256(images)
 
 
-def _open(path: Path, axes: str | None, findings: list[Finding]) -> Planes | None:
+def _open(opening: Callable[[], ImageSource], path: Path, findings: list[Finding]) -> ImageSource | None:
     try:
-        source = open_source(path, axes)
+        return opening()
     except DataError as error:
         findings.append(_from_error(error, path))
         return None
-    findings += [Finding(level="info", what=note, where=path.name) for note in source.notes]
-    return Planes(source)
 
 
 def _images(planes: Planes, step: Callable[[], None], findings: list[Finding]) -> ImageFacts | None:

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 
 from segcore.config import RunConfig
-from segcore.data.dataset import check_pair, read_labels
+from segcore.data.dataset import open_pair, read_labels
 from segcore.data.manifest import split_planes
-from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.devices import choose
 from segcore.errors import ConfigError
 from segcore.events import NoteEvent, Progress, Reporter, StageEvent
-from segcore.inference.run import check_image, open_images, open_model
+from segcore.inference.run import check_image, open_model
 from segcore.metrics.overlap import Confusion
 from segcore.models.saved import LoadedModel
 from segcore.predictor import Predictor
@@ -48,9 +47,7 @@ def evaluate(config: RunConfig, report: Reporter, model: LoadedModel | None = No
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
-    images = open_images(config)
-    labels = _open_labels(config)
-    check_pair(images, labels)
+    images, labels = _open_pair(config)
     for note in (*images.source.notes, *check_image(images, model.card)):
         report(NoteEvent(level="warning", text=note))
     report(StageEvent(text=f"evaluating on {hardware.describe()}"))
@@ -74,10 +71,12 @@ def evaluate(config: RunConfig, report: Reporter, model: LoadedModel | None = No
     }
 
 
-def _open_labels(config: RunConfig) -> Planes:
-    if not config.data.labels:
-        raise ConfigError("data.labels is missing.", "Choose the label stack that belongs to the images.")
-    return Planes(open_source(Path(config.data.labels)))
+def _open_pair(config: RunConfig) -> tuple[Planes, Planes]:
+    if not config.data.images or not config.data.labels:
+        raise ConfigError(
+            "data.images and data.labels are both needed.", "Choose an image and a label stack."
+        )
+    return open_pair(Path(config.data.images), Path(config.data.labels), config.data.axes)
 
 
 def _chosen_planes(config: RunConfig, images: Planes) -> list[int]:

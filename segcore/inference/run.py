@@ -70,6 +70,7 @@ def segment(
         Something the person has to change; no result is left.
     """
     began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
@@ -133,10 +134,11 @@ def check_image(planes: Planes, card: ModelCard) -> list[str]:
         The model cannot be applied to the image.
     """
     if planes.channels != card.channels:
+        example = planes.source.axes.replace("C", "Z") if card.channels == 1 and planes.count == 1 else "CYX"
         raise ModelError(
             f"The model was trained on {_count(card.channels, 'channel')}, the image has {planes.channels} "
             f"({planes.shape_text}).",
-            "Choose an image with the same channels; if its axes are misread, name them, for example CYX.",
+            f"Choose an image with the same channels; if its axes are misread, give them, for example {example}.",
         )
     warnings = []
     if str(planes.dtype) != card.dtype and planes.dtype != np.dtype(bool):

@@ -78,7 +78,7 @@ def test_labels_of_another_shape_and_missing_labels_are_refused(
     )
     with pytest.raises(DataError, match="differ in shape"):
         evaluate(make_config(data={"labels": str(tmp_path / "labels.tif")}), listener)
-    with pytest.raises(ConfigError, match=r"data\.labels is missing"):
+    with pytest.raises(ConfigError, match=r"data\.labels are both needed"):
         evaluate(make_config(), listener)
 
 
