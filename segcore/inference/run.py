@@ -138,7 +138,7 @@ def check_image(planes: Planes, card: ModelCard) -> list[str]:
         raise ModelError(
             f"The model was trained on {_count(card.channels, 'channel')}, the image has {planes.channels} "
             f"({planes.shape_text}).",
-            f"Choose an image with the same channels; if its axes are misread, give them, for example {example}.",
+            f"Choose an image with the same channels; if its axes are misread, give them, as in {example}.",
         )
     warnings = []
     if str(planes.dtype) != card.dtype and planes.dtype != np.dtype(bool):
