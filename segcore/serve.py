@@ -27,6 +27,8 @@ READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
 """How long a running job may take to stop and keep its model when everything ends."""
 LAST_LINES = 15
+QUIET_SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""MLflow's own job queue serves language-model features; here it would be seven idle processes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def serve(workspace: Workspace, ports: Ports) -> int:
     own_mlflow = not is_server(uri)
     check_ports(ports, [ports.app, ports.mlflow] if own_mlflow else [ports.app])
     services = plan(workspace, ports, own_mlflow)
-    environment = {**SETTINGS, **child_environment()}
+    environment = {**SETTINGS, **QUIET_SERVER, **child_environment()}
     environment.setdefault("SEGCORE_MLFLOW_URL", ports.url(ports.mlflow) if own_mlflow else uri)
     with StopSignals() as stop:
         try:
