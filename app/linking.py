@@ -14,6 +14,7 @@ from app.jobview import JobView
 from app.pretrained import model_label
 from app.services import Services
 from app.session import Link, Problem, attempt
+from segcore.config import RunConfig
 
 FIELDS = forms.training_fields()
 PLACES = (
@@ -108,6 +109,10 @@ def model_of(services: Services, source: str) -> str:
 
 
 def _listed(changes: Mapping[str, Any], view: JobView | None) -> list[Any]:
-    trained = view is not None and view.kind == "train"
-    form = forms.updates(view.config, FIELDS) if view and trained else [gr.skip()] * len(FIELDS)
+    if view is not None and view.kind == "train":
+        form = forms.updates(view.config, FIELDS)
+    else:
+        # The session is named after the day the page is opened, not the day the server was started.
+        today = RunConfig().session if view is None else gr.skip()
+        form = [today if field.path == "session" else gr.skip() for field in FIELDS]
     return [*(changes.get(place, gr.skip()) for place in PLACES), *form]

@@ -199,8 +199,14 @@ class Services:
         return read_machine(self.workspace)
 
     def command_line(self, config: RunConfig, kind: Kind = "train") -> str:
-        """Return the command that does the same as the page."""
-        return command_line(config, kind)
+        """Return the command that does the same as the page, wherever it is given."""
+        paths = {
+            name: str(self.workspace.root / path)
+            for name in ("images", "labels")
+            if (path := getattr(config.data, name))
+        }
+        config = config.model_copy(update={"data": config.data.model_copy(update=paths)})
+        return command_line(config, kind, str(self.workspace.root))
 
     def check_model(self, weights: str, config: str | None = None) -> ModelCheck:
         """Say whether a `.pth` of the workspace and a `config.json` belong together."""

@@ -178,15 +178,9 @@ def _add_fields(
     defaults = RunConfig()
     for field, value in zip(fields, forms.from_config(defaults, fields), strict=True):
         with gr.Column(elem_classes="field", min_width=0):
-            # The session is named after the day the page is opened, not the day the server was started.
-            first = _today if field.path == "session" else value
-            values[field.path] = forms.component(field, first)
+            values[field.path] = forms.component(field, value)
             errors[field.path] = gr.HTML(visible=False, elem_id=f"{forms.element_id(field.path)}-error")
             gr.Markdown(forms.help_html(field))
-
-
-def _today() -> str:
-    return RunConfig().session
 
 
 def _error_html(text: str) -> str:

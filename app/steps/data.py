@@ -71,10 +71,14 @@ def build(services: Services) -> DataStep:
         with gr.Column(scale=3, min_width=320):
             picture = gr.HTML(empty_html(EMPTY), elem_id="data-picture")
             with gr.Row(visible=False) as sliders:
-                plane = gr.Slider(0, 1, value=0, step=1, buttons=[], label="Slice", elem_id="data-slice")
+                plane = gr.Slider(
+                    0, 1, value=0, step=1, buttons=[], min_width=220, label="Slice",
+                    elem_id="data-slice",
+                )  # fmt: skip
                 opacity = gr.Slider(
-                    0, 100, value=40, step=5, buttons=[], label="Overlay (%)", elem_id="data-opacity"
-                )
+                    0, 100, value=40, step=5, buttons=[], min_width=220, label="Overlay (%)",
+                    elem_id="data-opacity",
+                )  # fmt: skip
             legend = gr.HTML(elem_id="data-legend")
             next_step = gr.Button(
                 "Next: Configuration →", variant="primary", interactive=False, elem_id="next-configure"

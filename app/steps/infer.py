@@ -84,10 +84,14 @@ def build(services: Services) -> InferStep:
         with gr.Column(scale=3, min_width=320):
             picture = gr.HTML(empty_html(EMPTY), elem_id="infer-picture")
             with gr.Row(visible=False) as sliders:
-                plane = gr.Slider(0, 1, value=0, step=1, label="Slice", elem_id="infer-slice")
+                plane = gr.Slider(
+                    0, 1, value=0, step=1, buttons=[], min_width=220, label="Slice",
+                    elem_id="infer-slice",
+                )  # fmt: skip
                 opacity = gr.Slider(
-                    0, 100, value=40, step=5, buttons=[], label="Overlay (%)", elem_id="infer-opacity"
-                )
+                    0, 100, value=40, step=5, buttons=[], min_width=220, label="Overlay (%)",
+                    elem_id="infer-opacity",
+                )  # fmt: skip
             classes = gr.HTML(elem_id="infer-classes")
             with gr.Column(visible=False) as done:
                 download = gr.HTML(padding=False, elem_id="download-segmentation")
