@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from segcore.jobs.store import (
     read_events,
     read_log,
     read_progress,
+    read_results,
     stop_requested,
 )
 from segcore.workspace import Workspace
@@ -145,7 +145,7 @@ def view_job(workspace: Workspace, job: Job, log_lines: int = 40) -> JobView:
         log=_log(job.folder, log_lines),
         elapsed=max(0.0, end - job.started) if job.started is not None and end is not None else None,
         stopping=not job.state.ended and stop_requested(job.folder),
-        results=_results(job),
+        results=read_results(job),
     )
 
 
@@ -168,12 +168,3 @@ def _log(folder: Path, lines: int) -> str:
         return read_log(folder, lines)
     except OSError:
         return ""
-
-
-def _results(job: Job) -> dict[str, Any]:
-    name = "results.json" if job.kind == "train" else "metadata.json"
-    try:
-        content = json.loads((job.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

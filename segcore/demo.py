@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from segcore.config import RunConfig, build_config
 from segcore.data.simulate import simulate
 from segcore.errors import JobError, ModelError
-from segcore.jobs.store import Job, Kind, State, create_job, find_job, list_jobs
+from segcore.jobs.store import Job, Kind, State, create_job, find_job, list_jobs, read_results
 from segcore.worker.console import Console
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace
@@ -103,7 +102,7 @@ def _run(workspace: Workspace, kind: Kind, config: RunConfig) -> Job:
 
 def _summary(workspace: Workspace, version: ModelVersion, segmented: Job) -> list[str]:
     trained = find_job(workspace, version.job_id)
-    metrics = json.loads((trained.folder / "results.json").read_text(encoding="utf-8"))["metrics"]
+    metrics = read_results(trained)["metrics"]
     classes = ", ".join(f"{value}: {dice:.3f}" for value, dice in metrics["val_dice_per_class"].items())
     root = workspace.root
     return [

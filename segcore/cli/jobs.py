@@ -39,7 +39,7 @@ def jobs_command(words: list[str]) -> int:
     workspace = Workspace.open(options.workspace)
     if options.action == "list":
         rows = [describe_job(workspace, job) for job in list_jobs(workspace)]
-        write_json({"jobs": rows}) if options.json else write_lines(_table(rows))
+        write_json(rows) if options.json else write_lines(_table(rows))
         return 0
     job = find_job(workspace, options.id)
     if options.action == "logs":

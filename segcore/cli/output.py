@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def write_json(content: Mapping[str, Any]) -> None:
-    """Write one JSON object; a score that does not exist (a class without a pixel) is null."""
+def write_json(content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Write one JSON value; a score that does not exist (a class without a pixel) is null."""
     sys.stdout.write(json.dumps(_finite(content), ensure_ascii=False, default=str) + "\n")
 
 

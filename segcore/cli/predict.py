@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from segcore.cli.train import queue_job, raise_failure
 from segcore.config import RunConfig
 from segcore.files import atomic_path
 from segcore.jobs.queue import submit
-from segcore.jobs.store import Job, State, create_job
+from segcore.jobs.store import Job, State, create_job, read_results
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace
@@ -51,7 +50,7 @@ def prediction_result(job: Job) -> dict[str, Any]:
         "run_folder": job.folder,
         "id": job.id,
         "segmentation": job.folder / "segmentation.tif",
-        "metadata": json.loads((job.folder / "metadata.json").read_text(encoding="utf-8")),
+        "metadata": read_results(job),
     }
 
 

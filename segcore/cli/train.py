@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -14,7 +13,7 @@ from segcore.config import RunConfig
 from segcore.data.validate import Finding, check_data
 from segcore.errors import DataError, JobError
 from segcore.jobs.queue import submit
-from segcore.jobs.store import Job, State, create_job
+from segcore.jobs.store import Job, State, create_job, read_results
 from segcore.jobs.supervisor import worker_alive
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here
@@ -44,7 +43,7 @@ def train_command(words: list[str]) -> int:
         return queue_job(submit(workspace, "train", config), workspace, options.json)
     job = run_here(create_job(workspace, "train", config, owner="command"), workspace, Console())
     raise_failure(job)
-    if not all((job.folder / name).exists() for name in ("best_model.pth", "results.json")):
+    if not read_results(job).get("best_epoch"):
         raise KeyboardInterrupt
     result = training_result(job)
     if options.register:
@@ -110,7 +109,7 @@ def raise_failure(job: Job) -> None:
 
 def training_result(job: Job) -> dict[str, Any]:
     """Return the JSON object of a training."""
-    results = json.loads((job.folder / "results.json").read_text(encoding="utf-8"))
+    results = read_results(job)
     return {
         "run_folder": job.folder,
         "id": job.id,

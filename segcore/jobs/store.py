@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -250,6 +251,16 @@ def read_progress(folder: Path) -> Progress | None:
         return Progress.model_validate_json((folder / "progress.json").read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def read_results(job: Job) -> dict[str, Any]:
+    """Return what the job left, results.json of a training or metadata.json; empty until it is written."""
+    name = "results.json" if job.kind == "train" else "metadata.json"
+    try:
+        content = json.loads((job.folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_log(folder: Path, lines: int = 50) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from segcore.errors import ConfigError, JobError
 from segcore.events import EpochEvent
 from segcore.files import write_atomic
-from segcore.jobs.store import Job, State, list_jobs, read_job, update_job
+from segcore.jobs.store import Job, State, list_jobs, read_job, read_results, update_job
 from segcore.tracking import store
 from segcore.tracking.curves import draw_curves
 from segcore.tracking.package import CONFIG, WEIGHTS, log_model, log_scores
@@ -249,7 +248,4 @@ def _metrics(event: EpochEvent) -> list[Metric]:
 
 
 def _device(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "results.json").read_text(encoding="utf-8")).get("device", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return str(read_results(read_job(folder)).get("device", ""))

@@ -16,8 +16,9 @@ import psutil
 
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
-from segcore.events import EndEvent, Reporter, StageEvent
-from segcore.jobs.store import FolderReporter, Job, State, end_job, start_job, stop_requested
+from segcore.estimate import record_speed, unet_macs
+from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, StageEvent
+from segcore.jobs.store import FolderReporter, Job, State, end_job, read_results, start_job, stop_requested
 from segcore.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,32 @@ class StopSwitch:
         return self._signalled or stop_requested(self.folder)
 
 
+class _LoggedReporter(FolderReporter):
+    """Also writes the history of the job into its log, for people."""
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        super().__call__(event)
+        if isinstance(event, StageEvent):
+            logger.info("%s", event.text)
+        elif isinstance(event, NoteEvent):
+            level = logging.getLevelNamesMapping()[event.level.upper()]
+            logger.log(level, "%s %s", event.text, event.remedy)
+        elif isinstance(event, EpochEvent):
+            logger.info(
+                "epoch %d of %d: loss %.4f, validation loss %.4f, Dice %.4f, validation Dice %.4f%s",
+                *(
+                    event.epoch,
+                    event.epochs,
+                    event.train_loss,
+                    event.val_loss,
+                    event.train_dice,
+                    event.val_dice,
+                ),
+                ", the best so far" if event.best else "",
+            )
+
+
 def work(folder: Path, workspace: Workspace) -> int:
     """Do the job in `folder`, if it still waits, and return the exit status of the process."""
     job = start_job(folder)
@@ -77,7 +104,7 @@ def work(folder: Path, workspace: Workspace) -> int:
     )
     switch = StopSwitch(folder)
     switch.install()
-    report = FolderReporter(folder)
+    report = _LoggedReporter(folder)
     ending = _attempt(job, workspace, report, switch)
     logger.info("%s %s", ending.state, ending.message)
     report(EndEvent(state=ending.state, text=ending.message))
@@ -111,10 +138,24 @@ def _run(job: Job, workspace: Workspace, report: Reporter, switch: Callable[[], 
     if job.kind == "train":
         from segcore.training.run import train
 
-        return train(config, job.folder, report, switch).stopped
+        stopped = train(config, job.folder, report, switch).stopped
+        _remember_speed(job, workspace)
+        return stopped
     from segcore.inference.run import segment
 
-    return segment(config, job.folder, report, switch).stopped
+    return segment(config, job.folder, report, switch, reference=job.config.inference.model).stopped
+
+
+def _remember_speed(job: Job, workspace: Workspace) -> None:
+    """Let the next prediction of a duration use what this training showed of the machine."""
+    results = read_results(job)
+    config, card = job.config, job.card
+    if card is None or not results:
+        return
+    size = config.data.patch_size
+    network, classes = config.model, len(card.class_values)
+    macs = unet_macs(network.features, network.layers, size, size, card.channels, classes)
+    record_speed(workspace, results["device"], results["patches_per_second"], macs)
 
 
 def resolve_model(config: RunConfig, workspace: Workspace) -> RunConfig:
@@ -158,7 +199,7 @@ def _use_physical_cores() -> None:
         return
     import torch
 
-    torch.set_num_threads(min(psutil.cpu_count(logical=False) or 1, usable_cores()))
+    torch.set_num_threads(min(psutil.cpu_count(logical=False) or usable_cores(), usable_cores()))
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -282,7 +282,7 @@ def test_queue_hands_the_job_to_a_worker(
     job = read_job(Path(answer["run_folder"]))
     assert (job.state, job.owner, job.config.data.images) == (State.QUEUED, "worker", str(images))
     _, listed = run_json(capsys, "jobs", "list")
-    assert [(row["id"], row["place"]) for row in listed["jobs"]] == [(job.id, 1)]
+    assert [(row["id"], row["place"]) for row in listed] == [(job.id, 1)]
     status, stopped = run_json(capsys, "jobs", "stop", job.id)
     assert (status, stopped["state"]) == (0, "cancelled")
 
