@@ -76,18 +76,10 @@ class _LoggedReporter(FolderReporter):
             level = logging.getLevelNamesMapping()[event.level.upper()]
             logger.log(level, "%s %s", event.text, event.remedy)
         elif isinstance(event, EpochEvent):
-            logger.info(
-                "epoch %d of %d: loss %.4f, validation loss %.4f, Dice %.4f, validation Dice %.4f%s",
-                *(
-                    event.epoch,
-                    event.epochs,
-                    event.train_loss,
-                    event.val_loss,
-                    event.train_dice,
-                    event.val_dice,
-                ),
-                ", the best so far" if event.best else "",
-            )
+            training = f"training loss {event.train_loss:.4f}, Dice {event.train_dice:.4f}"
+            validation = f"validation loss {event.val_loss:.4f}, Dice {event.val_dice:.4f}"
+            best = " (the best so far)" if event.best else ""
+            logger.info("epoch %d of %d: %s; %s%s", event.epoch, event.epochs, training, validation, best)
 
 
 def work(folder: Path, workspace: Workspace) -> int:
