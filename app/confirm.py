@@ -16,7 +16,7 @@ from app.views import mark_html
 class Confirm:
     """A hidden box with a question, a button that does it and one that does not."""
 
-    box: gr.Group
+    box: gr.Column
     question: gr.HTML
     yes: gr.Button
     no: gr.Button
@@ -24,25 +24,25 @@ class Confirm:
     def ask(self, trigger: gr.Button, question: Callable[..., str], inputs: Sequence[Any]) -> None:
         """Show the box on a click on `trigger`; `question` turns `inputs` into its text, or raises."""
 
-        def show(*values: Any) -> tuple[gr.Group, str, gr.Button]:
+        def show(*values: Any) -> tuple[gr.Column, str, gr.Button]:
             text = attempt(lambda: question(*values))
             if isinstance(text, Problem):
                 # What cannot be done is said in the same place, without a button to do it.
                 return (
-                    gr.Group(visible=True),
+                    gr.Column(visible=True),
                     mark_html("error", text.message, text.remedy),
                     gr.Button(visible=False),
                 )
-            return gr.Group(visible=True), mark_html("warning", text), gr.Button(visible=True)
+            return gr.Column(visible=True), mark_html("warning", text), gr.Button(visible=True)
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         trigger.click(show, list(inputs), [self.box, self.question, self.yes], **quiet)
-        gr.on([self.yes.click, self.no.click], lambda: gr.Group(visible=False), outputs=self.box, **quiet)
+        gr.on([self.yes.click, self.no.click], lambda: gr.Column(visible=False), outputs=self.box, **quiet)
 
 
 def build_confirm(label: str, name: str) -> Confirm:
     """Build the box in the current layout; `label` says what yes does, `name` begins the element ids."""
-    with gr.Group(visible=False, elem_id=f"{name}-confirm") as box:
+    with gr.Column(visible=False, elem_id=f"{name}-confirm") as box:
         question = gr.HTML(padding=True)
         with gr.Row():
             yes = gr.Button(label, variant="stop", size="sm", elem_id=f"{name}-yes")

@@ -117,11 +117,23 @@ class StackReader:
             if data.images and Path(data.images) == full:
                 path = job.folder / "segmentation.tif" if job.kind == "predict" else Path(data.labels or "")
                 found.append(path)
-        beside = [
-            path for path in sorted(full.parent.iterdir()) if path != full and _sounds_like_labels(path)
-        ]
+        beside = [path for path in full.parent.iterdir() if _sounds_like_labels(path) and path != full]
+        # Of a_labels.tif and b_labels.tif, the former belongs to a_raw.tif.
+        beside.sort(key=lambda path: (-_common_start(path.name, full.name), path.name))
         inside = [path for path in (*found, *beside) if path.is_relative_to(self._services.workspace.root)]
         return [self._services.relative(path) for path in dict.fromkeys(inside) if path.is_file()]
+
+    def suggestion(self, image: str) -> str:
+        """Return the first label file that belongs to an image and has its size, "" if none has."""
+        if _sounds_like_labels(Path(image)):
+            return ""
+        for labels in self.belonging(image):
+            try:
+                self._check_fit(labels, image)
+            except SegcoreError:
+                continue
+            return labels
+        return ""
 
     def planes(self, path: str) -> Planes:
         """Open a stack."""
@@ -173,7 +185,7 @@ class StackReader:
         labels: NDArray[Any] | None = None
         values: tuple[int, ...] = ()
         if view.labels:
-            self._check_fit(view, planes)
+            self._check_fit(view.labels, view.path)
             labels, values = self._preview(view.labels, index)[0], self.label_values(view.labels)
         limits = contrast_limits(image, (view.low, max(view.high, view.low)))
         picture = overlay(
@@ -218,7 +230,7 @@ class StackReader:
         labels: NDArray[Any] | None = None
         values: tuple[int, ...] = ()
         if view.labels:
-            self._check_fit(view, planes)
+            self._check_fit(view.labels, view.path)
             labels = self.planes(view.labels).window(index, rows, columns)[0, ::step, ::step]
             values = self.label_values(view.labels)
         fixed = np.asarray(limits, dtype=np.float32).reshape(len(image), 2)
@@ -232,11 +244,11 @@ class StackReader:
         planes = self.planes(path)
         return self._keep(("plane", index, *self._stamp(path)), lambda: _thinned(planes, index, LONGEST_SIDE))
 
-    def _check_fit(self, view: View, image: Planes) -> None:
-        labels = self.planes(view.labels)
-        if (labels.count, labels.height, labels.width) != (image.count, image.height, image.width):
+    def _check_fit(self, labels: str, image: str) -> None:
+        over, under = self.planes(labels), self.planes(image)
+        if (over.count, over.height, over.width) != (under.count, under.height, under.width):
             raise DataError(
-                f"{view.labels} does not fit {view.path}: {labels.shape_text} beside {image.shape_text}.",
+                f"{labels} does not fit {image}: {over.shape_text} beside {under.shape_text}.",
                 "Choose labels of the same size.",
             )
 
@@ -276,6 +288,11 @@ def _thinned(planes: Planes, index: int, limit: int) -> NDArray[Any]:
 def _channels(view: View, planes: Planes) -> list[int]:
     wanted = [channel for channel in view.channels if 0 <= channel < planes.channels]
     return wanted[:MOST_CHANNELS] or [0]
+
+
+def _common_start(one: str, other: str) -> int:
+    """Return how many first letters two names share."""
+    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1), len(one))
 
 
 def _sounds_like_labels(path: Path) -> bool:

@@ -43,7 +43,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
                     "Upload into data", file_count="multiple", size="sm", elem_id="files-upload"
                 )
                 refresh = gr.Button("Refresh", size="sm", elem_id="files-refresh")
-            space = gr.HTML(elem_id="files-space")
+            space = gr.HTML(lambda: space_html(services), elem_id="files-space")
         with gr.Column(scale=2, min_width=320):
             facts = gr.HTML(mark_html("info", NOTHING), elem_id="files-facts")
             remove = gr.Button("Delete …", variant="stop", size="sm", visible=False, elem_id="files-delete")

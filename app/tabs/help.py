@@ -28,7 +28,8 @@ def build(services: Services) -> Handles:
             query = gr.Textbox(
                 label="Search", placeholder="for example: memory", max_lines=1, elem_id="help-search"
             )
-            name = gr.Radio(_choices(articles()), value=FIRST, label="Articles", elem_id="help-articles")
+            with gr.Row(max_height="46vh"):  # scrolls by itself, so that a phone shows the article below it
+                name = gr.Radio(_choices(articles()), value=FIRST, label="Articles", elem_id="help-articles")
         with gr.Column(scale=3, min_width=320):
             text = gr.Markdown(article(FIRST), elem_id="help-text")
     query.change(search, query, name, trigger_mode="always_last", **QUIET)

@@ -96,12 +96,12 @@ def choices(reader: StackReader, chosen: str | None) -> tuple[gr.Dropdown, gr.Dr
 def choose(reader: StackReader, path: str | None) -> tuple[Any, ...]:
     """Return updates of labels, slice, channels, facts, classes, opacity and legend for the chosen file."""
     image = reader.image_of(path) if path else ""
-    found = attempt(lambda: (reader.planes(image), reader.belonging(image)))
+    found = attempt(lambda: (reader.planes(image), reader.suggestion(image)))
     if not path or isinstance(found, Problem):
         hidden = gr.Slider(visible=False), gr.CheckboxGroup(visible=False), ""
         return gr.Dropdown(choices=_label_choices(reader, ""), value=""), *hidden, *choose_labels(reader, "")
-    planes, belonging = found
-    over = path if path != image else next(iter(belonging), "")
+    planes, suggestion = found
+    over = path if path != image else suggestion
     names = [(str(number), number) for number in range(planes.channels)]
     several = planes.channels > 1
     return (

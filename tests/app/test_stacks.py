@@ -141,6 +141,18 @@ def test_a_result_leads_to_its_image_and_the_image_to_its_labels(
     assert reader.image_of(result) == result
 
 
+def test_only_labels_of_its_size_and_name_are_suggested(services: Services, reader: StackReader) -> None:
+    assert reader.suggestion(IMAGE) == LABELS
+    assert reader.suggestion(LABELS) == ""
+    for name in ("b_raw", "a_raw", "a_labels", "b_labels"):
+        tifffile.imwrite(services.workspace.data / f"{name}.tif", np.zeros((9, 9), np.uint8))
+    assert reader.suggestion("data/a_raw.tif") == "data/a_labels.tif"
+    assert reader.suggestion("data/b_raw.tif") == "data/b_labels.tif"
+    (services.workspace.data / "b_labels.tif").unlink()
+    tifffile.imwrite(services.workspace.data / "a_labels.tif", np.zeros((9, 8), np.uint8))
+    assert reader.suggestion("data/b_raw.tif") == ""
+
+
 def test_channels_are_chosen_three_at_most(services: Services, reader: StackReader) -> None:
     image = np.zeros((5, 12, 14), np.uint8)
     image[3, 2:4] = 200
