@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from app.confirm import build_confirm
+from app.pick_table import pick_table, table_value
 from app.runbook import moment_text
 from app.services import IMAGE_SUFFIXES, Services
 from app.session import Problem, attempt
@@ -20,7 +20,9 @@ from app.views import bytes_text, mark_html, table_html
 from segcore.errors import DataError
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-NOTHING = "Choose a file to see what it is, to download it, or to delete it. Uploads go to the folder data."
+HEADER = ("Name", "Size", "Changed")
+NOTHING = "Choose a file to see what it is, to download or to delete it. Uploads go to the folder data."
+UP = ".. (up)"
 
 
 @dataclass(frozen=True)
@@ -31,86 +33,91 @@ class Handles:
 
 
 def build(services: Services, tab: gr.Tab | None = None) -> Handles:
-    """Build the tab, inside `with gr.Tab(...) as tab`; the tree is read when the tab is opened."""
+    """Build the tab, inside `with gr.Tab(...) as tab`; the folder is read again when the tab is opened."""
     with gr.Row():
-        with gr.Column(scale=2, min_width=320):
-            explorer = gr.FileExplorer(
-                root_dir=services.workspace.root, ignore_glob=_hidden(services, 0), file_count="single",
-                label="Workspace", max_height=520, elem_id="files-explorer",
-            )  # fmt: skip
+        with gr.Column(scale=3, min_width=320):
+            place = gr.HTML(elem_id="files-place")
+            table = pick_table("files-table")
             with gr.Row():
                 upload = gr.UploadButton(
                     "Upload into data", file_count="multiple", size="sm", elem_id="files-upload"
                 )
                 refresh = gr.Button("Refresh", size="sm", elem_id="files-refresh")
-            space = gr.HTML(lambda: space_html(services), elem_id="files-space")
         with gr.Column(scale=2, min_width=320):
             facts = gr.HTML(mark_html("info", NOTHING), elem_id="files-facts")
             remove = gr.Button("Delete …", variant="stop", size="sm", visible=False, elem_id="files-delete")
-            folder = gr.Button(
-                "Delete the whole folder …", variant="stop", size="sm", visible=False, elem_id="files-folder"
-            )
             confirm = build_confirm("Delete", "files-delete")
-            confirm_folder = build_confirm("Delete the folder", "files-folder")
             message = gr.HTML(elem_id="files-message")
-    count = gr.State(0)
+    # What is chosen stays in the page, as workspace path, so that it outlives a restart of the server.
+    chosen = gr.Textbox("", visible="hidden", elem_id="files-chosen")
 
-    tree = [count, explorer, space]
-    about = [facts, remove, folder]
-    opened = [refresh.click, *([tab.select] if tab is not None else [])]
-    gr.on(opened, lambda number: look(services, number), count, tree, **QUIET)
-    explorer.change(lambda chosen: show(services, chosen), explorer, about, **QUIET)
-    confirm.ask(remove, lambda chosen: deletion_question(services, chosen), [explorer])
-    confirm_folder.ask(
-        folder, lambda chosen: deletion_question(services, str(Path(chosen).parent)), [explorer]
+    look_again: dict[str, Any] = {
+        "fn": lambda path: look(services, path),
+        "inputs": chosen,
+        "outputs": [place, table, facts, remove],
+        **QUIET,
+    }
+    opened = [refresh.click, chosen.change, *([tab.select] if tab is not None else [])]
+    gr.on(opened, **look_again)
+    table.select(_picked, outputs=chosen, **QUIET)
+    confirm.ask(remove, lambda path: deletion_question(services, path), [chosen])
+    confirm.yes.click(
+        lambda path: delete(services, path), chosen, [message, chosen], api_visibility="private"
+    ).then(**look_again)
+    upload.upload(lambda paths: take(services, paths), upload, message, api_visibility="private").then(
+        **look_again
     )
-    for button, action, inputs in (
-        (confirm.yes.click, lambda chosen: delete(services, chosen), explorer),
-        (confirm_folder.yes.click, lambda chosen: delete(services, str(Path(chosen).parent)), explorer),
-        (upload.upload, lambda paths: take(services, paths), upload),
-    ):
-        button(action, inputs, message, api_visibility="private").then(
-            lambda number: look(services, number), count, tree, **QUIET
-        ).then(lambda chosen: show(services, chosen), explorer, about, **QUIET)
     return Handles(refresh)
 
 
-def look(services: Services, number: int) -> tuple[int, gr.FileExplorer, str]:
-    """Return updates of the counter, the tree and the free space."""
-    return number + 1, gr.FileExplorer(ignore_glob=_hidden(services, number + 1)), space_html(services)
+def look(services: Services, chosen: str | None) -> tuple[Any, ...]:
+    """Return updates of place, table, facts and delete button for the chosen file or folder."""
+    path = attempt(lambda: services.resolve(chosen or "."))
+    if isinstance(path, Problem):
+        facts = mark_html("error", path.message, path.remedy)
+        return *_folder(services, services.workspace.root, ""), facts, gr.Button(visible=False)
+    root = services.workspace.root
+    listed = _folder(services, path if path.is_dir() else path.parent, services.relative(path))
+    own = (root, services.workspace.data, services.workspace.models, services.workspace.results)
+    if path == root:
+        return *listed, mark_html("info", NOTHING), gr.Button(visible=False)
+    return *listed, facts_html(services, path), gr.Button(visible=path not in own)
 
 
-def space_html(services: Services) -> str:
-    """Return how much room the disk has, with a warning when it gets tight."""
-    disk = shutil.disk_usage(services.workspace.root)
-    text = f"{bytes_text(disk.free)} free of {bytes_text(disk.total)} on this disk."
+def _folder(services: Services, folder: Path, picked: str) -> tuple[str, dict[str, Any]]:
+    """Return where we are, with the free space, and the table of what lies there; our own files left out."""
+    root = services.workspace.root
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    entries.sort(key=lambda entry: (entry.is_file(), entry.name.casefold()))
+    rows = [(services.relative(entry), _line(entry)) for entry in entries]
+    if folder != root:
+        rows.insert(0, (services.relative(folder.parent), [UP, "", ""]))
+    disk = shutil.disk_usage(root)
+    where = "" if folder == root else f" / {services.relative(folder)}"
+    text = f'<p style="overflow-wrap:anywhere"><b>Workspace</b>{escape(where)}</p>'
+    space = f"{bytes_text(disk.free)} free of {bytes_text(disk.total)} on this disk."
     if disk.free < 2e9:
-        return mark_html("warning", text, "Delete what is not needed; a full disk ends trainings.")
-    return f'<p class="subdued">{text}</p>'
+        text += mark_html("warning", space, "Delete what is not needed; a full disk ends trainings.")
+    else:
+        text += f'<p class="subdued">{space}</p>'
+    return text, table_value(HEADER, rows, picked)
 
 
-def show(services: Services, chosen: str | None) -> tuple[Any, ...]:
-    """Return updates of facts and the two delete buttons for a file."""
-    hidden = gr.Button(visible=False)
-    if not chosen or not Path(chosen).exists():
-        return mark_html("info", NOTHING), hidden, hidden
-    facts = attempt(lambda: facts_html(services, chosen))
-    if isinstance(facts, Problem):
-        return mark_html("error", facts.message, facts.remedy), hidden, hidden
-    path = services.resolve(chosen)
-    return (
-        facts,
-        gr.Button(visible=True),
-        gr.Button(visible=path.is_file() and _deletable_folder(services, path.parent)),
-    )
+def _line(entry: Path) -> list[str]:
+    if entry.is_dir():
+        count = sum(not part.name.startswith(".") for part in entry.iterdir())
+        return [f"{entry.name}/", "1 entry" if count == 1 else f"{count} entries", _changed(entry)]
+    return [entry.name, bytes_text(entry.stat().st_size) if entry.exists() else "–", _changed(entry)]
 
 
-def facts_html(services: Services, chosen: str) -> str:
+def _changed(entry: Path) -> str:
+    return moment_text(entry.stat().st_mtime) if entry.exists() else "–"
+
+
+def facts_html(services: Services, path: Path) -> str:
     """Return what a file is: size, date and, for an image, shape, type, axes and pixel size."""
-    path = services.resolve(chosen)
     relative = services.relative(path)
-    status = path.stat()
-    rows = [("Size", _size_text(path)), ("Changed", moment_text(status.st_mtime))]
+    rows = [("Size", _size_text(path)), ("Changed", _changed(path))]
     note, links = "", []
     if path.is_file():
         # A plain link: Gradio's download button would first copy the file, minutes for a large stack.
@@ -133,21 +140,19 @@ def deletion_question(services: Services, chosen: str | None) -> str:
         raise DataError("Nothing is chosen.", "Choose a file.")
     path = services.resolve(chosen)
     relative = services.relative(path)
-    if path.is_file():
-        return f"{relative} ({_size_text(path)}) is deleted for good. {_meaning(services, path)}".strip()
-    files = sum(1 for part in path.rglob("*") if part.is_file())
-    return (
-        f"The folder {relative} with {files} files ({_size_text(path)}) is deleted for good. "
-        f"{_meaning(services, path)}"
-    ).strip()
+    what = f"{relative} ({_size_text(path)})"
+    if path.is_dir():
+        count = sum(part.is_file() for part in path.rglob("*"))
+        what = f"The folder {relative} with {count} files ({_size_text(path)})"
+    return f"{what} is deleted for good. {_meaning(path, Path(relative).parts)}".strip()
 
 
-def delete(services: Services, chosen: str | None) -> str:
-    """Delete a file or a folder and say so."""
+def delete(services: Services, chosen: str | None) -> tuple[str, str]:
+    """Delete a file or a folder; return how that went and what is chosen afterwards: the folder it was in."""
     done = attempt(lambda: services.delete(chosen or ""))
     if isinstance(done, Problem):
-        return mark_html("error", done.message, done.remedy)
-    return mark_html("ok", f"{services.relative(Path(chosen or ''))} is deleted.")
+        return mark_html("error", done.message, done.remedy), chosen or ""
+    return mark_html("ok", f"{chosen} is deleted."), Path(chosen or "").parent.as_posix()
 
 
 def take(services: Services, paths: list[str] | None) -> str:
@@ -162,10 +167,9 @@ def take(services: Services, paths: list[str] | None) -> str:
     return "".join(lines)
 
 
-def _meaning(services: Services, path: Path) -> str:
+def _meaning(path: Path, parts: tuple[str, ...]) -> str:
     """Return what a path inside a run means to its owner."""
-    parts = Path(services.relative(path)).parts
-    if parts[0] == "models" and (len(parts) > 2 or path.is_dir()):
+    if parts[0] == "models" and len(parts) > 1:
         what = (
             "It belongs to a training run" if path.is_file() else "It holds training runs with their models"
         )
@@ -175,18 +179,10 @@ def _meaning(services: Services, path: Path) -> str:
     return ""
 
 
-def _deletable_folder(services: Services, folder: Path) -> bool:
-    workspace = services.workspace
-    return folder not in (workspace.root, workspace.data, workspace.models, workspace.results)
-
-
 def _size_text(path: Path) -> str:
-    if path.is_file():
-        return bytes_text(path.stat().st_size)
-    return bytes_text(sum(part.stat().st_size for part in path.rglob("*") if part.is_file()))
+    files = [path] if path.is_file() else path.rglob("*")
+    return bytes_text(sum(part.stat().st_size for part in files if part.is_file()))
 
 
-def _hidden(services: Services, number: int) -> str:
-    # Hidden are our own files, which begin with a dot. Two patterns that mean the same: the explorer
-    # reads the workspace anew only when one of its parameters changes.
-    return f"{glob.escape(str(services.workspace.root))}*/{'.*' if number % 2 == 0 else '.?*'}"
+def _picked(event: gr.EventData) -> str:
+    return str(event.id)

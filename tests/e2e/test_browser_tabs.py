@@ -186,9 +186,8 @@ def test_a_file_is_deleted_only_after_the_question(page: Page, address: str, ser
     path = services.workspace.data / "spare.tif"
     tifffile.imwrite(path, np.zeros((20, 30), np.uint8))
     open_tab(page, address, "Files")
-    explorer = page.locator("#files-explorer")
-    explorer.get_by_text("data", exact=True).click()
-    explorer.get_by_text("spare.tif").click()
+    page.get_by_role("button", name="data/").click()
+    page.get_by_role("button", name="spare.tif").click()
     expect(page.locator("#files-facts")).to_contain_text("20 × 30")
     with page.expect_download() as download:
         page.locator("#files-facts").get_by_text("Download").click()
@@ -202,6 +201,8 @@ def test_a_file_is_deleted_only_after_the_question(page: Page, address: str, ser
     page.locator("#files-delete-yes").click()
     expect(page.locator("#files-message")).to_contain_text("is deleted")
     assert not path.exists()
+    expect(page.get_by_role("button", name="spare.tif")).to_have_count(0)
+    expect(page.get_by_role("button", name="images.tif")).to_be_visible()
 
 
 def test_the_help_is_found_by_a_word(page: Page, address: str) -> None:
