@@ -118,8 +118,8 @@ def _build_steps(services: Services) -> Steps:
 
 
 def _wire_steps(services: Services, steps: Steps) -> None:
-    data.wire(services, steps.data, steps.configure.value_of("data.labels_as"))
-    configure.wire(services, steps.configure, steps.data.chosen)
+    checked = data.wire(services, steps.data, steps.configure.value_of("data.labels_as"))
+    configure.wire(services, steps.configure, steps.data.chosen, checked)
     train.wire(services, steps.train, steps.data.chosen, steps.configure.values)
     infer.wire(services, steps.infer)
     ways = (
@@ -154,7 +154,7 @@ def _wire_steps(services: Services, steps: Steps) -> None:
 def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
     """Keep address and shown run the same; lead back to a run, on to the viewer, and to a new start."""
     for run in (steps.train.run, steps.infer.run):
-        run.change(None, run, None, js=SET_RUN)
+        run.change(None, run, None, js=SET_RUN, trigger_mode="multiple")
     places["resume"].click(
         lambda run: watch_run(services, run),
         places["resume_run"],

@@ -58,7 +58,7 @@ def build_pretrained(services: Services) -> Pretrained:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     outputs = [status, chosen, config_file, next_step]
     inputs = [kind, registered, run, weights.path, config.path]
-    kind.change(
+    kind.input(
         lambda chosen_kind: (
             gr.Dropdown(visible=chosen_kind == REGISTERED),
             gr.Dropdown(visible=chosen_kind == RUN),

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app import forms, views
 from app.facts import Stack
@@ -18,14 +19,6 @@ from segcore.config import RunConfig
 from segcore.presets import PRESETS
 
 FIELDS = forms.training_fields()
-CHECKED = (
-    "data.labels_as",
-    "data.class_names",
-    "data.patch_size",
-    "data.validation_fraction",
-    "data.validation_slices",
-)
-"""Options on which the check of the data depends."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +75,30 @@ def build(services: Services) -> ConfigureStep:
     return ConfigureStep(ordered, back, next_step, presets, errors, findings, cost)
 
 
-def wire(services: Services, step: ConfigureStep, data: Sequence[Any]) -> None:
-    """Keep errors, cost and presets true whenever a field or `data` (see `forms.DATA`) changes."""
+def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: Dependency) -> None:
+    """Keep errors, cost and presets true whenever a field or `data` (see `forms.DATA`) changes.
+
+    Gradio calls without end if several events that keep only the last call listen to one trigger. So what
+    depends on the data follows `checked`, the event of step 1, and nothing here listens to the data itself.
+    """
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
+    inputs, count = [*data, *step.values], len(data)
     problems = [step.errors[path] for path in error_places()]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.on(
-        [*(item.change for item in (*data, *step.values))],
-        lambda *shown: judge(services, shown[: len(data)], shown[len(data) :]),
-        [*data, *step.values], [*problems, step.cost, step.next, *step.presets.values()],
-        trigger_mode="always_last", concurrency_limit=4, **quiet,
-    )  # fmt: skip
-    checked = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path in CHECKED]
-    gr.on(
-        [*(item.change for item in (*data, *checked))],
-        lambda *shown: check_data(services, shown[: len(data)], shown[len(data) :]),
-        [*data, *step.values], step.findings, trigger_mode="always_last", concurrency_limit=4, **quiet,
-    )  # fmt: skip
+    judging: dict[str, Any] = {
+        "fn": lambda *shown: judge(services, shown[:count], shown[count:]),
+        "inputs": inputs,
+        "outputs": [*problems, step.cost, step.next, *step.presets.values()],
+        **quiet,
+    }
+    checking: dict[str, Any] = {
+        "fn": lambda *shown: check_data(services, shown[:count], shown[count:]),
+        "inputs": inputs,
+        "outputs": step.findings,
+        **quiet,
+    }
+    own = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path != "data.labels_as"]
+    gr.on([item.change for item in own], trigger_mode="always_last", **judging).then(**checking)
+    checked.then(**judging).then(**checking)
 
 
 def error_places() -> list[str]:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app import forms, views
 from app.files_input import FileInput, file_input
@@ -93,8 +94,11 @@ def build(services: Services) -> DataStep:
     )  # fmt: skip
 
 
-def wire(services: Services, step: DataStep, labels_as: Any) -> None:
-    """Connect the step's events; `labels_as` is the field of step 2 on which the check depends."""
+def wire(services: Services, step: DataStep, labels_as: Any) -> Dependency:
+    """Connect the step's events; `labels_as` is the field of step 2 on which the check depends.
+
+    Returns the event of a check, so that what depends on the same choice can follow it.
+    """
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     images, labels = step.images.path, step.labels.path
     inputs = [*step.chosen, labels_as]
@@ -104,7 +108,7 @@ def wire(services: Services, step: DataStep, labels_as: Any) -> None:
     )  # fmt: skip
     step.swap.click(lambda first, second: (second, first), [images, labels], [images, labels], **quiet)
     step.foreground.click(lambda: "foreground", outputs=labels_as, **quiet)
-    gr.on(
+    checked = gr.on(
         [item.change for item in inputs],
         lambda *values: check(services, *values),
         [*inputs, step.opacity],
@@ -119,6 +123,7 @@ def wire(services: Services, step: DataStep, labels_as: Any) -> None:
         [*inputs, step.plane, step.opacity],
         step.picture, trigger_mode="always_last", concurrency_limit=8, **quiet,
     )  # fmt: skip
+    return checked
 
 
 def take_sample(services: Services) -> tuple:
