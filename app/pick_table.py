@@ -12,14 +12,14 @@ HERE = Path(__file__).parent
 TEMPLATE = '<div class="scroll"><table><thead></thead><tbody></tbody></table></div>'
 
 
-def pick_table(name: str) -> gr.HTML:
+def pick_table(name: str, value: dict[str, Any] | None = None) -> gr.HTML:
     """Build the table within the current layout; its value comes from `table_value`.
 
     Choosing a line triggers `select`, whose event has `id`; ticking triggers `tick`, whose event has `ids`.
     """
     css, script = ((HERE / f"pick_table.{suffix}").read_text("utf-8") for suffix in ("css", "js"))
     return gr.HTML(
-        table_value((), []),
+        value or table_value((), []),
         html_template=TEMPLATE,
         css_template=css,
         js_on_load=script,

@@ -262,7 +262,8 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: st
         "padding:0.3em 0.9em 0.3em 0;text-align:left;border:0;"
         "border-bottom:1px solid var(--border-color-primary)"
     )
-    head = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in header)
+    names = "".join(f'<th scope="col" style="{cell}">{escape(name)}</th>' for name in header)
+    head = f"<thead><tr>{names}</tr></thead>" if any(header) else ""
     body = "".join(
         "<tr>" + "".join(f'<td style="{cell}">{escape(text)}</td>' for text in row) + "</tr>" for row in rows
     )
@@ -273,7 +274,7 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: st
     )
     return (
         f'<div style="overflow-x:auto"><table style="border-collapse:collapse;border:0">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{head}<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.help import article, articles, find_articles
+from app.pick_table import pick_table, table_value
 from app.services import Services
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -18,7 +19,7 @@ FIRST = "quick-start"
 class Handles:
     """What the rest of the page may drive: the name of an article set in `name` is shown."""
 
-    name: gr.Radio
+    name: gr.Textbox
 
 
 def build(services: Services) -> Handles:
@@ -28,23 +29,32 @@ def build(services: Services) -> Handles:
             query = gr.Textbox(
                 label="Search", placeholder="for example: memory", max_lines=1, elem_id="help-search"
             )
-            with gr.Row(max_height="46vh"):  # scrolls by itself, so that a phone shows the article below it
-                name = gr.Radio(_choices(articles()), value=FIRST, label="Articles", elem_id="help-articles")
+            table = pick_table("help-articles", _listed(articles(), FIRST))
+            name = gr.Textbox(FIRST, visible="hidden", elem_id="help-name")
         with gr.Column(scale=3, min_width=320):
             text = gr.Markdown(article(FIRST), elem_id="help-text")
-    query.change(search, query, name, trigger_mode="always_last", **QUIET)
-    name.change(lambda chosen: article(chosen) if chosen else "", name, text, **QUIET)
+    query.change(search, query, [table, name], trigger_mode="always_last", **QUIET)
+    table.select(_picked, outputs=name, **QUIET)
+    name.change(show, name, text, **QUIET)
     return Handles(name)
 
 
-def search(query: str) -> gr.Radio:
-    """Return the list of the articles in which every word occurs, the best chosen."""
+def search(query: str) -> tuple[dict[str, Any], str]:
+    """Return the list of the articles in which every word occurs, and the name of the best."""
     found = find_articles(query)
-    if not found:
-        return gr.Radio(choices=[], value=None, label="No article has these words")
-    label = "Articles" if not query.strip() else f"Articles ({len(found)} found)"
-    return gr.Radio(choices=_choices(found), value=found[0][0], label=label)
+    best = found[0][0] if found else ""
+    return _listed(found, best), best
 
 
-def _choices(found: list[tuple[str, str]]) -> list[str | int | float | tuple[Any, Any]]:
-    return [(title, name) for name, title in found]
+def show(name: str) -> str:
+    """Return the article, or that there is none."""
+    return article(name) if name else "No article has all these words."
+
+
+def _listed(found: list[tuple[str, str]], picked: str) -> dict[str, Any]:
+    header = "Article" if len(found) == 1 else f"{len(found)} articles"
+    return table_value((header,), [(name, (title,)) for name, title in found], picked)
+
+
+def _picked(event: gr.EventData) -> str:
+    return str(event.id)
