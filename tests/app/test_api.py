@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import tifffile
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from served_app import ServedApp
+from served_app import REPOSITORY, ServedApp
 
 from app.api import ENDPOINTS
 
@@ -127,3 +129,28 @@ def test_all_mistakes_in_options_come_back_at_once(client: Client) -> None:
         )
     for word in ("training.epochs", "data.patch_size", "x is not an option"):
         assert word in str(caught.value)
+
+
+def test_only_data_models_and_results_are_served(app: ServedApp) -> None:
+    for folder in ("data", "models", "results", ".segcore"):
+        (app.workspace / folder / "probe.txt").write_text("probe")
+    (app.workspace.parent / "outside.txt").write_text("outside")
+
+    def status(path: Path) -> int:
+        try:
+            with urllib.request.urlopen(f"{app.url}gradio_api/file={path}") as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert [status(app.workspace / folder / "probe.txt") for folder in ("data", "models", "results")] == [
+        200
+    ] * 3
+    for path in (
+        app.workspace / ".segcore" / "probe.txt",
+        app.workspace / "data" / ".." / ".segcore" / "probe.txt",
+        app.workspace.parent / "outside.txt",
+        REPOSITORY / "pyproject.toml",
+        Path("/etc/passwd"),
+    ):
+        assert status(path) in (403, 404), path
