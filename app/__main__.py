@@ -96,11 +96,11 @@ def launch_options(services: Services) -> dict[str, Any]:
 
 
 def after_launch(services: Services) -> None:
-    """Take up waiting jobs, measure the machine once and import MLflow, while the page is already there."""
+    """Take up waiting jobs, measure the machine and import MLflow, while the page is already there."""
     from app.session import Problem, attempt
 
     attempt(services.resume_waiting)
-    if services.machine() is None:
+    if not services.measured_lately():
         subprocess.run(
             [sys.executable, "-m", "segcore.measure", str(services.workspace.root)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,

@@ -45,7 +45,7 @@ def build_pretrained(services: Services) -> Pretrained:
     run = gr.Dropdown(
         [], value=None, label="Finished run", allow_custom_value=True, visible=False, elem_id="finished-run"
     )
-    with gr.Group(visible=False) as files:
+    with gr.Column(visible=False) as files:
         weights = file_input(services, "Model file (.pth)", (".pth",), name="weights")
         config = file_input(services, "Its configuration (.json)", (".json",), name="model-config")
     status = gr.HTML(elem_id="model-status")
@@ -62,7 +62,7 @@ def build_pretrained(services: Services) -> Pretrained:
         lambda chosen_kind: (
             gr.Dropdown(visible=chosen_kind == REGISTERED),
             gr.Dropdown(visible=chosen_kind == RUN),
-            gr.Group(visible=chosen_kind == FILES),
+            gr.Column(visible=chosen_kind == FILES),
         ),
         kind, [registered, run, files], **quiet,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -197,6 +198,14 @@ class Services:
     def machine(self) -> Machine | None:
         """Return what was measured of this machine, or None if nobody has measured it yet."""
         return read_machine(self.workspace)
+
+    def measured_lately(self) -> bool:
+        """Say whether this machine was measured within a day, or better is not now because a job runs."""
+        try:
+            age = time.time() - (self.workspace.state / "machine.json").stat().st_mtime
+        except OSError:
+            return False
+        return age < 86400 or any(not job.state.ended for job in self.jobs())
 
     def command_line(self, config: RunConfig, kind: Kind = "train") -> str:
         """Return the command that does the same as the page, wherever it is given."""

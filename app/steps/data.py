@@ -84,10 +84,12 @@ def build(services: Services) -> DataStep:
             next_step = gr.Button(
                 "Next: Configuration →", variant="primary", interactive=False, elem_id="next-configure"
             )
-    for opened, other in ((scratch, ready), (ready, scratch)):
+    for opened, other, trains in ((scratch, ready, True), (ready, scratch, False)):
+        # One way on at a time: the model's own button leads to step 4.
         opened.expand(
-            lambda: gr.Accordion(open=False), outputs=other, show_progress="hidden", api_visibility="private"
-        )
+            lambda trains=trains: (gr.Accordion(open=False), gr.Button(visible=trains)),
+            outputs=[other, next_step], show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
     return DataStep(
         images, labels, axes, sample, findings, swap, foreground, pretrained, picture, sliders, plane,
         opacity, legend, next_step,

@@ -315,6 +315,17 @@ def test_costs_follow_the_configuration(services: Services) -> None:
     assert services.device_text() == "CPU, 2 cores"
 
 
+def test_a_machine_is_measured_anew_after_a_day_but_never_beside_a_job(services: Services) -> None:
+    assert not services.measured_lately()
+    path = services.workspace.state / "machine.json"
+    path.write_text("{}")
+    assert services.measured_lately()
+    os.utime(path, (0, 0))
+    assert not services.measured_lately()
+    create_job(services.workspace, "train", training())
+    assert services.measured_lately()
+
+
 def test_the_app_starts_without_torch_and_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys; import app.__main__ as main; from segcore.workspace import Workspace;"
