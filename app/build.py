@@ -55,11 +55,11 @@ def build(services: Services) -> gr.Blocks:
             with gr.Tab("Models", id="models") as tab:
                 models.build(services, tab)
             with gr.Tab("Viewer", id="viewer") as tab:
-                shown = viewer.build(services, tab)
+                viewed = viewer.build(services, tab)
             with gr.Tab("Files", id="files") as tab:
                 files.build(services, tab)
             with gr.Tab("Help", id="help"):
-                help.build(services)
+                help.build()
         _wire_steps(services, steps)
         places = {
             "tabs": tabs,
@@ -70,11 +70,12 @@ def build(services: Services) -> gr.Blocks:
             "resume_text": resume_text,
             "resume_run": resume_run,
             "resume": resume,
-            "viewed": shown.path,
+            "viewed": viewed,
             "images": steps.data.images.path,
             "labels": steps.data.labels.path,
             "axes": steps.data.axes,
             "segmented": steps.infer.images,
+            "segmented_axes": steps.infer.axes,
             "model": steps.infer.model,
             "config_file": steps.infer.config_file,
         }
@@ -165,9 +166,9 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
         lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
         [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
-    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented")
+    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented", "segmented_axes")
     steps.infer.again.click(
-        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None), None,
+        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None, ""), None,
         [steps.walkthrough, *(places[name] for name in cleared)], **QUIET,
     )  # fmt: skip
 

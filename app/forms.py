@@ -97,19 +97,28 @@ def visible_fields(section: str | None = None, folded: bool | None = None) -> tu
 
 
 def training_fields() -> tuple[FormField, ...]:
-    """Return the options that step 2 shows; those of the segmentation stand in step 4."""
-    return tuple(field for field in visible_fields() if field.section != "inference")
+    """Return the options that step 2 shows; those of `DATA` are in step 1, of the segmentation in step 4."""
+    elsewhere = {f"data.{name}" for name in DATA}
+    return tuple(
+        field for field in visible_fields() if field.section != "inference" and field.path not in elsewhere
+    )
+
+
+def axes_field() -> FormField:
+    """Return the field that steps 1 and 4 show beside the choice of the images."""
+    return next(field for field in visible_fields("data") if field.path == "data.axes")
 
 
 def read_training(shown_values: Sequence[Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested option values for what step 2 shows and the hidden options of `data`, see `DATA`."""
-    hidden = {name: value or None for name, value in data.items()}
-    return merged(to_values(training_fields(), shown_values), {"data": hidden})
+    """Return nested option values for what step 2 shows and what step 1 sets, see `DATA`."""
+    chosen = {name: (value or "").strip() or None for name, value in data.items()}
+    return merged(to_values(training_fields(), shown_values), {"data": chosen})
 
 
-def component(field: FormField, value: Any) -> gr.components.Component:
-    """Return the component of a field, showing `value` (as `shown` returns it)."""
-    common: dict[str, Any] = {"label": field.title, "info": field.help, "elem_id": element_id(field.path)}
+def component(field: FormField, value: Any, name: str = "") -> gr.components.Component:
+    """Return the component of a field, showing `value` (as `shown` returns it); `name` begins its id."""
+    identity = f"{name}{element_id(field.path)}"
+    common: dict[str, Any] = {"label": field.title, "info": field.help, "elem_id": identity}
     if field.kind == "bool":
         return gr.Checkbox(value, **common)
     if field.kind == "choice":
@@ -120,6 +129,15 @@ def component(field: FormField, value: Any) -> gr.components.Component:
     if field.kind == "number":
         return gr.Number(value, precision=0 if field.whole else None, **common)
     return gr.Textbox(value, max_lines=1, **common)
+
+
+def helped_component(field: FormField, name: str = "") -> gr.components.Component:
+    """Build a field with its default and its help in the current layout; `name` begins its id."""
+    default = from_config(RunConfig(), [field])[0]
+    with gr.Column(elem_classes="field", min_width=0):
+        made = component(field, default, name)
+        gr.Markdown(help_html(field))
+    return made
 
 
 def element_id(path: str) -> str:

@@ -105,6 +105,12 @@ class JobView:
         return self.kind == "train" and (self.folder / "best_model.pth").is_file()
 
     @property
+    def class_names(self) -> dict[int, str]:
+        """What a segmentation calls its label values, where the name is not just the value."""
+        names = self.results.get("class_names", {}) if self.kind == "predict" else {}
+        return {int(value): name for value, name in names.items() if name != value}
+
+    @property
     def segmentation(self) -> Path | None:
         """The label image that the segmentation wrote, if it has."""
         path = self.folder / "segmentation.tif"

@@ -19,7 +19,7 @@ from segcore.config import RunConfig
 FIELDS = forms.training_fields()
 PLACES = (
     "tabs", "walkthrough", "train_run", "infer_run", "banner", "resume_text", "resume_run", "resume",
-    "viewed", "images", "labels", "axes", "segmented", "model", "config_file",
+    "viewed", "images", "labels", "axes", "segmented", "segmented_axes", "model", "config_file",
 )  # fmt: skip
 """What an address can change, before the fields of the form."""
 
@@ -90,6 +90,7 @@ def lead_to(services: Services, view: JobView) -> dict[str, Any]:
         "walkthrough": gr.Walkthrough(selected=4),
         "infer_run": view.id,
         "segmented": images,
+        "segmented_axes": data.axes or "",
         "model": as_choice(services, model_of(services, inference.model or "")),
         "config_file": services.relative(inference.config_file) if inference.config_file else "",
     }

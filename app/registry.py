@@ -69,6 +69,12 @@ class Registry:
 
         return models.set_alias(name, alias, version, self.workspace)
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take `alias` away from the version that has it; ModelError if none has."""
+        from segcore.tracking import models
+
+        models.remove_alias(name, alias, self.workspace)
+
     def rollback(self, name: str, alias: str = "champion") -> ModelVersion:
         """Give `alias` back to the version that had it before."""
         from segcore.tracking import models

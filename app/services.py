@@ -17,8 +17,8 @@ from app.facts import Estimate, Stack, pixel_size_text
 from app.jobview import JobView, view_job
 from app.registry import ModelCheck, Registry
 from app.uploads import store
-from segcore.config import DataConfig, RunConfig, build_config
-from segcore.data.open import open_source
+from segcore.config import DataConfig, RunConfig
+from segcore.data.open import match_labels, open_labels, open_source
 from segcore.data.planes import Planes
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
@@ -150,9 +150,11 @@ class Services:
                 self._reports.popitem(last=False)
         return report
 
-    def stack(self, path: str, axes: str | None = None) -> Stack:
-        """Describe an image file without reading its pixels."""
+    def stack(self, path: str, axes: str | None = None, labels: str | None = None) -> Stack:
+        """Describe an image file as it is read, beside its labels if given, without reading its pixels."""
         source = open_source(self.resolve(path), axes or None)
+        if labels:
+            source = match_labels(source, open_labels(self.resolve(labels)))
         planes = Planes(source)
         return Stack(
             path=self.relative(self.workspace.resolve(path)),
@@ -177,13 +179,10 @@ class Services:
 
     def labels_plane(self, path: str, index: int) -> np.ndarray:
         """Read one plane of a label stack, shape (Y, X), values as in the file."""
-        return self.plane(path, index)[0]
+        planes = Planes(open_labels(self.resolve(path)))
+        return planes.read(min(max(index, 0), planes.count - 1))[0]
 
     # Configuration ----
-
-    def config(self, values: dict[str, Any]) -> RunConfig:
-        """Build a RunConfig from nested values; ConfigError lists every problem."""
-        return build_config(values)
 
     def estimate(self, config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Estimate:
         """Predict the parameters of a network and, for a stack, how long it trains on this machine."""
@@ -283,7 +282,7 @@ class Services:
             raise ModelError(
                 f"The model was trained on images with {card.channels} channels, {stack.path} has "
                 f"{stack.channels} ({stack.text}).",
-                "Choose images with the same channels.",
+                "Choose images with the same channels; if their axes are misread, give them in More options.",
             )
 
     def model_source(self, model: str) -> str:
@@ -334,10 +333,6 @@ class Services:
         if job.state.ended:
             raise JobError(f"The run {identity} is already {job.state}.", "")
         return jobs.request_stop(job.folder)
-
-    def worker_alive(self) -> bool:
-        """Say whether a worker process is there to take jobs."""
-        return supervisor.worker_alive(self.workspace)
 
     def resume_waiting(self) -> None:
         """Start a worker if jobs of an earlier day still wait or run, and the app may start one."""

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.jobview import JobView
 from app.services import Services
 from app.views import contrast_limits, overlay, png_uri, preview_step
-from segcore.card import read_config
-from segcore.data.open import open_source
+from segcore.data.open import match_labels, open_labels, open_source
 from segcore.data.planes import Planes
 from segcore.errors import DataError, SegcoreError
 
@@ -95,12 +95,11 @@ class StackReader:
 
     def image_of(self, path: str) -> str:
         """Return the image a segmentation was made from, or `path` itself if it is none or that is gone."""
-        parts = Path(path).parts
-        if len(parts) != 3 or parts[0] != "results" or parts[2] != "segmentation.tif":
+        job = self._segmentation(path)
+        if job is None:
             return path
         try:
-            config, _ = read_config(self._services.resolve("/".join(parts[:2])) / "config.json")
-            image = self._services.resolve(config.data.images or "")
+            image = self._services.resolve(job.config.data.images or "")
         except SegcoreError:
             return path
         return self._services.relative(image) if image.is_file() else path
@@ -135,11 +134,17 @@ class StackReader:
             return labels
         return ""
 
-    def planes(self, path: str) -> Planes:
-        """Open a stack."""
-        return self._keep(
-            ("planes", *self._stamp(path)), lambda: Planes(open_source(self._services.resolve(path)))
-        )
+    def planes(self, path: str, labels: str = "") -> Planes:
+        """Open a stack as it is read beside `labels`: with the axes that a segmentation of it was given."""
+
+        def make() -> Planes:
+            job = self._segmentation(labels)
+            source = open_source(self._services.resolve(path), job.config.data.axes if job else None)
+            if labels:
+                source = match_labels(source, self._labels(labels).source)
+            return Planes(source)
+
+        return self._keep(("planes", *self._stamp(path), labels and self._stamp(labels)), make)
 
     def describe(self, path: str) -> str:
         """Return shape, type, axes and pixel size in one line, and what had to be assumed, in more lines."""
@@ -157,7 +162,7 @@ class StackReader:
         """
 
         def scan() -> tuple[int, ...]:
-            planes = self.planes(path)
+            planes = self._labels(path)
             if planes.dtype.kind == "f" or planes.channels > 1:
                 raise DataError(
                     f"{path} is not a label image: {planes.dtype}, {planes.channels} channel(s).",
@@ -171,6 +176,11 @@ class StackReader:
 
         return self._keep(("values", *self._stamp(path)), scan)
 
+    def class_names(self, path: str) -> dict[int, str]:
+        """Return what the model that made a segmentation calls its label values; nothing for other files."""
+        job = self._segmentation(path)
+        return job.class_names if job else {}
+
     def draw(self, view: View) -> dict[str, Any]:
         """Return what the page's picture needs to show a plane.
 
@@ -179,14 +189,15 @@ class StackReader:
         DataError
             A file is missing or unreadable, or the labels do not fit the image.
         """
-        planes = self.planes(view.path)
+        planes = self.planes(view.path, view.labels)
         index = min(max(view.index, 0), planes.count - 1)
-        image = self._preview(view.path, index)[_channels(view, planes)]
+        image = self._preview(planes, view.path, index)[_channels(view, planes)]
         labels: NDArray[Any] | None = None
         values: tuple[int, ...] = ()
         if view.labels:
             self._check_fit(view.labels, view.path)
-            labels, values = self._preview(view.labels, index)[0], self.label_values(view.labels)
+            marked = self._labels(view.labels)
+            labels, values = self._preview(marked, view.labels, index)[0], self.label_values(view.labels)
         limits = contrast_limits(image, (view.low, max(view.high, view.low)))
         picture = overlay(
             image, labels, class_values=values, opacity=view.opacity, contrast=limits, hidden=view.hidden
@@ -218,7 +229,7 @@ class StackReader:
         bounds : list of int
             First row, end of rows, first column, end of columns.
         """
-        planes = self.planes(view.path)
+        planes = self.planes(view.path, view.labels)
         index = min(max(view.index, 0), planes.count - 1)
         top, bottom = sorted(min(max(int(part), 0), planes.height) for part in bounds[:2])
         left, right = sorted(min(max(int(part), 0), planes.width) for part in bounds[2:4])
@@ -231,7 +242,7 @@ class StackReader:
         values: tuple[int, ...] = ()
         if view.labels:
             self._check_fit(view.labels, view.path)
-            labels = self.planes(view.labels).window(index, rows, columns)[0, ::step, ::step]
+            labels = self._labels(view.labels).window(index, rows, columns)[0, ::step, ::step]
             values = self.label_values(view.labels)
         fixed = np.asarray(limits, dtype=np.float32).reshape(len(image), 2)
         return png_uri(
@@ -240,12 +251,27 @@ class StackReader:
             )
         )
 
-    def _preview(self, path: str, index: int) -> NDArray[Any]:
-        planes = self.planes(path)
-        return self._keep(("plane", index, *self._stamp(path)), lambda: _thinned(planes, index, LONGEST_SIDE))
+    def _segmentation(self, path: str) -> JobView | None:
+        """Return the job that wrote a file, or None if it is no segmentation of ours."""
+        parts = Path(path).parts
+        if len(parts) != 3 or parts[0] != "results" or parts[2] != "segmentation.tif":
+            return None
+        try:
+            return self._services.job(parts[1])
+        except SegcoreError:
+            return None
+
+    def _labels(self, path: str) -> Planes:
+        return self._keep(
+            ("labels", *self._stamp(path)), lambda: Planes(open_labels(self._services.resolve(path)))
+        )
+
+    def _preview(self, planes: Planes, path: str, index: int) -> NDArray[Any]:
+        key = ("plane", index, planes.source.axes, *self._stamp(path))
+        return self._keep(key, lambda: _thinned(planes, index, LONGEST_SIDE))
 
     def _check_fit(self, labels: str, image: str) -> None:
-        over, under = self.planes(labels), self.planes(image)
+        over, under = self._labels(labels), self.planes(image, labels)
         if (over.count, over.height, over.width) != (under.count, under.height, under.width):
             raise DataError(
                 f"{labels} does not fit {image}: {over.shape_text} beside {under.shape_text}.",

@@ -11,6 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from segcore.errors import ConfigError
 
 SESSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?$"
+AXES_PATTERN = r"^[TCZYXtczyx]{2,5}$"
+SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
+PATTERN_RULES = {
+    SESSION_PATTERN: "use up to 64 letters from A to Z, digits, spaces, dots, dashes and underscores, "
+    "a letter or digit first",
+    AXES_PATTERN: "use 2 to 5 of the letters T, C, Z, Y and X, for example ZYX or CZYX",
+    SLICES_PATTERN: "use numbers and ranges counted from 0, for example 24-29 or 0,5,10-12",
+}
+"""What a pattern means, in the user's words."""
 
 
 def option(default: Any, help: str, *, label: str, form: Any = None, unit: str = "", **rules: Any) -> Any:
@@ -56,8 +65,8 @@ class DataConfig(Section):
         None,
         "Axes of the image file, for example ZYX or CZYX, where its metadata is missing or wrong.",
         label="Axes",
-        form="hidden",
-        pattern=r"^[TCZYXtczyx]{2,5}$",
+        form="more",
+        pattern=AXES_PATTERN,
     )
     labels_as: Literal["classes", "foreground"] = option(
         "classes",
@@ -109,7 +118,7 @@ class DataConfig(Section):
         "Slices kept for validation instead of a fraction, counted from 0: 24-29 or 0,5,10-12.",
         label="Validation slices",
         form="more",
-        pattern=r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$",
+        pattern=SLICES_PATTERN,
     )
     normalization: Literal["percentile", "z-score", "min-max", "none"] = option(
         "percentile",
@@ -311,7 +320,8 @@ def explain(error: ValidationError) -> list[tuple[str, str]]:
             problems.append((name or _named_option(message), message))
         else:
             value = item["input"]
-            problems.append((name, f"{name} is {value!r}: {message[0].lower()}{message[1:]}."))
+            rule = PATTERN_RULES.get(item.get("ctx", {}).get("pattern", ""), message[0].lower() + message[1:])
+            problems.append((name, f"{name} is {value!r}: {rule}."))
     return problems
 
 

@@ -51,8 +51,8 @@ def build(services: Services) -> ConfigureStep:
         for section, title in forms.GROUPS.items():
             with gr.Column(variant="panel", min_width=270, elem_classes="card"):
                 gr.Markdown(f"### {title}")
-                _add_fields(forms.visible_fields(section, folded=False), values, errors)
-                folded = [*forms.visible_fields(section, folded=True), *_also(section)]
+                _add_fields(_fields(section, folded=False), values, errors)
+                folded = [*_fields(section, folded=True), *_also(section)]
                 if folded:
                     with gr.Accordion("More options", open=False):
                         _add_fields(folded, values, errors)
@@ -60,7 +60,7 @@ def build(services: Services) -> ConfigureStep:
                     findings = gr.HTML(elem_id="form-findings")
         with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
             gr.Markdown("### Run")
-            _add_fields(forms.visible_fields(""), values, errors)
+            _add_fields(_fields("", folded=False), values, errors)
             cost = gr.HTML(elem_id="cost")
             errors[""] = gr.HTML(visible=False, elem_id="form-problem")
             next_step = gr.Button("Next: Training →", variant="primary", elem_id="next-train")
@@ -120,7 +120,7 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
         gr.HTML(_error_html(problems[path]) if path in problems else "", visible=path in problems)
         for path in error_places()
     ]
-    stack = attempt(lambda: services.stack(chosen["images"], chosen["axes"])) if chosen["images"] else None
+    stack = attempt(lambda: services.stack(**_described(chosen))) if chosen["images"] else None
     known = stack if isinstance(stack, Stack) else None
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
     if config is None:
@@ -168,9 +168,17 @@ def preset_text(services: Services, name: str, shown: Sequence[Any], stack: Stac
     return f"{name.capitalize()} · about {views.duration_text(estimate.seconds)}"
 
 
-def _also(section: str) -> tuple[FormField, ...]:
+def _described(chosen: dict[str, Any]) -> dict[str, Any]:
+    return {"path": chosen["images"], "axes": chosen["axes"].strip(), "labels": chosen["labels"]}
+
+
+def _fields(section: str, folded: bool) -> list[FormField]:
+    return [field for field in FIELDS if field.section == section and field.folded == folded]
+
+
+def _also(section: str) -> list[FormField]:
     # The device belongs to no card of its own: it is a matter of how the network trains.
-    return forms.visible_fields("hardware") if section == "training" else ()
+    return _fields("hardware", folded=True) if section == "training" else []
 
 
 def _add_fields(

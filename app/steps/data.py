@@ -29,7 +29,7 @@ class DataStep:
 
     images: FileInput
     labels: FileInput
-    axes: gr.Textbox
+    axes: gr.components.Component
     sample: gr.Button
     findings: gr.HTML
     swap: gr.Button
@@ -55,11 +55,8 @@ def build(services: Services) -> DataStep:
             with gr.Accordion("Train from scratch", open=True, elem_id="from-scratch") as scratch:
                 images = file_input(services, "Raw images", name="images")
                 labels = file_input(services, "Annotations", name="labels")
-                with gr.Accordion("The axes are read wrongly?", open=False):
-                    axes = gr.Textbox(
-                        "", label="Axes of the raw images", info="For example ZYX; empty: as the file says.",
-                        max_lines=1, elem_id="axes",
-                    )  # fmt: skip
+                with gr.Accordion("More options", open=False, elem_id="data-options"):
+                    axes = forms.helped_component(forms.axes_field())
                 sample = gr.Button("Use the sample data", size="sm", elem_id="use-sample")
                 findings = gr.HTML(elem_id="findings")
                 swap = gr.Button("Swap images and annotations", size="sm", visible=False, elem_id="swap")
@@ -151,20 +148,14 @@ def check(
         return text, *nothing, gr.skip(), gr.skip(), gr.skip(), gr.skip(), locked
     if not images or not labels:
         text = views.mark_html("info", f"Now choose the {'annotations' if images else 'raw images'}.")
-        shown = _draw(services, Scene(images or labels or "", axes=config.data.axes), 0, opacity)
-        return (
-            text,
-            *nothing,
-            shown,
-            *_sliders(services, images or labels or "", config.data.axes),
-            "",
-            locked,
-        )
+        path, given = (images, config.data.axes) if images else (labels or "", None)
+        shown = _draw(services, Scene(path, axes=given), 0, opacity)
+        return text, *nothing, shown, *_sliders(services, path, given), "", locked
     report = _report(services, images, labels, axes, labels_as)
     if isinstance(report, Problem):
         text = views.mark_html("error", report.message, report.remedy)
         return text, *nothing, empty_html(EMPTY), gr.Row(visible=False), gr.skip(), "", locked
-    scene = _scene(report, images, labels, axes, labels_as)
+    scene = _scene(report, images, labels, labels_as)
     return (
         views.findings_html(report),
         gr.Button(visible=swap_helps(services, report, images, labels)),
@@ -172,7 +163,7 @@ def check(
             visible=labels_as == "classes" and foreground_helps(services, report, images, labels, axes)
         ),
         _draw(services, scene, 0, opacity),
-        *_sliders(services, images, config.data.axes),
+        *_sliders(services, images, scene.axes),
         legend_html(services, report),
         gr.Button(interactive=report.ok),
     )
@@ -205,8 +196,9 @@ def redraw(
     if images and labels:
         report = _report(services, images, labels, axes, labels_as)
         if isinstance(report, Report):
-            return _draw(services, _scene(report, images, labels, axes, labels_as), int(plane), opacity)
-    return _draw(services, Scene(images or labels or "", axes=axes.strip() or None), int(plane), opacity)
+            return _draw(services, _scene(report, images, labels, labels_as), int(plane), opacity)
+    scene = Scene(images, axes=axes.strip() or None) if images else Scene(labels or "")
+    return _draw(services, scene, int(plane), opacity)
 
 
 def legend_html(services: Services, report: Report) -> str:
@@ -224,11 +216,11 @@ def _report(services: Services, images: str, labels: str, axes: str, labels_as: 
     return attempt(lambda: services.check(images, labels, DataConfig.model_validate(options)))
 
 
-def _scene(report: Report, images: str, labels: str, axes: str, labels_as: str) -> Scene:
+def _scene(report: Report, images: str, labels: str, labels_as: str) -> Scene:
+    # The axes as the check read them: beside its labels, a stack that calls its slices channels has slices.
     values = tuple(item.value for item in report.classes)
-    return Scene(
-        images, labels if values else None, values, labels_as == "foreground", axes=axes.strip() or None
-    )
+    axes = report.images.axes if report.images else None
+    return Scene(images, labels if values else None, values, labels_as == "foreground", axes=axes)
 
 
 def _draw(services: Services, scene: Scene, plane: int, opacity: float) -> str:

@@ -17,10 +17,9 @@ from app.pretrained import model_choices, run_choices
 from app.preview import Scene, empty_html, picture_html
 from app.services import Services
 from app.session import Problem, attempt
-from segcore.config import RunConfig
 from segcore.jobs.store import State
 
-FIELDS = forms.visible_fields("inference")
+FIELDS = (forms.axes_field(), *forms.visible_fields("inference"))
 EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
 
 SHOWN = (
@@ -54,6 +53,11 @@ class InferStep:
     again: gr.Button
 
     @property
+    def axes(self) -> Any:
+        """The field of the axes of the images, the first of `FIELDS`."""
+        return self.values[0]
+
+    @property
     def shown(self) -> list[gr.blocks.Block]:
         """What `show` updates."""
         return [getattr(self, name) for name in SHOWN]
@@ -70,13 +74,8 @@ def build(services: Services) -> InferStep:
                 info="A registered model, or the best model of a run.",
             )  # fmt: skip
             images = file_input(services, "Images to segment", name="infer-images")
-            with gr.Accordion("Options", open=False):
-                values = []
-                for field in FIELDS:
-                    with gr.Column(elem_classes="field", min_width=0):
-                        default = forms.from_config(RunConfig(), [field])[0]
-                        values.append(forms.component(field, default))
-                        gr.Markdown(forms.help_html(field))
+            with gr.Accordion("More options", open=False, elem_id="infer-options"):
+                values = [forms.helped_component(field, "infer-") for field in FIELDS]
             start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")
             progress = gr.HTML(elem_id="infer-progress")
             stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="stop-segmentation")
@@ -122,9 +121,10 @@ def wire(services: Services, step: InferStep) -> None:
         [step.run.change, step.timer.tick], lambda run, opacity: show(services, run, opacity),
         [step.run, step.opacity], step.shown, concurrency_limit=16, **quiet,
     )  # fmt: skip
-    step.images.change(
-        lambda path, run: preview(services, path, run), [step.images, step.run], step.picture,
-        concurrency_limit=8, **quiet,
+    gr.on(
+        [step.images.change, step.axes.change], lambda *values: preview(services, *values),
+        [step.images, step.axes, step.run], step.picture,
+        trigger_mode="always_last", concurrency_limit=8, **quiet,
     )  # fmt: skip
     gr.on(
         [step.plane.input, step.opacity.input], lambda *values: redraw(services, *values),
@@ -218,16 +218,17 @@ def draw(services: Services, view: JobView, plane: int, opacity: float) -> str:
     """Return the image of a segmentation beside the image with its result."""
     values = tuple(class_pixels(view))
     result = str(view.segmentation)
-    scene = Scene(view.config.data.images or result, result, values, beside=True)
+    data = view.config.data
+    scene = Scene(data.images or result, result, values, beside=True, axes=data.axes)
     html = attempt(lambda: picture_html(services, scene, plane, opacity / 100))
     return empty_html(html.message) if isinstance(html, Problem) else html
 
 
-def preview(services: Services, images: str | None, run: str) -> Any:
+def preview(services: Services, images: str | None, axes: str, run: str) -> Any:
     """Return the first plane of the chosen images, as long as no result is shown."""
     if not images or run:
         return gr.skip()
-    html = attempt(lambda: picture_html(services, Scene(images), 0, 0.0))
+    html = attempt(lambda: picture_html(services, Scene(images, axes=axes.strip() or None), 0, 0.0))
     return empty_html(html.message) if isinstance(html, Problem) else html
 
 
@@ -240,10 +241,8 @@ def class_pixels(view: JobView) -> dict[int, int]:
 def classes_html(view: JobView) -> str:
     """Return the legend and the table of the classes found."""
     counts = class_pixels(view)
-    names = view.results.get("class_names", {})
     total = sum(counts.values()) or 1
-    texts = [names.get(str(value), "") for value in counts]
-    texts = ["" if text == str(value) else text for text, value in zip(texts, counts, strict=True)]
+    texts = [view.class_names.get(value, "") for value in counts]
     named = any(texts)
     rows = [
         (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,7 @@ NOTHING = "Choose a file to see what it is, to download or to delete it. Uploads
 UP = ".. (up)"
 
 
-@dataclass(frozen=True)
-class Handles:
-    """What the rest of the page may drive: a click on `refresh` reads the workspace again."""
-
-    refresh: gr.Button
-
-
-def build(services: Services, tab: gr.Tab | None = None) -> Handles:
+def build(services: Services, tab: gr.Tab) -> None:
     """Build the tab, inside `with gr.Tab(...) as tab`; the folder is read again when the tab is opened."""
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
@@ -57,8 +49,7 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
         "outputs": [place, table, facts, remove],
         **QUIET,
     }
-    opened = [refresh.click, chosen.change, *([tab.select] if tab is not None else [])]
-    gr.on(opened, **look_again)
+    gr.on([refresh.click, chosen.change, tab.select], **look_again)
     table.select(_picked, outputs=chosen, **QUIET)
     confirm.ask(remove, lambda path: deletion_question(services, path), [chosen])
     confirm.yes.click(
@@ -67,7 +58,6 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     upload.upload(lambda paths: take(services, paths), upload, message, api_visibility="private").then(
         **look_again
     )
-    return Handles(refresh)
 
 
 def look(services: Services, chosen: str | None) -> tuple[Any, ...]:

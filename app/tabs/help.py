@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app.help import article, articles, find_articles
 from app.pick_table import pick_table, table_value
-from app.services import Services
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 FIRST = "quick-start"
 
 
-@dataclass(frozen=True)
-class Handles:
-    """What the rest of the page may drive: the name of an article set in `name` is shown."""
-
-    name: gr.Textbox
-
-
-def build(services: Services) -> Handles:
+def build() -> None:
     """Build the tab."""
     with gr.Row(elem_id="help"):
         with gr.Column(scale=1, min_width=260):
@@ -36,7 +27,6 @@ def build(services: Services) -> Handles:
     query.change(search, query, [table, name], trigger_mode="always_last", **QUIET)
     table.select(_picked, outputs=name, **QUIET)
     name.change(show, name, text, **QUIET)
-    return Handles(name)
 
 
 def search(query: str) -> tuple[dict[str, Any], str]:

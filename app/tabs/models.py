@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -29,14 +28,7 @@ EMPTY = (
 CHAMPION = "champion"
 
 
-@dataclass(frozen=True)
-class Handles:
-    """What the rest of the page may drive: a click on `refresh` reads the registry."""
-
-    refresh: gr.Button
-
-
-def build(services: Services, tab: gr.Tab | None = None) -> Handles:
+def build(services: Services, tab: gr.Tab) -> None:
     """Build the tab, inside `with gr.Tab(...) as tab`; the registry is read when the tab is opened."""
     with gr.Row():
         status = gr.HTML(elem_id="models-status")
@@ -56,32 +48,34 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
             with gr.Row():
                 give = gr.Button("Give it the alias", size="sm", elem_id="models-give")
                 back = gr.Button("Roll the alias back …", size="sm", elem_id="models-back")
+                take = gr.Button("Take the alias away …", size="sm", elem_id="models-take")
                 remove = gr.Button("Remove version …", size="sm", variant="stop", elem_id="models-remove")
             roll = build_confirm("Roll back", "models-back")
+            without = build_confirm("Take away", "models-take")
             confirm = build_confirm("Remove the version", "models-remove")
 
     shown = [status, table, run, version]
-    opened = [refresh.click, *([tab.select] if tab is not None else [])]
 
     def reload() -> Iterator[tuple[Any, ...]]:
         # Gradio shows what is yielded only if the event is itself a generator function.
         yield from load(services)
 
-    gr.on(opened, reload, outputs=shown, **QUIET)
+    gr.on([refresh.click, tab.select], reload, outputs=shown, **QUIET)
     table.select(_picked, outputs=version, **QUIET)
     roll.ask(back, lambda chosen, name: rollback_question(services, chosen, name), [version, alias])
+    without.ask(take, lambda chosen, name: taking_question(services, chosen, name), [version, alias])
     confirm.ask(remove, lambda chosen: removal_question(services, chosen), [version])
     actions: list[tuple[gr.Button, Callable[..., str], list[Any]]] = [
         (register_button, register, [run, name]),
         (give, set_alias, [version, alias]),
         (roll.yes, roll_back, [version, alias]),
+        (without.yes, take_alias, [version, alias]),
         (confirm.yes, remove_version, [version]),
     ]
     for button, action, inputs in actions:
         button.click(
             _said(services, action), inputs, message, api_visibility="private", show_progress_on=message
         ).then(reload, outputs=shown, **QUIET)
-    return Handles(refresh)
 
 
 def load(services: Services) -> Iterator[tuple[Any, ...]]:
@@ -149,6 +143,13 @@ def roll_back(services: Services, chosen: str | None, alias: str) -> str:
     return f"models:/{name}@{alias.strip()} is version {version.version} again."
 
 
+def take_alias(services: Services, chosen: str | None, alias: str) -> str:
+    """Take the alias away from the version that has it."""
+    holder = _holder(services, chosen, alias)
+    services.models.remove_alias(holder.name, alias.strip())
+    return f"models:/{holder.name}@{alias.strip()} leads nowhere now; version {holder.version} stays."
+
+
 def remove_version(services: Services, chosen: str | None) -> str:
     """Remove the chosen version from the registry."""
     version = _version(services, chosen)
@@ -165,13 +166,22 @@ def rollback_question(services: Services, chosen: str | None, alias: str) -> str
     )
 
 
+def taking_question(services: Services, chosen: str | None, alias: str) -> str:
+    """Return what is lost with the alias; ModelError if no version has it."""
+    holder = _holder(services, chosen, alias)
+    return (
+        f"models:/{holder.name}@{alias.strip()} is version {holder.version} and leads nowhere afterwards. "
+        "The version stays."
+    )
+
+
 def removal_question(services: Services, chosen: str | None) -> str:
     """Return what is lost with the chosen version; ModelError if it cannot be removed."""
     version = _version(services, chosen)
     if version.aliases:
         raise ModelError(
             f"Version {version.version} of {version.name} is its {' and '.join(version.aliases)}.",
-            "Give the alias to another version first.",
+            "Give the alias to another version, or take it away, first.",
         )
     return (
         f"Version {version.version} of {version.name} disappears from the registry: models:/{version.name}/"
@@ -184,6 +194,10 @@ def _version(services: Services, chosen: str | None) -> ModelVersion:
     if not name or not number.isdigit():
         raise ModelError("No version is chosen.", "Click a line of the table.")
     return services.models.describe(f"models:/{name}/{number}")
+
+
+def _holder(services: Services, chosen: str | None, alias: str) -> ModelVersion:
+    return services.models.describe(f"models:/{_version(services, chosen).name}@{alias.strip()}")
 
 
 def _said(services: Services, action: Callable[..., str]) -> Callable[..., str]:

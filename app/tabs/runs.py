@@ -29,14 +29,6 @@ TICK_SECONDS = 3
 
 
 @dataclass(frozen=True)
-class Handles:
-    """What the rest of the page may drive: `run` holds the id of the run in detail, `refresh` reads all."""
-
-    run: gr.Textbox
-    refresh: gr.Button
-
-
-@dataclass(frozen=True)
 class Details:
     """The components that show one run, in the order in which `details` returns their values."""
 
@@ -55,7 +47,7 @@ class Details:
         return list(vars(self).values())
 
 
-def build(services: Services, tab: gr.Tab | None = None) -> Handles:
+def build(services: Services, tab: gr.Tab) -> None:
     """Build the tab, inside `with gr.Tab(...) as tab`; runs are read when it is opened or any is active."""
     book = RunBook(services)
     with gr.Row():
@@ -81,11 +73,10 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
         "fn": lambda *values: comparison_of(book, *values), "inputs": [chosen, metric],
         "outputs": [comparison, overlaid, differences], **QUIET,
     }  # fmt: skip
-    opened = [refresh.click, *([tab.select] if tab is not None else [])]
-    gr.on(opened, lambda one: read(book, "", one), run, lists, **QUIET).then(**view_one)
+    gr.on([refresh.click, tab.select], lambda one: read(book, "", one), run, lists, **QUIET).then(**view_one)
     timer.tick(lambda *values: read(book, *values), [known, run], lists, **QUIET)
-    known.change(**view_one)
-    known.change(**view_many)
+    # One listener: several that keep only the last call, on one trigger, make Gradio call without end.
+    known.change(**view_one).then(**view_many)
     table.select(_picked, outputs=run, **QUIET)
     table.tick(_ticked, outputs=chosen, **QUIET)
     run.change(**view_one).then(lambda: "", outputs=message, **QUIET)
@@ -93,7 +84,6 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     loud: dict[str, Any] = {"outputs": message, "api_visibility": "private"}
     shown.stop.click(lambda one: stop(services, one), run, **loud).then(**view_one)
     button.click(lambda *values: register(services, *values), [run, name], **loud)
-    return Handles(run, refresh)
 
 
 def read(book: RunBook, before: str, picked: str) -> tuple[Any, ...]:

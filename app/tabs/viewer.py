@@ -13,6 +13,7 @@ from app.services import Services
 from app.session import Problem, attempt
 from app.stacks import StackReader, View
 from app.views import ClassEntry, legend_html, mark_html
+from segcore.data.planes import Planes
 
 HERE = Path(__file__).parent
 EMPTY = {
@@ -20,13 +21,6 @@ EMPTY = {
 }
 MOST_CLASSES = 12
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-@dataclass(frozen=True)
-class Handles:
-    """What the rest of the page may drive: a path set in `path` is shown, a result over its image."""
-
-    path: gr.Dropdown
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,11 @@ class Controls:
         return list(vars(self).values())
 
 
-def build(services: Services, tab: gr.Tab | None = None) -> Handles:
-    """Build the tab, inside `with gr.Tab(...) as tab`; the lists of files are read when the tab is opened."""
+def build(services: Services, tab: gr.Tab) -> gr.Dropdown:
+    """Build the tab, inside `with gr.Tab(...) as tab`; the lists of files are read when the tab is opened.
+
+    A path set in the component that is returned is shown, a result over its image.
+    """
     reader = StackReader(services)
     with gr.Row(elem_id="viewer"):
         with gr.Column(scale=1, min_width=280):
@@ -83,9 +80,8 @@ def build(services: Services, tab: gr.Tab | None = None) -> Handles:
     labels.input(lambda value: choose_labels(reader, value), labels, about_labels, **QUIET).then(**redraw)
     sliders = [part.input for part in (index, low, high, opacity, classes, channels)]
     gr.on(sliders, trigger_mode="always_last", concurrency_limit=4, **redraw)
-    if tab is not None:
-        tab.select(lambda chosen: choices(reader, chosen), path, [path, labels], **QUIET)
-    return Handles(path)
+    tab.select(lambda chosen: choices(reader, chosen), path, [path, labels], **QUIET)
+    return path
 
 
 def choices(reader: StackReader, chosen: str | None) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -96,12 +92,11 @@ def choices(reader: StackReader, chosen: str | None) -> tuple[gr.Dropdown, gr.Dr
 def choose(reader: StackReader, path: str | None) -> tuple[Any, ...]:
     """Return updates of labels, slice, channels, facts, classes, opacity and legend for the chosen file."""
     image = reader.image_of(path) if path else ""
-    found = attempt(lambda: (reader.planes(image), reader.suggestion(image)))
-    if not path or isinstance(found, Problem):
+    found = attempt(lambda: opened(reader, path, image)) if path else None
+    if not path or found is None or isinstance(found, Problem):
         hidden = gr.Slider(visible=False), gr.CheckboxGroup(visible=False), ""
         return gr.Dropdown(choices=_label_choices(reader, ""), value=""), *hidden, *choose_labels(reader, "")
-    planes, suggestion = found
-    over = path if path != image else suggestion
+    planes, over = found
     names = [(str(number), number) for number in range(planes.channels)]
     several = planes.channels > 1
     return (
@@ -113,14 +108,21 @@ def choose(reader: StackReader, path: str | None) -> tuple[Any, ...]:
     )
 
 
+def opened(reader: StackReader, path: str, image: str) -> tuple[Planes, str]:
+    """Return the planes of `image` and the labels to show over it: `path` itself, or what belongs to it."""
+    over = path if path != image else reader.suggestion(image)
+    return reader.planes(image, over), over
+
+
 def choose_labels(reader: StackReader, labels: str | None) -> tuple[Any, ...]:
     """Return updates of classes, opacity and legend for the label file that was chosen."""
     values = attempt(lambda: reader.label_values(labels)) if labels else ()
     if isinstance(values, Problem) or not values:
         return gr.CheckboxGroup(choices=[], value=[], visible=False), gr.Slider(visible=False), ""
-    names = [(str(value), value) for value in values]
+    known = reader.class_names(labels) if labels else {}
+    names = [(f"{value} {known.get(value, '')}".strip(), value) for value in values]
     few = len(values) <= MOST_CLASSES
-    legend = legend_html([ClassEntry(value) for value in values[:MOST_CLASSES]])
+    legend = legend_html([ClassEntry(value, known.get(value, "")) for value in values[:MOST_CLASSES]])
     more = "" if few else f"<p>and {len(values) - MOST_CLASSES} more values</p>"
     return (
         gr.CheckboxGroup(choices=names, value=list(values), visible=few and len(values) > 1),

@@ -25,6 +25,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
     values: dict[str, Any] = {
         "session": draw(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,10}[A-Za-z0-9_-])?", fullmatch=True)),
         "data": {
+            "axes": draw(st.sampled_from([None, "ZYX", "CZYX", "yx"])),
             "labels_as": draw(st.sampled_from(["classes", "foreground"])),
             "class_names": draw(st.lists(TEXT, max_size=4)),
             "patch_size": 64 * draw(st.integers(2, 6)),
@@ -61,6 +62,8 @@ def test_form_and_hidden_options_are_exactly_the_options() -> None:
 def test_every_visible_field_has_a_place_on_the_page() -> None:
     placed = {field.path for field in forms.training_fields()}
     placed |= {field.path for field in forms.visible_fields("inference")}
+    assert "data.axes" not in placed, "step 1 sets it, beside the images"
+    placed.add(forms.axes_field().path)
     assert placed == {field.path for field in forms.visible_fields()}
     sections = {field.section for field in forms.training_fields()}
     assert sections == {"", "hardware", *forms.GROUPS}

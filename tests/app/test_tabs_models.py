@@ -39,7 +39,8 @@ class Shelf:
     def describe(self, reference: str) -> ModelVersion:
         """Find a version."""
         for version in self.versions:
-            if version.reference == reference:
+            known = [version.reference, *(f"models:/{version.name}@{alias}" for alias in version.aliases)]
+            if reference in known:
                 return version
         raise ModelError(f"{reference} leads nowhere.", "Choose another.")
 
@@ -51,6 +52,10 @@ class Shelf:
         ]
         self.history.append(number)
         return self.describe(f"models:/{name}/{number}")
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away."""
+        self.versions = [ModelVersion(**{**vars(version), "aliases": ()}) for version in self.versions]
 
     def rollback(self, name: str, alias: str = "champion") -> ModelVersion:
         """Move an alias back."""
@@ -109,6 +114,18 @@ def test_register_champion_and_roll_back(services: Services) -> None:
     assert "models:/unet@champion" in models.rollback_question(services, "unet/2", "champion")
     assert "version 1 again" in models.roll_back(services, "unet/2", "champion")
     assert [line[2] for line in table(services)] == ["", "champion"]
+
+
+def test_an_alias_can_be_taken_away(services: Services) -> None:
+    models.register(services, make_run(services).id, "unet")
+    models.register(services, make_run(services).id, "unet")
+    models.set_alias(services, "unet/1", "champion")
+    # Of any version of the model: the question says which one has the alias.
+    assert "models:/unet@champion is version 1" in models.taking_question(services, "unet/2", "champion")
+    assert "leads nowhere" in models.take_alias(services, "unet/2", " champion ")
+    assert [line[2] for line in table(services)] == ["", ""]
+    with pytest.raises(ModelError):
+        models.taking_question(services, "unet/1", "champion")
 
 
 def test_removing_says_what_is_lost_and_spares_what_has_an_alias(services: Services) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
+import tifffile
 from tabs_workspace import make_result, make_services, write_labels, write_stack
 
 from app.services import Services
@@ -49,6 +51,33 @@ def test_a_result_is_shown_over_its_image(services: Services) -> None:
     picture, problem = draw(reader, result, result, classes=[0, 255])
     assert picture["request"]["path"] == IMAGE
     assert picture["request"]["labels"] == result
+    assert not problem.visible
+
+
+def test_classes_of_a_segmentation_have_the_names_of_its_model(services: Services) -> None:
+    result = make_result(services)
+    metadata = services.resolve(result).with_name("metadata.json")
+    metadata.write_text('{"class_names": {"0": "0", "255": "nucleus <b>"}}', encoding="utf-8")
+    *_, classes, _, legend = viewer.choose(StackReader(services), result)
+    assert classes.choices == [("0", 0), ("255 nucleus <b>", 255)]
+    assert "nucleus &lt;b&gt;" in legend
+
+
+def test_slices_that_a_file_calls_channels_are_slices_beside_its_labels(services: Services) -> None:
+    folder = services.workspace.data
+    for name in ("cells_raw.tif", "cells_labels.tif"):
+        stack = np.arange(3 * 40 * 50).reshape(3, 40, 50) % 2
+        tifffile.imwrite(
+            folder / name, stack.astype(np.uint8), photometric="minisblack", metadata={"axes": "CYX"}
+        )
+    image, labels = "data/cells_raw.tif", "data/cells_labels.tif"
+    reader = StackReader(services)
+    over, index, channels, *_ = viewer.choose(reader, image)
+    assert over.value == labels
+    assert index.maximum == 2
+    assert not channels.visible
+    picture, problem = draw(reader, image, labels, index=2, classes=[0, 1])
+    assert "src" in picture
     assert not problem.visible
 
 

@@ -1,0 +1,57 @@
+"""Step 1: what is drawn is what the check read, also where the file names its axes wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tabs_workspace import make_services
+
+from app.services import Services
+from app.steps import data
+
+IMAGES, LABELS = "data/cells.tif", "data/cells_labels.tif"
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Four slices of 40 × 50 that the files call channels."""
+    services = make_services(tmp_path)
+    grey = np.random.default_rng(0).integers(0, 4000, (4, 40, 50)).astype(np.uint16)
+    masks = (grey > 2000).astype(np.uint8)
+    for path, stack in ((IMAGES, grey), (LABELS, masks)):
+        tifffile.imwrite(
+            services.workspace.root / path, stack, photometric="minisblack", metadata={"axes": "CYX"}
+        )
+    return services
+
+
+def check(services: Services, images: str, labels: str, axes: str = "") -> dict[str, object]:
+    names = ("findings", "swap", "foreground", "picture", "sliders", "plane", "legend", "next")
+    return dict(zip(names, data.check(services, images, labels, axes, "classes", 40), strict=True))
+
+
+def test_slices_called_channels_are_drawn_as_the_slices_the_check_read(services: Services) -> None:
+    shown = check(services, IMAGES, LABELS)
+    assert "4 × 40 × 50, ZYX" in str(shown["legend"])
+    assert (shown["plane"].visible, shown["plane"].maximum) == (True, 3)  # type: ignore[attr-defined]
+    pictures = {data.redraw(services, IMAGES, LABELS, "", "classes", plane, 40) for plane in range(4)}
+    assert len(pictures) == 4
+    assert all("<img" in picture for picture in pictures)
+
+
+def test_axes_that_a_person_gives_decide_check_and_picture(services: Services) -> None:
+    alone = check(services, IMAGES, "")
+    assert not alone["plane"].visible  # type: ignore[attr-defined]
+    given = check(services, IMAGES, "", " zyx ")
+    assert given["plane"].maximum == 3  # type: ignore[attr-defined]
+    assert given["picture"] != alone["picture"]
+
+
+def test_impossible_axes_are_explained_without_a_pattern(services: Services) -> None:
+    shown = check(services, IMAGES, LABELS, "QQ")
+    assert "for example ZYX" in str(shown["findings"])
+    assert "pattern" not in str(shown["findings"])
+    assert not shown["next"].interactive  # type: ignore[attr-defined]
