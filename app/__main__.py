@@ -17,6 +17,7 @@ from segcore.workspace import ENVIRONMENT, Workspace
 if TYPE_CHECKING:
     from app.services import Services
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("segcore.app")
 
 
@@ -67,9 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **launch_options(services),
     )
     log.info("Segcore Studio serves %s on %s", workspace.root, url)
+    if open_to_all(options):
+        log.warning(
+            "Everyone who reaches this address can use and delete files: consider --auth user:password."
+        )
     threading.Thread(target=after_launch, args=(services,), daemon=True).start()
     page.block_thread()
     return 0
+
+
+def open_to_all(options: argparse.Namespace) -> bool:
+    """Say whether others than the users of this machine get in without a password."""
+    return not options.auth and (options.share or options.host not in LOOPBACK)
 
 
 def prepare_environment(workspace: Workspace) -> None:

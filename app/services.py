@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import OrderedDict
@@ -81,12 +82,12 @@ class Services:
 
     def files(self, folder: str = "", suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
         """Return the workspace paths of the files below `folder` with one of `suffixes`; none hidden."""
-        root = self.workspace.resolve(folder)
         found = []
-        for path in root.rglob("*"):
-            relative = path.relative_to(self.workspace.root)
-            if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in relative.parts):
-                found.append(relative.as_posix())
+        for parent, folders, names in os.walk(self.workspace.resolve(folder)):
+            # Our own folder is not entered: it may hold many files of uploads and of the model registry.
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths = [Path(parent, name) for name in names if not name.startswith(".")]
+            found += [self.relative(path) for path in paths if path.suffix.lower() in suffixes]
         return sorted(found, key=str.casefold)
 
     def save_upload(self, path: str, name: str = "") -> str:

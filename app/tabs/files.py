@@ -170,8 +170,14 @@ def _meaning(path: Path, parts: tuple[str, ...]) -> str:
 
 
 def _size_text(path: Path) -> str:
-    files = [path] if path.is_file() else path.rglob("*")
-    return bytes_text(sum(part.stat().st_size for part in files if part.is_file()))
+    return bytes_text(sum(map(_size, [path] if path.is_file() else path.rglob("*"))))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0  # gone since it was listed: a run replaces its files while it works
 
 
 def _picked(event: gr.EventData) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from app.__main__ import launch_options, parser, prepare_environment
+from app.__main__ import launch_options, open_to_all, parser, prepare_environment
 from app.linking import FIELDS, PLACES, open_link
 from app.services import Services
 from app.session import Link, Problem, attempt
@@ -33,6 +33,19 @@ def test_the_app_listens_to_this_machine_alone_unless_told() -> None:
     assert (options.host, options.port, options.share, options.auth) == ("127.0.0.1", 7860, False, None)
     options = parser().parse_args(["--auth", "ada:secret:with colon", "grace:hopper"])
     assert options.auth == [("ada", "secret:with colon"), ("grace", "hopper")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        ([], False),
+        (["--host", "0.0.0.0"], True),
+        (["--share"], True),
+        (["--share", "--auth", "ada:secret"], False),
+    ],
+)
+def test_an_app_that_is_open_to_all_is_warned_about(arguments: list[str], warned: bool) -> None:
+    assert open_to_all(parser().parse_args(arguments)) is warned
 
 
 @pytest.mark.parametrize("text", ["ada", "ada:", ":secret"])
