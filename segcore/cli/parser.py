@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class RunParser:
             Options are unknown or outside their rules; the message lists all of them.
         """
         full = self._full_names(words)
-        groups = [word for word in full if word.partition("=")[0].removeprefix("--") in SECTIONS]
+        groups = [word for word in full if word.partition("=")[0] in {f"--{name}" for name in SECTIONS}]
         if groups:
             raise UsageError(
                 f"{groups[0]} is a group of options.", f"`{self.parser.prog} --help` lists its options."
@@ -135,7 +136,13 @@ class RunParser:
 
     def _merge(self, known: Namespace) -> dict[str, Any]:
         given = {name: value for name, value in vars(known).items() if name in option_names()}
-        values: dict[str, Any] = self._source(parsed_args=given)()
+        # pydantic-settings takes lists apart in a way of its own that fails on quotes: it is not shown any.
+        lists = {name for name, field in option_fields() if get_origin(field.annotation) is list}
+        plain = {name: value for name, value in given.items() if name not in lists}
+        values: dict[str, Any] = self._source(parsed_args=plain)()
+        for name in lists & given.keys():
+            group, _, last = name.rpartition(".")
+            values.setdefault(group, {})[last] = _read_list(name, given[name])
         for name, field in option_fields():
             _to_literal(values, name, field)
         if known.config is None:
@@ -236,6 +243,22 @@ def _to_literal(values: dict[str, Any], name: str, field: FieldInfo) -> None:
     if get_origin(field.annotation) is Literal and isinstance(value, str):
         matches = [choice for choice in get_args(field.annotation) if str(choice) == value]
         values[last] = matches[0] if matches else value
+
+
+def _read_list(name: str, words: Sequence[str]) -> list[Any]:
+    """Return the items of a list that was given, once or several times, as JSON or as words with commas."""
+    items: list[Any] = []
+    for word in words:
+        if not word.lstrip().startswith("["):
+            items += [part.strip() for part in word.split(",")]
+            continue
+        try:
+            items += json.loads(word)
+        except ValueError as error:
+            raise ConfigError(
+                f"{name} is {word!r}: it begins like a JSON list, but is none ({error})."
+            ) from error
+    return items
 
 
 def _shorten_help(action: argparse.Action) -> None:

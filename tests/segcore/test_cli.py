@@ -171,6 +171,34 @@ def test_environment_variables_set_no_option(
     assert parse("--session", "s").model_dump() == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["cell, wall"], ["cell", "wall"]),
+        (['3" pipe,wall'], ['3" pipe', "wall"]),
+        (['["3\\" pipe", "cell, wall"]'], ['3" pipe', "cell, wall"]),
+        (["a", "b"], ["a", "b"]),
+    ],
+)
+def test_class_names_may_hold_anything(
+    words: list[str], names: list[str], parse: Callable[..., RunConfig]
+) -> None:
+    given = [part for word in words for part in ("--data.class-names", word)]
+    assert parse(*given).data.class_names == names
+
+
+def test_a_broken_list_is_told_like_any_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer = run_json(capsys, "train", "--data.class-names", '["a')
+    assert status == 2
+    assert "data.class_names" in answer["error"]
+
+
+def test_a_value_may_be_called_like_a_group(parse: Callable[..., RunConfig]) -> None:
+    assert parse("--session", "training").session == "training"
+    with pytest.raises(UsageError, match="group of options"):
+        parse("--training", "{}")
+
+
 def test_a_config_file_is_overridden_by_options(tmp_path: Path, parse: Callable[..., RunConfig]) -> None:
     saved = build_config({"session": "saved", "training": {"epochs": 7, "loss": "focal"}})
     write_config(tmp_path / "config.json", saved)
