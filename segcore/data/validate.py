@@ -21,9 +21,8 @@ from segcore.data.verdicts import (
     judge_swap,
 )
 from segcore.errors import DataError
-from segcore.files import sha256
 
-__all__ = ["ClassCount", "Finding", "Report", "SourceSummary", "check_data", "data_hash"]
+__all__ = ["ClassCount", "Finding", "Report", "SourceSummary", "check_data"]
 
 _ORDER = ("error", "warning", "info")
 
@@ -74,11 +73,6 @@ def check_data(
         labels=_summary(label_planes),
         classes=count_classes(label_facts, data) if label_facts else (),
     )
-
-
-def data_hash(images: Path, labels: Path | None) -> str:
-    """Return the SHA-256 over the contents of the image file and, if there is one, the label file."""
-    return sha256(images, labels) if labels else sha256(images)
 
 
 def _open(opening: Callable[[], ImageSource], path: Path, findings: list[Finding]) -> ImageSource | None:

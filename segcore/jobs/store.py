@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -220,22 +221,34 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 
 class EventTail:
-    """Reads the events of a job as they come: every call of `new` returns those since the call before."""
+    """Reads the events of a job as they come: every call of `new` returns those since the call before.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    offset : int
+        Where to begin, in bytes; afterwards it stands behind the last whole line that was read.
+    """
+
+    def __init__(self, folder: Path, offset: int = 0) -> None:
         self.path = folder / "events.jsonl"
-        self._offset = 0
+        self.offset = offset
 
     def new(self) -> list[Event]:
-        """Return the events since the last call; a line still being written comes with the next."""
+        """Return the events since the last call; a line still being written comes with the next.
+
+        A line that a killed process left unfinished, and another went on with, is passed over.
+        """
         events = []
         with self.path.open("rb") as stream:
-            stream.seek(self._offset)
+            stream.seek(self.offset)
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
-                self._offset += len(line)
-                events.append(parse_event(line))
+                self.offset += len(line)
+                with suppress(ValidationError):
+                    events.append(parse_event(line))
         return events
 
 

@@ -14,11 +14,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from segcore.errors import ConfigError, JobError
 from segcore.events import EpochEvent
 from segcore.files import write_atomic
-from segcore.jobs.store import Job, State, list_jobs, read_job, read_results, update_job
+from segcore.jobs.store import (
+    EventTail,
+    Job,
+    State,
+    list_jobs,
+    read_history,
+    read_job,
+    read_results,
+    update_job,
+)
 from segcore.tracking import store
 from segcore.tracking.curves import draw_curves
 from segcore.tracking.package import CONFIG, WEIGHTS, log_model, log_scores
-from segcore.tracking.record import best_epoch, card_tags, epoch_history, epoch_metrics, read_epochs
+from segcore.tracking.record import best_epoch, card_tags, epoch_metrics
 from segcore.tracking.runs import open_run, set_tags
 from segcore.workspace import Workspace
 
@@ -197,18 +206,19 @@ class Follower:
             self._save(cursor.model_copy(update={"complete": True}))
 
     def _send_epochs(self, client: MlflowClient, run: Run, cursor: Cursor) -> Cursor:
-        events, offset = read_epochs(self.folder, cursor.offset)
-        if offset == cursor.offset:
+        tail = EventTail(self.folder, cursor.offset)
+        events = tail.new()
+        if tail.offset == cursor.offset:
             return cursor
         last, metrics = cursor.epoch, []
         for event in events:
             # A resumed training reports some epochs again; MLflow cannot take a point of a curve back.
-            if event.epoch > last:
+            if isinstance(event, EpochEvent) and event.epoch > last:
                 last = event.epoch
                 metrics += _metrics(event)
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
-        return self._save(cursor.model_copy(update={"offset": offset, "epoch": last}))
+        return self._save(cursor.model_copy(update={"offset": tail.offset, "epoch": last}))
 
     def _send_card(self, client: MlflowClient, run: Run, job: Job, cursor: Cursor) -> Cursor:
         try:
@@ -228,7 +238,7 @@ class Follower:
         model = None
         if (self.folder / WEIGHTS).exists() and self._cursor().described:
             model = log_model(client, client.get_run(run_id), self.folder, self.workspace.state / "scratch")
-        history = epoch_history(self.folder)
+        history = read_history(self.folder)
         best = best_epoch(history)
         if best is not None:
             log_scores(client, run_id, model.model_id if model else None, history, best)

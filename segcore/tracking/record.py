@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from segcore import __version__
 from segcore.card import ModelCard
 from segcore.config import RunConfig
-from segcore.events import EpochEvent, parse_event
+from segcore.events import EpochEvent
 from segcore.jobs.store import Job
 
 JOB_TAG = "segcore.job_id"
@@ -83,32 +80,6 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **{f"val_iou_class_{value}": score for value, score in event.val_iou_per_class.items()},
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def read_epochs(folder: Path, offset: int = 0) -> tuple[list[EpochEvent], int]:
-    """Return the epochs reported from byte `offset` on, and the offset behind the last whole line.
-
-    A line that a killed process left unfinished is passed over.
-    """
-    with (folder / "events.jsonl").open("rb") as stream:
-        stream.seek(offset)
-        content = stream.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    epochs = []
-    for line in whole.splitlines():
-        try:
-            event = parse_event(line)
-        except ValidationError:
-            continue
-        if isinstance(event, EpochEvent):
-            epochs.append(event)
-    return epochs, offset + len(whole)
-
-
-def epoch_history(folder: Path) -> list[EpochEvent]:
-    """Return all epochs, ascending; one repeated by a resumed training counts as last reported."""
-    epochs = {event.epoch: event for event in read_epochs(folder)[0]}
-    return [epochs[number] for number in sorted(epochs)]
 
 
 def best_epoch(history: list[EpochEvent]) -> EpochEvent | None:

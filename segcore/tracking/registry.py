@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segcore.errors import ModelError, SegcoreError
-from segcore.jobs.store import Job
+from segcore.jobs.store import Job, read_history
 from segcore.tracking import store
-from segcore.tracking.record import JOB_TAG, best_epoch, epoch_history
+from segcore.tracking.record import JOB_TAG, best_epoch
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 def version_tags(job: Job) -> dict[str, str]:
     """Return what a list of models shows, so that it need not ask for every run."""
-    best, card = best_epoch(epoch_history(job.folder)), job.card
+    best, card = best_epoch(read_history(job.folder)), job.card
     tags = {JOB_TAG: job.id, "segcore.session": job.session}
     if best is not None:
         tags["segcore.val_dice"] = repr(best.val_dice)

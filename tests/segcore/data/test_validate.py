@@ -12,7 +12,7 @@ import tifffile
 
 from segcore.config import DataConfig
 from segcore.data.report import Report
-from segcore.data.validate import check_data, data_hash
+from segcore.data.validate import check_data
 
 Write = Callable[..., Path]
 
@@ -239,11 +239,3 @@ def test_what_was_assumed_about_axes_is_told(tmp_path: Path, write: Write) -> No
     path = tmp_path / "raw.tif"
     tifffile.imwrite(path, grey(5, 40, 48), photometric="minisblack", metadata=None)
     only(check(path, write("labels", classes(5, 40, 48))), "info", "axis of 5", "Z (a stack of slices)")
-
-
-def test_the_hash_depends_on_both_files(write: Write) -> None:
-    raw, labels = write("raw", grey(2, 40, 40)), write("labels", classes(2, 40, 40))
-    before = data_hash(raw, labels)
-    assert before != data_hash(raw, None)
-    write("labels", 1 - classes(2, 40, 40))
-    assert data_hash(raw, labels) != before

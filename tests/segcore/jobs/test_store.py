@@ -1,0 +1,22 @@
+"""What a killed process leaves in a run folder can be read, and so can what comes after it."""
+
+from __future__ import annotations
+
+from segcore.config import build_config
+from segcore.events import StageEvent
+from segcore.jobs.store import EventTail, FolderReporter, create_job, read_events
+from segcore.workspace import Workspace
+
+
+def test_a_line_that_was_left_unfinished_is_passed_over(workspace: Workspace) -> None:
+    folder = create_job(workspace, "train", build_config({})).folder
+    report, tail = FolderReporter(folder), EventTail(folder)
+    report(StageEvent(text="before"))
+    with (folder / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"time": 1.0, "kind": "sta')
+    assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == ["before"]
+    report(StageEvent(text="joined to the rest of the line"))
+    report(StageEvent(text="after"))
+    assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == ["after"]
+    assert len(list(read_events(folder))) == 2
+    assert tail.offset == (folder / "events.jsonl").stat().st_size

@@ -1,0 +1,34 @@
+"""Files are whole or not there; a hash tells every byte of every file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segcore.files import atomic_path, sha256
+
+
+def test_a_failure_leaves_the_file_as_it_was_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_text("before")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_hash_depends_on_every_file(tmp_path: Path) -> None:
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.write_bytes(b"1")
+    labels.write_bytes(b"2")
+    before = sha256(images, labels)
+    assert before != sha256(images)
+    labels.write_bytes(b"3")
+    assert before != sha256(images, labels)
