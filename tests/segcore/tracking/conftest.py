@@ -1,8 +1,7 @@
-"""Run folders made by hand, and a store whose tables are made once."""
+"""Run folders made by hand, beside a store whose tables are made once."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,31 +11,15 @@ from tracking_runs import CARD, end_run, epoch
 from segcore.card import write_config
 from segcore.config import RunConfig, build_config
 from segcore.jobs.store import FolderReporter, Job, State, create_job, start_job
-from segcore.tracking import store
 from segcore.workspace import Workspace
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a database with its tables once, because that takes seconds."""
-    workspace = Workspace.open(tmp_path_factory.mktemp("store") / "workspace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv(store.ENVIRONMENT, raising=False)
-        store.ensure_ready(workspace)
-    return store.mlruns(workspace) / "mlflow.db"
-
-
 @pytest.fixture
-def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Open a workspace with an embedded store of its own; the working folder is watched for litter."""
-    for name in ("MLFLOW_TRACKING_URI", store.ENVIRONMENT, "SEGCORE_MLFLOW_URL"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+def workspace(tmp_path: Path, tracked_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Return a workspace with an embedded store of its own; the working folder is watched for litter."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    return Workspace.open(tmp_path / "workspace")
+    return tracked_workspace
 
 
 @pytest.fixture
