@@ -15,7 +15,7 @@ TEMPLATE = '<div class="scroll"><table><thead></thead><tbody></tbody></table></d
 def pick_table(name: str, value: dict[str, Any] | None = None) -> gr.HTML:
     """Build the table within the current layout; its value comes from `table_value`.
 
-    Choosing a line triggers `select`, whose event has `id`; ticking triggers `tick`, whose event has `ids`.
+    Choosing a line triggers `select`, see `picked_id`; ticking triggers `tick`, see `ticked_ids`.
     """
     css, script = ((HERE / f"pick_table.{suffix}").read_text("utf-8") for suffix in ("css", "js"))
     return gr.HTML(
@@ -46,3 +46,13 @@ def table_value(
     """
     lines = [{"id": identity, "cells": list(cells)} for identity, cells in rows]
     return {"header": list(header), "rows": lines, "picked": picked, "tick": tick}
+
+
+def picked_id(event: gr.EventData) -> str:
+    """Return the id of the line that was chosen."""
+    return str(event.id)
+
+
+def ticked_ids(event: gr.EventData) -> str:
+    """Return the ids of all ticked lines, separated by spaces."""
+    return " ".join(str(one) for one in event.ids)

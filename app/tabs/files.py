@@ -11,7 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from app.confirm import build_confirm
-from app.pick_table import pick_table, table_value
+from app.pick_table import pick_table, picked_id, table_value
 from app.runbook import moment_text
 from app.services import IMAGE_SUFFIXES, Services
 from app.session import Problem, attempt
@@ -50,7 +50,7 @@ def build(services: Services, tab: gr.Tab) -> None:
         **QUIET,
     }
     gr.on([refresh.click, chosen.change, tab.select], **look_again)
-    table.select(_picked, outputs=chosen, **QUIET)
+    table.select(picked_id, outputs=chosen, **QUIET)
     confirm.ask(remove, lambda path: deletion_question(services, path), [chosen])
     confirm.yes.click(
         lambda path: delete(services, path), chosen, [message, chosen], api_visibility="private"
@@ -178,7 +178,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size if path.is_file() else 0
     except OSError:
         return 0  # gone since it was listed: a run replaces its files while it works
-
-
-def _picked(event: gr.EventData) -> str:
-    return str(event.id)

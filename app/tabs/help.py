@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.help import article, articles, find_articles
-from app.pick_table import pick_table, table_value
+from app.pick_table import pick_table, picked_id, table_value
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 FIRST = "quick-start"
@@ -25,7 +25,7 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320):
             text = gr.Markdown(article(FIRST), elem_id="help-text")
     query.change(search, query, [table, name], trigger_mode="always_last", **QUIET)
-    table.select(_picked, outputs=name, **QUIET)
+    table.select(picked_id, outputs=name, **QUIET)
     name.change(show, name, text, **QUIET)
 
 
@@ -44,7 +44,3 @@ def show(name: str) -> str:
 def _listed(found: list[tuple[str, str]], picked: str) -> dict[str, Any]:
     header = "Article" if len(found) == 1 else f"{len(found)} articles"
     return table_value((header,), [(name, (title,)) for name, title in found], picked)
-
-
-def _picked(event: gr.EventData) -> str:
-    return str(event.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.confirm import build_confirm
-from app.pick_table import pick_table, table_value
+from app.pick_table import pick_table, picked_id, table_value
 from app.runbook import moment_text
 from app.services import Services
 from app.session import Problem, attempt
@@ -61,7 +61,7 @@ def build(services: Services, tab: gr.Tab) -> None:
         yield from load(services)
 
     gr.on([refresh.click, tab.select], reload, outputs=shown, **QUIET)
-    table.select(_picked, outputs=version, **QUIET)
+    table.select(picked_id, outputs=version, **QUIET)
     roll.ask(back, lambda chosen, name: rollback_question(services, chosen, name), [version, alias])
     without.ask(take, lambda chosen, name: taking_question(services, chosen, name), [version, alias])
     confirm.ask(remove, lambda chosen: removal_question(services, chosen), [version])
@@ -210,10 +210,6 @@ def _said(services: Services, action: Callable[..., str]) -> Callable[..., str]:
         return mark_html("ok", done)
 
     return act
-
-
-def _picked(event: gr.EventData) -> str:
-    return str(event.id)
 
 
 def _label(version: ModelVersion) -> tuple[str, str]:

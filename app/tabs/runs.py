@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from app.charts import METRICS, compare, curves
 from app.jobview import JobView
-from app.pick_table import pick_table, table_value
+from app.pick_table import pick_table, picked_id, table_value, ticked_ids
 from app.runbook import HEADER, RunBook, differing, options_rows, row, signature
 from app.services import Services
 from app.session import Problem, attempt
@@ -77,8 +77,8 @@ def build(services: Services, tab: gr.Tab) -> None:
     timer.tick(lambda *values: read(book, *values), [known, run], lists, **QUIET)
     # One listener: several that keep only the last call, on one trigger, make Gradio call without end.
     known.change(**view_one).then(**view_many)
-    table.select(_picked, outputs=run, **QUIET)
-    table.tick(_ticked, outputs=chosen, **QUIET)
+    table.select(picked_id, outputs=run, **QUIET)
+    table.tick(ticked_ids, outputs=chosen, **QUIET)
     run.change(**view_one).then(lambda: "", outputs=message, **QUIET)
     gr.on([chosen.change, metric.change], **view_many)
     loud: dict[str, Any] = {"outputs": message, "api_visibility": "private"}
@@ -172,14 +172,6 @@ def register(services: Services, identity: str | None, name: str) -> str:
     if isinstance(done, Problem):
         return mark_html("error", done.message, done.remedy)
     return mark_html("ok", done)
-
-
-def _picked(event: gr.EventData) -> str:
-    return str(event.id)
-
-
-def _ticked(event: gr.EventData) -> str:
-    return " ".join(str(one) for one in event.ids)
 
 
 def _build_details() -> tuple[Details, gr.Textbox, gr.Button, gr.HTML]:
