@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     services = Services(workspace, options.max_upload_gb, worker=not options.no_worker)
     page = build(services)
     page.queue(default_concurrency_limit=8)
-    _, url, _ = page.launch(
+    _, url, public = page.launch(
         server_name=options.host,
         server_port=options.port,
         share=options.share,
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **launch_options(services),
     )
     log.info("Segcore Studio serves %s on %s", workspace.root, url)
+    if options.share:
+        log.info("Public address: %s", public or "none, gradio.live did not answer")
     if open_to_all(options):
         log.warning(
             "Everyone who reaches this address can use and delete files: consider --auth user:password."

@@ -88,8 +88,17 @@ class Service:
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
 
 
-def serve(workspace: Workspace, ports: Ports) -> int:
+def serve(workspace: Workspace, ports: Ports, app_options: Sequence[str] = ()) -> int:
     """Serve a workspace until SIGINT or SIGTERM, and return the exit status.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace.
+    ports : Ports
+        Where the servers listen.
+    app_options : sequence of str
+        More options of `python -m app`: `--share`, `--auth USER:PASSWORD …`.
 
     Raises
     ------
@@ -99,7 +108,7 @@ def serve(workspace: Workspace, ports: Ports) -> int:
     uri = tracking_uri(workspace)
     own_mlflow = not is_server(uri)
     check_ports(ports, [ports.app, ports.mlflow] if own_mlflow else [ports.app])
-    services = plan(workspace, ports, own_mlflow)
+    services = plan(workspace, ports, own_mlflow, app_options)
     environment = {**SETTINGS, **QUIET_SERVER, **child_environment()}
     environment.setdefault("SEGCORE_MLFLOW_URL", ports.url(ports.mlflow) if own_mlflow else uri)
     with StopSignals() as stop:
@@ -110,6 +119,8 @@ def serve(workspace: Workspace, ports: Ports) -> int:
                 _say(f"Segcore Studio  {ports.url(ports.app)}")
                 _say(f"MLflow          {environment['SEGCORE_MLFLOW_URL']}")
                 _say(f"Workspace       {workspace.root}")
+                if "--share" in app_options:
+                    _say(f"Public address  named in {workspace.state / 'app.log'} once gradio.live has given it")
                 _say("Ctrl-C ends all of it.")
                 _watch(services, stop)
         finally:
@@ -117,7 +128,9 @@ def serve(workspace: Workspace, ports: Ports) -> int:
     return 0
 
 
-def plan(workspace: Workspace, ports: Ports, own_mlflow: bool) -> list[Service]:
+def plan(
+    workspace: Workspace, ports: Ports, own_mlflow: bool, app_options: Sequence[str] = ()
+) -> list[Service]:
     """Return the services to start, in order: the MLflow UI last, for its tables take seconds to prepare."""
     root, state = str(workspace.root), workspace.state
     python = [sys.executable, "-m"]
@@ -126,7 +139,7 @@ def plan(workspace: Workspace, ports: Ports, own_mlflow: bool) -> list[Service]:
         command = [*python, "segcore.worker", "serve", "--workspace", root, "--follow", str(os.getpid())]
         services.append(Service("worker", command, state / "worker.log"))
     where = ["--host", ports.host, "--port"]
-    command = [*python, "app", "--workspace", root, "--no-worker", *where, str(ports.app)]
+    command = [*python, "app", "--workspace", root, "--no-worker", *where, str(ports.app), *app_options]
     services.append(Service("app", command, state / "app.log", ports.url(ports.app)))
     if own_mlflow:
         store = ["--backend-store-uri", tracking_uri(workspace), "--workers", "1"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segcore.cli.parser import Parser, add_common
+from segcore.cli.parser import Parser, UsageError, add_common
 from segcore.serve import Ports, serve
 from segcore.workspace import Workspace
 
@@ -14,8 +14,31 @@ def serve_command(words: list[str]) -> int:
     parser = Parser("serve", "Serve the web app, a worker and the MLflow UI until Ctrl-C.")
     add_common(parser, as_json=False)
     _add_ports(parser)
+    parser.add_argument(
+        "--share", action="store_true", help="also open a public address of the app through gradio.live"
+    )
+    parser.add_argument(
+        "--auth",
+        nargs="+",
+        default=[],
+        metavar="USER:PASSWORD",
+        help="who may log in to the app; the MLflow UI has no login",
+    )
     options = parser.parse_args(words)
-    return serve(Workspace.open(options.workspace), Ports(options.host, options.port, options.mlflow_port))
+    return serve(
+        Workspace.open(options.workspace),
+        Ports(options.host, options.port, options.mlflow_port),
+        _app_options(options.share, options.auth),
+    )
+
+
+def _app_options(share: bool, auth: list[str]) -> list[str]:
+    wrong = [pair for pair in auth if not all(pair.partition(":"))]
+    if wrong:
+        raise UsageError(
+            f"--auth: {', '.join(map(repr, wrong))} is not USER:PASSWORD.", "Write ada:her-password."
+        )
+    return [*(["--share"] if share else []), *(["--auth", *auth] if auth else [])]
 
 
 def worker_command(words: list[str]) -> int:

@@ -18,6 +18,7 @@ from segcore.cli import COMMANDS, main
 from segcore.cli.parser import RunParser, UsageError, option_fields
 from segcore.config import RunConfig, build_config
 from segcore.jobs.store import Job, State, create_job, end_job, list_jobs, read_job, start_job
+from segcore.serve import Ports, plan
 from segcore.workspace import Workspace
 
 
@@ -374,3 +375,29 @@ class _NoFollowing:
         self.follow = self.conclude = lambda folder: None
         self.wait = lambda timeout: True
         self.close = lambda: None
+
+
+# serve --------------------------------------------------------------------------------------------
+
+
+def test_serve_hands_login_and_public_address_to_the_app(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[list[str]] = []
+    monkeypatch.setattr("segcore.cli.services.serve", lambda *given: plans.append(plan_of(*given)) or 0)
+    words = ["serve", "--workspace", str(workspace.root), "--port", "1"]
+    assert main([*words, "--share", "--auth", "ada:secret", "bob:a:b"]) == 0
+    assert main(words) == 0
+    assert plans[0][-4:] == ["--share", "--auth", "ada:secret", "bob:a:b"]
+    assert plans[1][-2:] == ["--port", "1"]
+
+
+def plan_of(workspace: Workspace, ports: Ports, app_options: list[str]) -> list[str]:
+    services = plan(workspace, ports, False, app_options)
+    return next(list(service.command) for service in services if service.name == "app")
+
+
+@pytest.mark.parametrize("pair", ["ada", "ada:", ":secret"])
+def test_a_login_needs_both_parts(pair: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--auth", pair]) == 2
+    assert "USER:PASSWORD" in capsys.readouterr().err
