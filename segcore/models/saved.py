@@ -59,14 +59,27 @@ def save_weights(model: nn.Module, path: Path) -> None:
     JobError
         The disk is full or cannot be written.
     """
-    state = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
+    save_tensors({name: _plain(tensor) for name, tensor in model.state_dict().items()}, path)
+
+
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain values with torch; the file is whole or not there.
+
+    Raises
+    ------
+    JobError
+        The disk is full or cannot be written.
+    """
     try:
         # A stream, not a path: torch would write the temporary name into the file; equal models would differ.
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            torch.save(state, stream)
+            torch.save(content, stream)
     except (OSError, RuntimeError) as error:
+        # torch says "unexpected pos" or "enforce fail"; what the disk said stands behind it.
+        reason = error.__cause__ or error.__context__ or error
         raise JobError(
-            f"The model cannot be written to {path}: {error}.", "Free some disk space and start again."
+            f"{path} cannot be written: {getattr(reason, 'strerror', None) or reason}.",
+            "Free some disk space and start again.",
         ) from error
 
 

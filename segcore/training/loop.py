@@ -93,15 +93,18 @@ def fit(run: Run, should_stop: Callable[[], bool]) -> str:
         "finished", "time budget" or "stopped".
     """
     last_save = time.monotonic()
+
+    def give_up() -> bool:
+        # Without a model to keep, a short validation is worth waiting for.
+        return should_stop() and (
+            run.state.best_epoch > 0 or run.validator.expected_seconds > SHORT_VALIDATION
+        )
+
     while run.state.epoch < run.config.training.epochs:
         result = train_epoch(run, should_stop)
         stopped = not result.complete and should_stop()
-        if stopped and (
-            run.state.best_epoch or not result.patches or run.validator.expected_seconds > SHORT_VALIDATION
-        ):
+        if result.patches and not close_epoch(run, result, give_up):
             return "stopped"  # the best model so far is on disk already
-        if result.patches:
-            close_epoch(run, result)
         if not result.complete:
             return "stopped" if stopped else "time budget"
         if time.monotonic() - last_save > 60 * run.config.training.checkpoint_minutes:
@@ -165,10 +168,13 @@ def make_batch(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor]:
     return image_BCYX.contiguous(memory_format=run.hardware.memory_format), label_BYX
 
 
-def close_epoch(run: Run, result: EpochResult) -> None:
-    """Validate, keep the model if it is the best so far, and tell the world."""
+def close_epoch(run: Run, result: EpochResult, give_up: Callable[[], bool] = lambda: False) -> bool:
+    """Validate, keep the model if it is the best so far, tell the world; False if the validation gave up."""
     state = run.state
-    loss, scores = run.validator()
+    validated = run.validator(give_up)
+    if validated is None:
+        return False
+    loss, scores = validated
     state.epoch += 1
     best = scores.mean_dice > state.best_dice
     if best:
@@ -190,6 +196,7 @@ def close_epoch(run: Run, result: EpochResult) -> None:
     )
     state.history.append(event)
     run.report(event)
+    return True
 
 
 def save_checkpoint(run: Run) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from segcore.errors import ModelError
 from segcore.events import EpochEvent
-from segcore.files import atomic_path
+from segcore.models.saved import save_tensors
 
 
 @dataclass
@@ -36,7 +36,13 @@ class TrainState:
     history: list[EpochEvent] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint; the one before stays until the new one is whole."""
+        """Write the checkpoint; the one before stays until the new one is whole.
+
+        Raises
+        ------
+        JobError
+            The disk is full or cannot be written.
+        """
         content = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -49,8 +55,7 @@ class TrainState:
             "seconds": self.seconds,
             "history": [event.model_dump() for event in self.history],
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        save_tensors(content, path)
 
     def load(self, path: Path) -> None:
         """Go back to a checkpoint.

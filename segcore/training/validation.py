@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -46,13 +47,21 @@ class Validator:
         self.predictor.logits(self.pairs[0][0])
         self.expected_seconds = (time.monotonic() - began) * len(self.pairs)
 
-    def __call__(self) -> tuple[float, Scores]:
-        """Return the mean loss over the regions and the scores over all their pixels."""
+    def __call__(self, give_up: Callable[[], bool] = lambda: False) -> tuple[float, Scores] | None:
+        """Return the mean loss over the regions and the scores over all their pixels.
+
+        Parameters
+        ----------
+        give_up : callable
+            Asked before every region; True ends the validation without a result: None is returned.
+        """
         began = time.monotonic()
         device = self.predictor.hardware.device
         counts = Confusion(len(self.class_values), device)
         loss = torch.zeros((), device=device)
         for image_CYX, label_YX in self.pairs:
+            if give_up():
+                return None
             logits_KYX = self.predictor.logits(image_CYX)
             target_YX = torch.from_numpy(label_YX).to(device).long()
             loss += self.task.judge(logits_KYX, target_YX)
