@@ -73,9 +73,12 @@ def simulate(out: Path, kind: Kind, images: int, size: int, seed: int) -> tuple[
     labels = np.empty((images, size, size), np.uint8)
     for index in range(images):
         raw[index], labels[index] = simulate_plane(kind, size, np.random.default_rng([seed, index]))
-    _write(out / "raw.tif", raw)
-    _write(out / "labels.tif", labels)
-    return out / "raw.tif", out / "labels.tif"
+    raw_path, labels_path = out / "raw.tif", out / "labels.tif"
+    # Neither takes its place before both are written: they belong together.
+    with atomic_path(raw_path) as new_raw, atomic_path(labels_path) as new_labels:
+        _write(new_raw, raw)
+        _write(new_labels, labels)
+    return raw_path, labels_path
 
 
 def simulate_plane(kind: Kind, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +193,4 @@ def _camera(light: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarra
 
 def _write(path: Path, stack: np.ndarray) -> None:
     metadata = {"axes": "ZYX", "spacing": SPACING_UM, "unit": "um"}
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary, stack, imagej=True, resolution=(1 / PIXEL_UM, 1 / PIXEL_UM), metadata=metadata
-        )
+    tifffile.imwrite(path, stack, imagej=True, resolution=(1 / PIXEL_UM, 1 / PIXEL_UM), metadata=metadata)
