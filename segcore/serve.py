@@ -120,7 +120,7 @@ def serve(workspace: Workspace, ports: Ports, app_options: Sequence[str] = ()) -
                 _say(f"MLflow          {environment['SEGCORE_MLFLOW_URL']}")
                 _say(f"Workspace       {workspace.root}")
                 if "--share" in app_options:
-                    _say(f"Public address  named in {workspace.state / 'app.log'} once gradio.live has given it")
+                    _say(f"Public address  see {workspace.state / 'app.log'}, once gradio.live has given it")
                 _say("Ctrl-C ends all of it.")
                 _watch(services, stop)
         finally:
