@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -272,7 +273,8 @@ def _conclude(folder: Path, code: int | None, forced: bool) -> Job:
         state = State.FAILED if code is not None else State.INTERRUPTED
         message, remedy = _cause(code)
         message += kept
-    FolderReporter(folder)(EndEvent(state=state, text=message))
+    with suppress(OSError):  # on a full disk, room is left for what matters most: the state
+        FolderReporter(folder)(EndEvent(state=state, text=message))
     return end_job(folder, state, message, remedy)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -99,7 +100,8 @@ def work(folder: Path, workspace: Workspace) -> int:
     report = _LoggedReporter(folder)
     ending = _attempt(job, workspace, report, switch)
     logger.info("%s %s", ending.state, ending.message)
-    report(EndEvent(state=ending.state, text=ending.message))
+    with suppress(OSError):  # on a full disk, room is left for what matters most: the state
+        report(EndEvent(state=ending.state, text=ending.message))
     end_job(folder, ending.state, ending.message, ending.remedy)
     return ending.code
 

@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -98,8 +99,9 @@ def _serve(workspace: Workspace, follow: int | None, stop: threading.Event) -> N
             if follow is not None and not psutil.pid_exists(follow) and not _has_work(workspace):
                 break
             if time.monotonic() - reconciled > RECONCILE_SECONDS:
-                reconcile(workspace)
-                _catch_up(workspace, following)
+                with _survived("looking for jobs that were left alone"):
+                    reconcile(workspace)
+                    _catch_up(workspace, following)
                 reconciled = time.monotonic()
         for line in lines.values():
             line.end()
@@ -119,6 +121,15 @@ def _catch_up(workspace: Workspace, following: FollowingThread) -> None:
         with suppress(JobError):  # deleted a moment ago
             if read_job(folder).state.ended:
                 following.conclude(folder)
+
+
+@contextmanager
+def _survived(doing: str) -> Iterator[None]:
+    """Log an error and go on: a full disk or a deleted folder must not end the worker and all other jobs."""
+    try:
+        yield
+    except Exception:
+        logger.exception("Something went wrong while %s.", doing)
 
 
 class Line:
@@ -147,10 +158,13 @@ class Line:
         with JobQueue(self.workspace, self.kind, self._run) as queue:
             looked = float("-inf")
             while not self._ending.is_set():
-                if time.monotonic() - looked > RECONCILE_SECONDS:
-                    looked = time.monotonic()
-                    self._adopt_orphans()
-                if not queue.work_next():
+                worked = False
+                with _survived(f"working the {LINES[self.kind]}"):
+                    if time.monotonic() - looked > RECONCILE_SECONDS:
+                        looked = time.monotonic()
+                        self._adopt_orphans()
+                    worked = queue.work_next()
+                if not worked:
                     self._ending.wait(IDLE_SECONDS)
 
     def _adopt_orphans(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -29,7 +30,7 @@ from segcore.jobs.store import (
     stop_requested,
 )
 from segcore.jobs.supervisor import child_environment, ensure_worker, worker_alive, worker_lock
-from segcore.worker import child, following
+from segcore.worker import child, following, service
 from segcore.worker.__main__ import main
 from segcore.worker.service import run_worker
 from segcore.workspace import Workspace
@@ -218,6 +219,43 @@ def test_a_worker_ends_with_whom_it_follows(workspace: Workspace) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert main(["serve", "--workspace", str(workspace.root), "--follow", str(gone.pid)]) == 0
+
+
+def test_a_line_goes_on_after_an_error(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    looks: list[str] = []
+
+    def fail_first(*_: Any) -> list[Job]:
+        looks.append("look")
+        if len(looks) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return []
+
+    monkeypatch.setattr(service, "list_jobs", fail_first)
+    monkeypatch.setattr(service, "RECONCILE_SECONDS", 0.0)
+    monkeypatch.setattr(service, "IDLE_SECONDS", 0.01)
+    line = service.Line(workspace, "train", following.FollowingThread(workspace))
+    line.start()
+    wait_until(lambda: len(looks) > 2)
+    line.end()
+    line.join(10)
+
+
+def test_a_full_disk_at_the_end_of_a_job_does_not_hide_how_it_ended(
+    workspace: Workspace, job: Job, train_with: Callable[[Train], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(child._LoggedReporter, "__call__", full)
+        full()
+
+    train_with(fail)
+    assert child.work(job.folder, workspace) == 1
+    ended = read_job(job.folder)
+    assert (ended.state, ended.message) == (State.FAILED, "The disk is full.")
 
 
 def test_ensure_worker_starts_one_and_only_one(
