@@ -17,6 +17,7 @@ from benchmarks.material import Material
 from segcore.config import build_config
 from segcore.devices import Hardware, choose
 from segcore.models.build import build_model
+from segcore.models.saved import place
 from segcore.predictor import Predictor
 from segcore.training.run import model_card
 
@@ -32,7 +33,7 @@ def compare(material: Material, options: dict[str, Any], *, rounds: int, seconds
     data, hardware = material.data, choose(config.hardware)
     images = [image for image, _ in (*data.train, *data.validation)]
     network = build_model(config.model, data.channels, len(data.class_values)).eval()
-    predictor = Predictor(network.to(hardware.device), model_card(data, 0), hardware)
+    predictor = Predictor(place(network, hardware), model_card(data, 0), hardware)
     peer = build_model(config.model, data.channels, len(data.class_values)).eval().to(hardware.device)
     offset, scale = data.normalization.offset[0], data.normalization.scale[0]
 
