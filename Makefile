@@ -8,7 +8,7 @@ PIP_INSTALL = $(BIN)/uv pip install $(if $(CI),--quiet) --python $(BIN)/python
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-header --no-annotate --quiet
 
 # `make demo WORKSPACE=… SERVE=0`, `make test ARGS="-k tiling"`, `make bench ARGS=--record`
-WORKSPACE ?= demo/workspace
+WORKSPACE ?= workspace
 SERVE ?= 1
 ARGS ?=
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from segcore.cli.parser import Parser, UsageError, add_common
 from segcore.serve import Ports, serve
 from segcore.workspace import Workspace
@@ -58,7 +56,7 @@ def worker_command(words: list[str]) -> int:
 def demo_command(words: list[str]) -> int:
     """Run `segcore demo`."""
     parser = Parser("demo", "Train a small model on simulated images, register it and apply it.")
-    parser.add_argument("--workspace", type=Path, default=Path("demo/workspace"), metavar="FOLDER")
+    add_common(parser, as_json=False)
     parser.add_argument("--serve", action="store_true", help="go on like `segcore serve`")
     _add_ports(parser)
     options = parser.parse_args(words)
