@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -146,7 +147,14 @@ def start_job(folder: Path) -> Job:
 def end_job(folder: Path, state: State, message: str = "", remedy: str = "") -> Job:
     """Mark the job as over. A job that is over already stays as it is."""
     end = {"state": state, "ended": time.time(), "message": message, "remedy": remedy, "pid": None}
-    return _change(folder, lambda job: {} if job.state.ended else end)
+    try:
+        return _change(folder, lambda job: {} if job.state.ended else end)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Where the job stood is of no use any more, and its room on a full disk is just enough.
+        (folder / "progress.json").unlink(missing_ok=True)
+        return _change(folder, lambda job: {} if job.state.ended else end)
 
 
 _END_FIELDS = ("state", "ended", "message", "remedy", "pid")

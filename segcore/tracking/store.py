@@ -144,4 +144,4 @@ def explain(error: BaseException, uri: str) -> str:
         "Max retries exceeded" in reason or "Connection" in reason or "timed out" in reason
     ):
         return f"The MLflow server at {shown} does not answer."
-    return f"MLflow ({shown}) refused: {reason[:300]}"
+    return f"MLflow ({shown}) refused: {reason[:300].rstrip('.')}."

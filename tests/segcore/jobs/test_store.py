@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
+import pytest
+
 from segcore.config import build_config
 from segcore.events import StageEvent
-from segcore.jobs.store import EventTail, FolderReporter, create_job, read_events
+from segcore.files import write_atomic
+from segcore.jobs.store import EventTail, FolderReporter, State, create_job, end_job, read_events, read_job
 from segcore.workspace import Workspace
 
 
@@ -20,3 +26,20 @@ def test_a_line_that_was_left_unfinished_is_passed_over(workspace: Workspace) ->
     assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == ["after"]
     assert len(list(read_events(folder))) == 2
     assert tail.offset == (folder / "events.jsonl").stat().st_size
+
+
+def test_how_a_job_ended_finds_room_on_a_full_disk(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = create_job(workspace, "train", build_config({})).folder
+    progress = folder / "progress.json"
+    progress.touch()
+
+    def full(path: Path, content: str | bytes) -> None:
+        if progress.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, content)
+
+    monkeypatch.setattr("segcore.jobs.store.write_atomic", full)
+    end_job(folder, State.FAILED, "The disk is full.")
+    assert (read_job(folder).state, read_job(folder).message) == (State.FAILED, "The disk is full.")
