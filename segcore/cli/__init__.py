@@ -83,6 +83,10 @@ def _guarded(command: Command, words: list[str]) -> int:
         # Whoever read our output, `head` for example, has enough of it.
         sys.stdout = None  # or the interpreter complains when it flushes
         return 0
+    except MemoryError as error:
+        return _complain(
+            f"Memory ran out. {error}".strip(), "Use a smaller image or number of images.", words, FAILURE
+        )
     except OSError as error:
         where = f" ({Path(str(error.filename))})" if error.filename else ""
         message = f"{error.strerror or error}{where}."

@@ -23,7 +23,7 @@ from segcore.workspace import Workspace
 
 
 def jobs_command(words: list[str]) -> int:
-    """Run `segcore jobs list|show|stop|logs`."""
+    """Run `segcore jobs list|show|stop|logs`; without one of these, `list`."""
     parser = Parser("jobs", "List, show and stop jobs, and read their logs.")
     actions = parser.add_subparsers(dest="action", required=True, parser_class=_ActionParser)
     listing = actions.add_parser("list", help="all jobs, newest first")
@@ -35,6 +35,8 @@ def jobs_command(words: list[str]) -> int:
     logs.add_argument("--lines", type=int, default=1000, help="how many, from the end (default: 1000)")
     for action in (listing, showing, stopping, logs):
         add_common(action)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words = ["list", *words]
     options = parser.parse_args(words)
     workspace = Workspace.open(options.workspace)
     if options.action == "list":

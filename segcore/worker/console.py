@@ -96,11 +96,12 @@ class FolderWatch:
 
     def __call__(self) -> None:
         """Pass on what is new."""
+        news = self._tail.new()
         progress = read_progress(self.folder)
         if progress is not None and progress != self._seen:
             self._seen = progress
-            self.console(progress)
-        for event in self._tail.new():
+            news.append(progress)
+        for event in sorted(news, key=lambda event: event.time):
             self.console(event)
 
 

@@ -321,8 +321,9 @@ def test_jobs_show_what_the_folder_says(workspace: Workspace, capsys: pytest.Cap
     start_job(job.folder)
     (job.folder / "log.txt").write_text("first\nsecond\n")
     end_job(job.folder, State.FAILED, "It broke.", "Mend it.")
-    assert main(["jobs", "list"]) == 0
-    assert "failed" in capsys.readouterr().out
+    for words in (["list"], [], ["--workspace", str(workspace.root)]):
+        assert main(["jobs", *words]) == 0
+        assert "failed" in capsys.readouterr().out
     _, shown = run_json(capsys, "jobs", "show", job.id)
     assert (shown["message"], shown["config"]["training"]["epochs"]) == ("It broke.", 3)
     assert main(["jobs", "show", job.id]) == 0
@@ -331,6 +332,14 @@ def test_jobs_show_what_the_folder_says(workspace: Workspace, capsys: pytest.Cap
     assert capsys.readouterr().out == "second\n"
     assert main(["jobs", "show", "../../etc"]) == 1
     assert "jobs list" in capsys.readouterr().err
+
+
+def test_memory_that_is_not_there_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", str(tmp_path / "x"), "--images", "100000000", "--size", "40000"]
+    status, answer = run_json(capsys, *words)
+    assert status == 1
+    assert "Memory ran out" in answer["error"]
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_workspace_that_cannot_be_made_is_a_message(
