@@ -64,11 +64,12 @@ class SegcoreModel(PythonModel):
         """
         from segcore.data.manifest import decode_labels
 
-        image_ZCYX = as_planes(np.asarray(model_input), self._card.channels)
+        image = np.asarray(model_input)
+        image_ZCYX = as_planes(image, self._card.channels)
         labels = [
             decode_labels(self._predictor.labels(plane), self._card.class_values) for plane in image_ZCYX
         ]
-        single = model_input.ndim == (2 if self._card.channels == 1 else 3)
+        single = image.ndim == (2 if self._card.channels == 1 else 3)
         return labels[0] if single else np.stack(labels)
 
 
