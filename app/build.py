@@ -81,7 +81,14 @@ def build(services: Services) -> gr.Blocks:
         }
         _wire_run(services, steps, places)
         timer = gr.Timer(HEADER_SECONDS)
-        timer.tick(lambda: header_html(services), outputs=header, concurrency_limit=4, **QUIET)
+        # When the page is opened too: what the header was built with is as old as the server.
+        gr.on(
+            [page.load, timer.tick],
+            lambda: header_html(services),
+            outputs=header,
+            concurrency_limit=4,
+            **QUIET,
+        )
 
         def opened(request: gr.Request) -> list[Any]:
             return open_link(services, dict(request.query_params))

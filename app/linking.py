@@ -67,7 +67,7 @@ def offer(view: JobView) -> dict[str, Any]:
     text = f"A {watch.KINDS[view.kind]} of this workspace is under way"
     return {
         "banner": gr.Row(visible=True),
-        "resume_text": f"{text}: {escape(view.session)}, {escape(watch.headline(view))}.",
+        "resume_text": f"{text}: {escape(view.session)}.",
         "resume_run": view.id,
         "resume": gr.Button(visible=True),
     }

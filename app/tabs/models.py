@@ -46,10 +46,12 @@ def build(services: Services, tab: gr.Tab) -> None:
             version = _choice("Version", "models-version", "Or click a line of the table.")
             alias = gr.Textbox(CHAMPION, label="Alias", max_lines=1, elem_id="models-alias")
             with gr.Row():
-                give = gr.Button("Give it the alias", size="sm", elem_id="models-give")
-                back = gr.Button("Roll the alias back …", size="sm", elem_id="models-back")
-                take = gr.Button("Take the alias away …", size="sm", elem_id="models-take")
-                remove = gr.Button("Remove version …", size="sm", variant="stop", elem_id="models-remove")
+                give = gr.Button("Give it the alias", size="sm", min_width=240, elem_id="models-give")
+                back = gr.Button("Roll the alias back …", size="sm", min_width=240, elem_id="models-back")
+                take = gr.Button("Take the alias away …", size="sm", min_width=240, elem_id="models-take")
+                remove = gr.Button(
+                    "Remove version …", size="sm", min_width=240, variant="stop", elem_id="models-remove"
+                )
             roll = build_confirm("Roll back", "models-back")
             without = build_confirm("Take away", "models-take")
             confirm = build_confirm("Remove the version", "models-remove")
