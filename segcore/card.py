@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segcore.config import RunConfig, build_config, explain
 from segcore.errors import ConfigError
@@ -58,6 +58,15 @@ class ModelCard(_Frozen):
     """SHA-256 over image and label file."""
     parameters: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> ModelCard:
+        values, statistics = self.class_values, self.normalization
+        if len(values) < 2 or list(values) != sorted(set(values)) or len(self.class_names) != len(values):
+            raise ValueError("class_values must be two or more, ascending, each with a name in class_names.")
+        if not len(statistics.offset) == len(statistics.scale) == self.channels or 0 in statistics.scale:
+            raise ValueError("normalization must have an offset and a scale other than 0 for every channel.")
+        return self
 
 
 def write_config(path: Path, config: RunConfig, card: ModelCard | None = None) -> None:

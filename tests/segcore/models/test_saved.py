@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import zipfile
@@ -14,7 +15,7 @@ import torch
 
 from segcore.card import ModelCard, Normalization, write_config
 from segcore.config import RunConfig, build_config
-from segcore.errors import JobError, ModelError
+from segcore.errors import ConfigError, JobError, ModelError
 from segcore.models.saved import find_model, load_model, save_weights
 from segcore.models.unet import UNet
 
@@ -190,6 +191,19 @@ def test_a_foreign_network_and_missing_arrays_are_refused(run_folder: Path) -> N
 def test_a_configuration_without_a_model_is_refused(run_folder: Path) -> None:
     write_config(run_folder / "config.json", _config())
     with pytest.raises(ModelError, match="does not describe a trained model"):
+        _load(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("class_values", [1, 0]), ("class_values", []), ("class_names", ["only one"]), ("channels", 3)],
+)
+def test_a_configuration_that_contradicts_itself_is_refused(run_folder: Path, field: str, value: Any) -> None:
+    path = run_folder / "config.json"
+    content = json.loads(path.read_text())
+    content["trained"][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"class_values must|normalization must"):
         _load(run_folder)
 
 
