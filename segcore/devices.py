@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from segcore import __version__
 from segcore.config import HardwareConfig
 from segcore.errors import ConfigError
 
@@ -67,6 +69,15 @@ class Hardware:
         if self.device.type == "mps":
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return min(psutil.virtual_memory().available, _container_memory(Path("/sys/fs/cgroup")))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide what comes out: of this program, torch and Python."""
+    return {
+        "segcore-studio": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def choose(config: HardwareConfig) -> Hardware:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from segcore.card import ModelCard, PixelSize
@@ -20,7 +17,7 @@ from segcore.config import RunConfig
 from segcore.data.manifest import decode_labels
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
-from segcore.devices import Hardware, choose
+from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, ModelError
 from segcore.events import NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
 from segcore.files import sha256, write_atomic
@@ -229,11 +226,7 @@ def _metadata(config: RunConfig, model: LoadedModel, planes: Planes, hardware: H
         "pixel_size": planes.source.pixel_size.model_dump(),
         "parameters": config.inference.model_dump(mode="json"),
         "device": hardware.describe(),
-        "versions": {
-            "segcore-studio": version("segcore-studio"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 
 import torch
 
-from segcore import __version__
 from segcore.card import ModelCard, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import PatchPool
-from segcore.devices import choose
+from segcore.devices import choose, versions
 from segcore.events import EpochEvent, NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
 from segcore.files import write_atomic
 from segcore.models.build import build_model
@@ -119,11 +117,7 @@ def model_card(data: TrainingData, parameters: int) -> ModelCard:
         pixel_size=data.pixel_size,
         data_hash=data.data_hash,
         parameters=parameters,
-        versions={
-            "segcore-studio": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        versions=versions(),
     )
 
 

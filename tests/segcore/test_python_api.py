@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -11,6 +12,10 @@ import segcore
 @pytest.mark.parametrize("name", segcore.__all__)
 def test_every_name_resolves(name):
     assert callable(getattr(segcore, name))
+
+
+def test_the_version_is_that_of_the_package():
+    assert segcore.__version__ == version("segcore-studio")
 
 
 def test_an_unknown_name_is_an_attribute_error():
