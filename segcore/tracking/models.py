@@ -268,7 +268,7 @@ def ui_url(workspace: Workspace, run_id: str | None) -> str | None:
 
 
 def _check(text: str, pattern: str, what: str, rule: str) -> None:
-    if not re.match(pattern, text):
+    if not re.fullmatch(pattern, text):
         raise ConfigError(f"{text!r} is not {what}.", f"Use {rule}.")
 
 
