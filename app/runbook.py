@@ -156,4 +156,6 @@ def _text(value: Any) -> str:
         return ", ".join(str(item) for item in value)
     if isinstance(value, float):
         return f"{value:g}"
-    return Path(value).name if isinstance(value, str) and value.startswith("/") else str(value)
+    if isinstance(value, str) and value.startswith("/"):
+        return "/".join(Path(value).parts[-2:])  # the folder too: files of two data sets often share a name
+    return str(value)

@@ -110,6 +110,13 @@ def test_details_of_a_run_that_is_gone_say_so(services: Services) -> None:
     assert not runs.details(services, None)[0].visible
 
 
+def test_data_of_the_same_name_in_another_folder_differ(services: Services) -> None:
+    for folder in ("first", "second"):
+        make_run(services, data={"images": str(services.workspace.data / folder / "raw.tif")})
+    rows = runbook.differing(RunBook(services).runs())
+    assert rows == [["data.images", "second/raw.tif", "first/raw.tif"]]
+
+
 def test_comparing_shows_exactly_what_differs(services: Services) -> None:
     first = make_run(services, (0.4, 0.6), training={"epochs": 12}, model={"features": 16})
     second = make_run(services, (0.5,), training={"epochs": 12}, model={"features": 32})
