@@ -35,7 +35,8 @@ def measure_machine(workspace: Workspace, seconds: float = SECONDS) -> Machine |
     image_BCYX = torch.randn(BATCH, 1, PATCH, PATCH, device=hardware.device)
     target_BYX = (image_BCYX[:, 0] > 0).long()
     _step(network, optimizer, hardware, image_BCYX, target_BYX)
-    began, durations = time.monotonic(), []
+    began = time.monotonic()
+    durations: list[float] = []
     while time.monotonic() - began < seconds or not durations:
         start = time.monotonic()
         _step(network, optimizer, hardware, image_BCYX, target_BYX)
