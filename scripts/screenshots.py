@@ -187,7 +187,7 @@ def tabs(camera: Camera) -> None:
     expect(page.locator("#models-table")).to_be_visible(timeout=PATIENCE_MS)
     camera.take("tab-models")
     camera.tab("Files")
-    expect(page.locator("#files-explorer")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#files-place")).to_contain_text("free", timeout=PATIENCE_MS, ignore_case=True)
     camera.take("tab-files")
     camera.tab("Help")
     expect(page.locator("#help-text")).to_be_visible(timeout=PATIENCE_MS)
