@@ -63,21 +63,12 @@ def build(services: Services) -> gr.Blocks:
         _wire_steps(services, steps)
         places = {
             "tabs": tabs,
-            "walkthrough": steps.walkthrough,
-            "train_run": steps.train.run,
-            "infer_run": steps.infer.run,
             "banner": banner,
             "resume_text": resume_text,
             "resume_run": resume_run,
             "resume": resume,
             "viewed": viewed,
-            "images": steps.data.images.path,
-            "labels": steps.data.labels.path,
-            "axes": steps.data.axes,
-            "segmented": steps.infer.images,
-            "segmented_axes": steps.infer.axes,
-            "model": steps.infer.model,
-            "config_file": steps.infer.config_file,
+            **_step_places(steps),
         }
         _wire_run(services, steps, places)
         timer = gr.Timer(HEADER_SECONDS)
@@ -110,6 +101,22 @@ def header_html(services: Services) -> str:
         "unknown" if isinstance(device, Problem) else device, [] if isinstance(active, Problem) else active
     )
     return f'<div class="app-header"><h1>{TITLE}</h1><span class="status" role="status">{status}</span></div>'
+
+
+def _step_places(steps: Steps) -> dict[str, Any]:
+    """Return the components of the steps that a link can set."""
+    return {
+        "walkthrough": steps.walkthrough,
+        "train_run": steps.train.run,
+        "infer_run": steps.infer.run,
+        "images": steps.data.images.path,
+        "labels": steps.data.labels.path,
+        "axes": steps.data.axes,
+        "segmented": steps.infer.images,
+        "segmented_axes": steps.infer.axes,
+        "model": steps.infer.model,
+        "config_file": steps.infer.config_file,
+    }
 
 
 def _build_steps(services: Services) -> Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,36 +60,36 @@ def file_input(
         )  # fmt: skip
     message = gr.HTML(visible=False)
 
-    def choices() -> gr.Dropdown:
-        return gr.Dropdown(choices=services.files(suffixes=suffixes))
-
-    def take_upload(uploaded: str) -> tuple:
-        saved = attempt(lambda: services.save_upload(uploaded, Path(uploaded).name))
-        if isinstance(saved, Problem):
-            return gr.skip(), gr.HTML(mark_html("error", saved.message, saved.remedy), visible=True)
-        return gr.Dropdown(choices=services.files(suffixes=suffixes), value=saved), gr.HTML(visible=False)
-
-    def take_chosen(chosen: str | None) -> tuple:
-        if not chosen:
-            return gr.skip(), gr.skip()
-        found = attempt(lambda: services.resolve(chosen))
-        if isinstance(found, Problem):
-            return gr.skip(), gr.HTML(mark_html("error", found.message, found.remedy), visible=True)
-        if found.is_dir() or found.suffix.lower() not in suffixes:
-            return gr.skip(), gr.HTML(
-                mark_html("warning", f"{found.name} is not one of: {', '.join(suffixes)}."), visible=True
-            )
-        return gr.Dropdown(value=services.relative(found)), gr.HTML(visible=False)
-
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    path.focus(choices, outputs=path, **quiet)
-    upload.upload(take_upload, upload, [path, message], api_visibility="private")
-    explorer.change(take_chosen, explorer, [path, message], **quiet)
+    path.focus(lambda: gr.Dropdown(choices=services.files(suffixes=suffixes)), outputs=path, **quiet)
+    upload.upload(partial(take_upload, services, suffixes), upload, [path, message], api_visibility="private")
+    explorer.change(partial(take_chosen, services, suffixes), explorer, [path, message], **quiet)
     browse.expand(
         lambda count: (count + 1, gr.FileExplorer(ignore_glob=_hidden_files(services, count + 1))),
         opened, [opened, explorer], **quiet,
     )  # fmt: skip
     return FileInput(path, message)
+
+
+def take_upload(services: Services, suffixes: tuple[str, ...], uploaded: str) -> tuple[Any, Any]:
+    """Take an uploaded file into the workspace; return updates of the list and the message."""
+    saved = attempt(lambda: services.save_upload(uploaded, Path(uploaded).name))
+    if isinstance(saved, Problem):
+        return gr.skip(), gr.HTML(mark_html("error", saved.message, saved.remedy), visible=True)
+    return gr.Dropdown(choices=services.files(suffixes=suffixes), value=saved), gr.HTML(visible=False)
+
+
+def take_chosen(services: Services, suffixes: tuple[str, ...], chosen: str | None) -> tuple[Any, Any]:
+    """Take what was chosen in the explorer; return updates of the list and the message."""
+    if not chosen:
+        return gr.skip(), gr.skip()
+    found = attempt(lambda: services.resolve(chosen))
+    if isinstance(found, Problem):
+        return gr.skip(), gr.HTML(mark_html("error", found.message, found.remedy), visible=True)
+    if found.is_dir() or found.suffix.lower() not in suffixes:
+        text = f"{found.name} is not one of: {', '.join(suffixes)}."
+        return gr.skip(), gr.HTML(mark_html("warning", text), visible=True)
+    return gr.Dropdown(value=services.relative(found)), gr.HTML(visible=False)
 
 
 def _any_case(suffix: str) -> str:
