@@ -98,21 +98,6 @@ def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack
     return min(seconds, 60 * budget) if budget else seconds
 
 
-def segmentation_seconds(model: ModelConfig, stack: Stack, gflops: float) -> float:
-    """Predict how long the segmentation of a stack takes, in seconds.
-
-    Parameters
-    ----------
-    model : ModelConfig
-        The network.
-    stack : Stack
-        Size of the image.
-    gflops : float
-        Measured speed, see `Machine`.
-    """
-    return _seconds(stack.slices * _macs(model, stack.height, stack.width, stack.channels), gflops)
-
-
 def read_machine(workspace: Workspace) -> Machine | None:
     """Return what was last measured of this machine, or None."""
     try:

@@ -13,7 +13,6 @@ from segcore.estimate import (
     Stack,
     read_machine,
     record_speed,
-    segmentation_seconds,
     training_seconds,
     unet_macs,
     unet_parameters,
@@ -54,13 +53,6 @@ def test_training_time_follows_the_options() -> None:
     assert _training(data={"validation_slices": "0-25"}) < 0.6 * base
     assert _training(training={"max_minutes": 1.0}) == 60
     assert _training(data={"validation_slices": "29-24"}) > 0
-
-
-def test_segmentation_time_grows_with_the_stack() -> None:
-    model = ModelConfig(features=16)
-    one = segmentation_seconds(model, Stack(1, 512, 512), 100.0)
-    assert segmentation_seconds(model, Stack(10, 512, 512), 100.0) == pytest.approx(10 * one)
-    assert segmentation_seconds(model, Stack(1, 1024, 512), 100.0) == pytest.approx(2 * one)
 
 
 def test_the_measured_speed_gives_back_the_time_it_was_measured_from(tmp_path: Path) -> None:
