@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from segcore.config import ModelConfig, RunConfig, build_config
+from segcore.config import RunConfig, build_config
 from segcore.estimate import (
     Stack,
     read_machine,
