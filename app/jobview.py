@@ -12,17 +12,8 @@ from segcore.card import ModelCard, read_config
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.events import EpochEvent, NoteEvent, Progress, StageEvent
-from segcore.jobs.store import (
-    Job,
-    Kind,
-    State,
-    queue_place,
-    read_events,
-    read_log,
-    read_progress,
-    read_results,
-    stop_requested,
-)
+from segcore.jobs.journal import read_events, read_log, read_progress, read_results
+from segcore.jobs.store import Job, Kind, State, asked, queue_place
 from segcore.workspace import Workspace
 
 
@@ -150,7 +141,7 @@ def view_job(workspace: Workspace, job: Job, log_lines: int = 40) -> JobView:
         stage=stage,
         log=_log(job.folder, log_lines),
         elapsed=max(0.0, end - job.started) if job.started is not None and end is not None else None,
-        stopping=not job.state.ended and stop_requested(job.folder),
+        stopping=not job.state.ended and (asked(job.folder) is not None),
         results=read_results(job),
     )
 

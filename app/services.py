@@ -27,6 +27,7 @@ from segcore.data.validate import check_data
 from segcore.errors import DataError, JobError, ModelError
 from segcore.estimate import Machine, read_machine, training_seconds, unet_parameters
 from segcore.estimate import Stack as StackSize
+from segcore.events import Request
 from segcore.jobs import queue, supervisor
 from segcore.jobs import store as jobs
 from segcore.jobs.store import Job, Kind
@@ -333,7 +334,7 @@ class Services:
         job = jobs.find_job(self.workspace, identity)
         if job.state.ended:
             raise JobError(f"The run {identity} is already {job.state}.", "")
-        return jobs.request_stop(job.folder)
+        return jobs.ask(job.folder, Request.STOP)
 
     def resume_waiting(self) -> None:
         """Start a worker if jobs of an earlier day still wait or run, and the app may start one."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from segcore.config import RunConfig, build_config
 from segcore.data.simulate import simulate
 from segcore.errors import JobError, ModelError
-from segcore.jobs.store import Job, Kind, State, create_job, find_job, list_jobs, read_results
+from segcore.jobs.journal import read_results
+from segcore.jobs.store import Job, Kind, State, create_job, find_job, list_jobs
 from segcore.worker.console import Console
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace

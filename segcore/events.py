@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -49,6 +50,43 @@ class EpochEvent(_Event):
     patches_per_second: float
     best: bool
     """True if this is the best epoch so far, by validation Dice."""
+    val_predicted_share: dict[str, float] = {}
+    """Share of the validation pixels that were predicted as each class, 0 to 1."""
+    loader_wait: float = 0.0
+    """Share of the training time in which the network waited for patches, 0 to 1."""
+    memory: int = 0
+    """Peak memory so far in bytes: of the device, on a CPU of the process."""
+    device_use: float | None = None
+    """How busy the device was, 0 to 1; None where nobody can say."""
+    without_gain: int = 0
+    """Epochs since the last gain in validation Dice, see `training.min_gain`."""
+
+
+class ResumeEvent(_Event):
+    """The run goes on from a checkpoint; epochs reported after it are done again."""
+
+    kind: Literal["resume"] = "resume"
+    epoch: int
+    """Finished epochs in the checkpoint."""
+    step: int
+
+
+class InterventionEvent(_Event):
+    """The autopilot changed something, because the run learned nothing, diverged, or memory ran out."""
+
+    kind: Literal["intervention"] = "intervention"
+    epoch: int
+    """Epochs that were finished then."""
+    number: int
+    """1 for the first of the run."""
+    what: str
+    """Code of what was found: `not-finite`, `one-class`, `all-background`, `dice-zero`, `flat`, `memory`."""
+    text: str
+    """What was found, in plain words."""
+    cause: str = ""
+    """The likely cause, in plain words."""
+    action: str = ""
+    """What was changed."""
 
 
 class EndEvent(_Event):
@@ -73,8 +111,22 @@ class Progress(_Event):
     seconds_left: float | None = None
 
 
-Event = Annotated[StageEvent | NoteEvent | EpochEvent | EndEvent | Progress, Field(discriminator="kind")]
+Event = Annotated[
+    StageEvent | NoteEvent | EpochEvent | ResumeEvent | InterventionEvent | EndEvent | Progress,
+    Field(discriminator="kind"),
+]
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Request(StrEnum):
+    """What a person may ask of a job at work."""
+
+    PAUSE = "pause"
+    """Save everything and free the device; the job can be resumed."""
+    STOP = "stop"
+    """End, and keep the best model with complete results."""
+    DISCARD = "discard"
+    """End, and throw away what was made."""
 
 
 class Reporter(Protocol):
@@ -92,9 +144,19 @@ def unheard(event: Event) -> None:
 class Outcome:
     """How a training or a segmentation ended."""
 
-    stopped: bool
-    """True if somebody stopped it before its end."""
+    request: Request | None
+    """What somebody asked for, if that is why it ended."""
     metrics: dict[str, Any]
+
+    @property
+    def stopped(self) -> bool:
+        """True if somebody ended it before its time."""
+        return self.request is not None
+
+
+def unasked() -> Request | None:
+    """Return None: nobody asks anything of a job that runs in a script."""
+    return None
 
 
 def parse_event(line: str | bytes) -> Event:

@@ -20,7 +20,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def _no_litter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep whatever a test starts away from the repository's own folders and from any real server."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "SEGCORE_MLFLOW_URL", "SEGCORE_MLRUNS"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "SEGCORE_MLFLOW_URL",
+        "SEGCORE_MLRUNS",
+        "SEGCORE_QUEUE_URL",
+        "SEGCORE_WEBHOOK_URL",
+        "SEGCORE_HOST",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEGCORE_WORKSPACE", str(tmp_path / "workspace"))
 

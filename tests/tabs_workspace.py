@@ -11,7 +11,8 @@ from app.services import Services
 from segcore.card import ModelCard, Normalization, write_config
 from segcore.config import build_config
 from segcore.events import EpochEvent
-from segcore.jobs.store import FolderReporter, Job, State, create_job, end_job, read_job, start_job
+from segcore.jobs.journal import FolderReporter
+from segcore.jobs.store import Job, State, create_job, end_job, read_job, start_job
 from segcore.workspace import Workspace
 
 

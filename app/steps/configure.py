@@ -178,7 +178,9 @@ def _fields(section: str, folded: bool) -> list[FormField]:
 
 def _also(section: str) -> list[FormField]:
     # The device belongs to no card of its own: it is a matter of how the network trains.
-    return _fields("hardware", folded=True) if section == "training" else []
+    if section != "training":
+        return []
+    return [*_fields("hardware", folded=True), *_fields("notify", folded=True)]
 
 
 def _add_fields(

@@ -8,16 +8,9 @@ from typing import Any
 
 from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, add_common
-from segcore.jobs.store import (
-    Job,
-    find_job,
-    list_jobs,
-    queue_place,
-    read_history,
-    read_log,
-    read_progress,
-    request_stop,
-)
+from segcore.events import Request
+from segcore.jobs.journal import read_history, read_log, read_progress
+from segcore.jobs.store import Job, ask, find_job, list_jobs, queue_place
 from segcore.worker.console import describe_seconds
 from segcore.workspace import Workspace
 
@@ -49,7 +42,7 @@ def jobs_command(words: list[str]) -> int:
         write_json({"id": job.id, "log": log}) if options.json else write_lines([log])
         return 0
     if options.action == "stop":
-        job = request_stop(job.folder)
+        job = ask(job.folder, Request.STOP)
     content = describe_job(workspace, job)
     if options.action == "show":
         content["config"] = job.config.model_dump(mode="json")

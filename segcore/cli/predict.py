@@ -11,8 +11,9 @@ from segcore.cli.parser import RunParser, UsageError
 from segcore.cli.train import queue_job, raise_failure
 from segcore.config import RunConfig
 from segcore.files import atomic_path
+from segcore.jobs.journal import read_results
 from segcore.jobs.queue import submit
-from segcore.jobs.store import Job, State, create_job, read_results
+from segcore.jobs.store import Job, State, create_job
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace

@@ -12,8 +12,9 @@ from segcore.cli.parser import RunParser, UsageError
 from segcore.config import RunConfig
 from segcore.data.validate import Finding, check_data
 from segcore.errors import DataError, JobError
+from segcore.jobs.journal import read_results
 from segcore.jobs.queue import submit
-from segcore.jobs.store import Job, State, create_job, read_results
+from segcore.jobs.store import Job, State, create_job
 from segcore.jobs.supervisor import worker_alive
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here

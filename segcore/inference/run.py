@@ -19,7 +19,7 @@ from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, ModelError
-from segcore.events import NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
+from segcore.events import NoteEvent, Outcome, Progress, Reporter, Request, StageEvent, unheard
 from segcore.files import sha256, write_atomic
 from segcore.inference.sinks import TiffSink, check_space, tiff_sink
 from segcore.models.saved import LoadedModel, find_model, load_model, place
@@ -79,13 +79,13 @@ def segment(
     try:
         pixels = _write_results(predictor, planes, config, folder, _Pace(planes.count, report, should_stop))
     except _Stopped:
-        return Outcome(stopped=True, metrics={})
+        return Outcome(request=Request.STOP, metrics={})
     classes = dict(zip(map(str, model.card.class_values), pixels.tolist(), strict=True))
     metrics = {"class_pixels": classes, "slices": planes.count, "seconds": time.monotonic() - began}
     named = reference or config.inference.model or str(model.weights)
     metadata = {"model": named} | _metadata(config, model, planes, hardware) | metrics
     write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
-    return Outcome(stopped=False, metrics=metrics)
+    return Outcome(request=None, metrics=metrics)
 
 
 def open_model(config: RunConfig, hardware: Hardware, model: LoadedModel | None = None) -> LoadedModel:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
 from segcore.errors import JobError
-from segcore.events import EpochEvent, Event, Progress, parse_event
+from segcore.events import Request
 from segcore.files import write_atomic
 from segcore.workspace import Workspace
 
@@ -39,11 +37,19 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
+    """Its process died, or its machine went down; it goes on by itself when a worker can."""
+    PAUSED = "paused"
+    DISCARDED = "discarded"
 
     @property
     def ended(self) -> bool:
-        """True if nothing more will happen by itself."""
+        """True if no process works on it and none waits to: neither queued nor running."""
         return self not in (State.QUEUED, State.RUNNING)
+
+    @property
+    def final(self) -> bool:
+        """True if nothing more happens by itself: over, and neither paused nor interrupted."""
+        return self.ended and self not in (State.PAUSED, State.INTERRUPTED)
 
 
 class Job(BaseModel):
@@ -65,6 +71,16 @@ class Job(BaseModel):
     message: str = ""
     remedy: str = ""
     mlflow_run_id: str | None = None
+    rank: float | None = None
+    """Place in the line among those that wait, smallest first; None: by the time it was made."""
+    parent: str = ""
+    """Id of the run it continues or starts from."""
+    group: str = ""
+    """Id shared by the repeats of one training with several seeds."""
+    device: str = ""
+    """The slot of the worker it runs in: `cpu`, `cuda:0` …"""
+    restarts: int = 0
+    """How often it was resumed by itself without having got on since."""
     folder: Path = Field(default=Path(), exclude=True)
 
     @property
@@ -209,104 +225,27 @@ def queue_place(workspace: Workspace, job: Job) -> int:
     return 1 + sum((other.created, other.id) < (job.created, job.id) for other in waiting)
 
 
-def request_stop(folder: Path) -> Job:
-    """Ask the job to stop and keep what it has. A job that still waits is cancelled at once."""
+def ask(folder: Path, request: Request) -> Job:
+    """Ask something of a job that waits or runs; the last request counts. One that waits obeys at once."""
     if read_job(folder).state.ended:
         return read_job(folder)
-    (folder / "stop").touch()
-    end = {"state": State.CANCELLED, "ended": time.time(), "message": "Cancelled before it began."}
+    write_atomic(folder / REQUEST, request)
+    state, message = _UNBEGUN[request]
+    end = {"state": state, "ended": time.time(), "message": message}
     return _change(folder, lambda job: end if job.state is State.QUEUED else {})
 
 
-def stop_requested(folder: Path) -> bool:
-    """Say whether somebody asked the job to stop; cheap enough for every batch."""
-    return (folder / "stop").exists()
-
-
-def read_events(folder: Path) -> Iterator[Event]:
-    """Yield the job's events in order; a last line that is still being written is left out."""
-    return iter(EventTail(folder).new())
-
-
-class EventTail:
-    """Reads the events of a job as they come: every call of `new` returns those since the call before.
-
-    Parameters
-    ----------
-    folder : Path
-        The run folder.
-    offset : int
-        Where to begin, in bytes; afterwards it stands behind the last whole line that was read.
-    """
-
-    def __init__(self, folder: Path, offset: int = 0) -> None:
-        self.path = folder / "events.jsonl"
-        self.offset = offset
-
-    def new(self) -> list[Event]:
-        """Return the events since the last call; a line still being written comes with the next.
-
-        A line that a killed process left unfinished, and another went on with, is passed over.
-        """
-        events = []
-        with self.path.open("rb") as stream:
-            stream.seek(self.offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self.offset += len(line)
-                with suppress(ValidationError):
-                    events.append(parse_event(line))
-        return events
-
-
-def read_history(folder: Path) -> list[EpochEvent]:
-    """Return the epochs so far. An epoch repeated after a crash counts once, as last reported."""
-    epochs = {event.epoch: event for event in read_events(folder) if isinstance(event, EpochEvent)}
-    return [epochs[number] for number in sorted(epochs)]
-
-
-def read_progress(folder: Path) -> Progress | None:
-    """Return where the job stands, or None before it began."""
+def asked(folder: Path) -> Request | None:
+    """Return what somebody asked of the job; cheap enough for every batch."""
     try:
-        return Progress.model_validate_json((folder / "progress.json").read_bytes())
-    except (OSError, ValidationError):
+        return Request((folder / REQUEST).read_text())
+    except (OSError, ValueError):
         return None
 
 
-def read_results(job: Job) -> dict[str, Any]:
-    """Return what the job left, results.json of a training or metadata.json; empty until it is written."""
-    name = "results.json" if job.kind == "train" else "metadata.json"
-    try:
-        content = json.loads((job.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def read_log(folder: Path, lines: int = 50) -> str:
-    """Return the last lines of the log; reads at most the last 64 KiB."""
-    with (folder / "log.txt").open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - 65536))
-        return "\n".join(stream.read().decode("utf-8", "replace").splitlines()[-lines:])
-
-
-class FolderReporter:
-    """Writes events into the run folder: history is appended, progress replaced at most twice a second."""
-
-    def __init__(self, folder: Path, interval: float = 0.5) -> None:
-        self.folder = folder
-        self.interval = interval
-        self._last = 0.0
-
-    def __call__(self, event: Event) -> None:
-        """Write one event."""
-        if isinstance(event, Progress):
-            now = time.monotonic()
-            if now - self._last >= self.interval or event.done >= event.total:
-                self._last = now
-                write_atomic(self.folder / "progress.json", event.model_dump_json())
-            return
-        with (self.folder / "events.jsonl").open("ab") as stream:
-            stream.write(event.model_dump_json().encode() + b"\n")
+REQUEST = "request"
+_UNBEGUN = {
+    Request.PAUSE: (State.PAUSED, "Paused before it began."),
+    Request.STOP: (State.CANCELLED, "Cancelled before it began."),
+    Request.DISCARD: (State.DISCARDED, "Discarded before it began."),
+}

@@ -17,7 +17,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from segcore.events import EndEvent
-from segcore.jobs.store import FolderReporter, Job, State, end_job, read_job, stop_requested
+from segcore.jobs.journal import FolderReporter
+from segcore.jobs.store import Job, State, asked, end_job, read_job
 from segcore.workspace import Workspace
 
 POLL_SECONDS = 0.3
@@ -230,18 +231,18 @@ def _spawn(command: Sequence[str], output: int) -> psutil.Popen:
 
 def _watch(process: psutil.Process, folder: Path, on_poll: Callable[[], None], grace: float) -> bool:
     """Wait for the end of a process; return whether it had to be ended by force after a stop request."""
-    beat = asked = float("-inf")
+    beat = since = float("-inf")
     terminated = False
     while _is_running(process):
         now = time.monotonic()
         if now - beat > BEAT_SECONDS:
             (folder / ".heartbeat").touch()
             beat = now
-        if stop_requested(folder):
-            asked = now if asked == float("-inf") else asked
-            if now - asked > grace + KILL_SECONDS:
+        if asked(folder) is not None:
+            since = now if since == float("-inf") else since
+            if now - since > grace + KILL_SECONDS:
                 kill_tree(process)
-            elif now - asked > grace and not terminated:
+            elif now - since > grace and not terminated:
                 process.terminate()
                 terminated = True
         on_poll()
@@ -267,7 +268,7 @@ def _conclude(folder: Path, code: int | None, forced: bool) -> Job:
     if job.state.ended:
         return job
     kept = " The best model so far was kept." if (folder / "best_model.pth").exists() else ""
-    if stop_requested(folder) and (forced or code in (-signal.SIGTERM, _SIGKILL)):
+    if (asked(folder) is not None) and (forced or code in (-signal.SIGTERM, _SIGKILL)):
         state, message, remedy = State.CANCELLED, f"Stopped by force.{kept}", ""
     else:
         state = State.FAILED if code is not None else State.INTERRUPTED

@@ -14,16 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from segcore.errors import ConfigError, JobError
 from segcore.events import EpochEvent
 from segcore.files import write_atomic
-from segcore.jobs.store import (
-    EventTail,
-    Job,
-    State,
-    list_jobs,
-    read_history,
-    read_job,
-    read_results,
-    update_job,
-)
+from segcore.jobs.journal import EventTail, read_history, read_results
+from segcore.jobs.store import Job, State, list_jobs, read_job, update_job
 from segcore.tracking import store
 from segcore.tracking.curves import draw_curves
 from segcore.tracking.package import CONFIG, WEIGHTS, log_model, log_scores

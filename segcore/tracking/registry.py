@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segcore.errors import ModelError, SegcoreError
-from segcore.jobs.store import Job, read_history
+from segcore.jobs.journal import read_history
+from segcore.jobs.store import Job
 from segcore.tracking import store
 from segcore.tracking.record import JOB_TAG, best_epoch
 from segcore.workspace import Workspace

@@ -16,7 +16,7 @@ from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import PatchPool
 from segcore.devices import choose, versions
-from segcore.events import EpochEvent, NoteEvent, Outcome, Progress, Reporter, StageEvent, unheard
+from segcore.events import EpochEvent, NoteEvent, Outcome, Progress, Reporter, Request, StageEvent, unheard
 from segcore.files import write_atomic
 from segcore.models.build import build_model
 from segcore.models.saved import place
@@ -70,7 +70,7 @@ def train(
     ended = fit(run, should_stop)
     results = summarize(run, ended)
     write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    return Outcome(stopped=ended == "stopped", metrics=results["metrics"])
+    return Outcome(request=Request.STOP if ended == "stopped" else None, metrics=results["metrics"])
 
 
 def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Reporter) -> Run:

@@ -19,7 +19,8 @@ from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.estimate import record_speed, unet_macs
 from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, StageEvent
-from segcore.jobs.store import FolderReporter, Job, State, end_job, read_results, start_job, stop_requested
+from segcore.jobs.journal import FolderReporter, read_results
+from segcore.jobs.store import Job, State, asked, end_job, start_job
 from segcore.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class StopSwitch:
 
     def __call__(self) -> bool:
         """Return True once the job should stop."""
-        return self._signalled or stop_requested(self.folder)
+        return self._signalled or (asked(self.folder) is not None)
 
 
 class _LoggedReporter(FolderReporter):

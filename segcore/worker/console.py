@@ -9,7 +9,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from segcore.events import EpochEvent, Event, NoteEvent, Progress, StageEvent
-from segcore.jobs.store import EventTail, read_progress
+from segcore.jobs.journal import EventTail, read_progress
 
 TENTHS = 10
 """A bar that is not drawn says a line for every tenth of a segmentation."""

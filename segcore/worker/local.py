@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from segcore.jobs.store import Job, read_job, request_stop
+from segcore.events import Request
+from segcore.jobs.store import Job, ask, read_job
 from segcore.jobs.supervisor import kill_job, run_job
 from segcore.worker.console import Console, FolderWatch
 from segcore.worker.following import FollowingThread
@@ -23,7 +24,7 @@ def run_here(job: Job, workspace: Workspace, console: Console) -> Job:
 
     def on_signal(count: int) -> None:
         if count == 1:
-            request_stop(job.folder)
+            ask(job.folder, Request.STOP)
             console.say("Stopping; what has been reached is kept. Ctrl-C again: end it at once.")
         else:
             kill_job(job.folder)

@@ -17,9 +17,10 @@ import psutil
 from filelock import FileLock, Timeout
 
 from segcore.errors import JobError
+from segcore.events import Request
 from segcore.files import write_atomic
 from segcore.jobs.queue import LINES, JobQueue, reconcile
-from segcore.jobs.store import Kind, State, list_jobs, read_job, request_stop
+from segcore.jobs.store import Kind, State, ask, list_jobs, read_job
 from segcore.jobs.supervisor import adopt_job, is_supervised, job_process, run_job, worker_lock
 from segcore.tracking.mlflow import pending
 from segcore.worker.following import FollowingThread
@@ -186,7 +187,7 @@ class Line:
         def pass_on_stop() -> None:
             # A job whose process has not begun yet is left waiting: the next worker takes it.
             if self._ending.is_set() and read_job(folder).state is State.RUNNING:
-                request_stop(folder)
+                ask(folder, Request.STOP)
 
         self.following.follow(folder)
         job = adopt_job(folder, pass_on_stop) if adopted else run_job(folder, self.workspace, pass_on_stop)

@@ -66,7 +66,7 @@ def test_every_visible_field_has_a_place_on_the_page() -> None:
     placed.add(forms.axes_field().path)
     assert placed == {field.path for field in forms.visible_fields()}
     sections = {field.section for field in forms.training_fields()}
-    assert sections == {"", "hardware", *forms.GROUPS}
+    assert sections == {"", "hardware", "notify", *forms.GROUPS}
 
 
 @settings(deadline=None, max_examples=60)

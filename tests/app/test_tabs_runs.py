@@ -14,7 +14,8 @@ from app.runbook import RunBook
 from app.services import Services
 from app.tabs import runs
 from segcore.events import Progress
-from segcore.jobs.store import FolderReporter, State, end_job
+from segcore.jobs.journal import FolderReporter
+from segcore.jobs.store import State, end_job
 
 
 @pytest.fixture

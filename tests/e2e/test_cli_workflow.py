@@ -18,7 +18,8 @@ import pytest
 import tifffile
 
 from segcore.cli import main
-from segcore.jobs.store import Job, State, list_jobs, read_history, read_job
+from segcore.jobs.journal import read_history
+from segcore.jobs.store import Job, State, list_jobs, read_job
 from segcore.jobs.supervisor import is_supervised, worker_alive
 from segcore.workspace import Workspace
 

@@ -18,17 +18,9 @@ import pytest
 
 from segcore.config import RunConfig, build_config
 from segcore.errors import DataError, JobError
-from segcore.events import EndEvent, StageEvent
-from segcore.jobs.store import (
-    Job,
-    State,
-    create_job,
-    read_events,
-    read_job,
-    request_stop,
-    start_job,
-    stop_requested,
-)
+from segcore.events import EndEvent, Request, StageEvent
+from segcore.jobs.journal import read_events
+from segcore.jobs.store import Job, State, ask, asked, create_job, read_job, start_job
 from segcore.jobs.supervisor import child_environment, ensure_worker, worker_alive, worker_lock
 from segcore.worker import child, following, service
 from segcore.worker.__main__ import main
@@ -135,7 +127,7 @@ def test_a_job_is_asked_to_stop_by_file_or_signal(
 ) -> None:
     def train(config: RunConfig, folder: Path, report: object, should_stop: Callable[[], bool]) -> Any:
         assert not should_stop()
-        request_stop(folder) if ask == "file" else os.kill(os.getpid(), signal.SIGTERM)
+        ask(folder, Request.STOP) if ask == "file" else os.kill(os.getpid(), signal.SIGTERM)
         return SimpleNamespace(stopped=should_stop())
 
     train_with(train)
@@ -147,7 +139,7 @@ def test_a_job_that_does_not_wait_is_left_alone(
     workspace: Workspace, job: Job, train_with: Callable[[Train], None]
 ) -> None:
     train_with(raising(AssertionError("it was begun")))
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     before = (job.folder / "job.json").read_bytes()
     assert child.work(job.folder, workspace) == 0
     assert (job.folder / "job.json").read_bytes() == before
@@ -281,5 +273,5 @@ def test_the_child_environment_shields_from_the_users_folder(tmp_path: Path) -> 
 
 
 def test_stop_before_the_process_begins_is_a_cancellation(job: Job) -> None:
-    assert request_stop(job.folder).state is State.CANCELLED
-    assert stop_requested(job.folder)
+    assert ask(job.folder, Request.STOP).state is State.CANCELLED
+    assert asked(job.folder) is not None

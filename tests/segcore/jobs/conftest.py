@@ -15,7 +15,7 @@ from segcore.workspace import Workspace
 PRELUDE = """
 import os, signal, sys, time
 from pathlib import Path
-from segcore.jobs.store import State, end_job, start_job, stop_requested
+from segcore.jobs.store import State, asked, end_job, start_job
 folder = Path(sys.argv[1])
 """
 

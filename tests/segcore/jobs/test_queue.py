@@ -13,18 +13,10 @@ import pytest
 
 from segcore.config import build_config
 from segcore.errors import JobError
+from segcore.events import Request
 from segcore.jobs import queue as queue_module
 from segcore.jobs.queue import JobQueue, reconcile, submit
-from segcore.jobs.store import (
-    Job,
-    State,
-    list_jobs,
-    queue_place,
-    read_job,
-    request_stop,
-    start_job,
-    update_job,
-)
+from segcore.jobs.store import Job, State, ask, list_jobs, queue_place, read_job, start_job, update_job
 from segcore.jobs.supervisor import run_job
 from segcore.workspace import Workspace
 
@@ -70,7 +62,7 @@ def test_entries_are_json_and_never_pickle(workspace: Workspace) -> None:
 
 def test_a_cancelled_job_is_passed_over(workspace: Workspace) -> None:
     first, second = (submit(workspace, "train", CONFIG) for _ in range(2))
-    request_stop(first.folder)
+    ask(first.folder, Request.STOP)
     states = []
     with JobQueue(
         workspace, "train", lambda folder: states.append(run_job(folder, workspace, command=["true"]))
@@ -133,7 +125,7 @@ def test_a_job_of_a_command_is_left_to_it(workspace: Workspace, make_job: Callab
 
 def test_ended_jobs_stay_as_they_are(workspace: Workspace, make_job: Callable[..., Job]) -> None:
     job = make_job()
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     assert start_job(job.folder).state is State.CANCELLED
     assert update_job(job.folder, state=State.FINISHED, message="no").message == read_job(job.folder).message
     assert read_job(job.folder).state is State.CANCELLED

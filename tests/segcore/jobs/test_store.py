@@ -10,7 +10,8 @@ import pytest
 from segcore.config import build_config
 from segcore.events import StageEvent
 from segcore.files import write_atomic
-from segcore.jobs.store import EventTail, FolderReporter, State, create_job, end_job, read_events, read_job
+from segcore.jobs.journal import EventTail, FolderReporter, read_events
+from segcore.jobs.store import State, create_job, end_job, read_job
 from segcore.workspace import Workspace
 
 

@@ -15,18 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from segcore.events import EndEvent
+from segcore.events import EndEvent, Request
 from segcore.jobs import supervisor
-from segcore.jobs.store import (
-    Job,
-    State,
-    read_events,
-    read_job,
-    read_log,
-    request_stop,
-    start_job,
-    update_job,
-)
+from segcore.jobs.journal import read_events, read_log
+from segcore.jobs.store import Job, State, ask, read_job, start_job, update_job
 from segcore.jobs.supervisor import (
     adopt_job,
     is_lost,
@@ -44,7 +36,7 @@ MakeJob = Callable[..., Job]
 FINISH = "start_job(folder); print('hello from the job', flush=True); end_job(folder, State.FINISHED)"
 WAIT = """
 start_job(folder)
-while not stop_requested(folder):
+while asked(folder) is None:
     time.sleep(0.02)
 end_job(folder, State.CANCELLED, 'stopped')
 """
@@ -144,7 +136,7 @@ def test_a_job_cancelled_while_it_waited_is_not_begun(
     workspace: Workspace, make_job: MakeJob, fake: Callable[..., list[str]]
 ) -> None:
     job = make_job()
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     ended = run_job(job.folder, workspace, command=fake(FINISH, job.folder))
     assert ended.state is State.CANCELLED
     assert read_log(job.folder) == ""
@@ -156,7 +148,7 @@ def test_a_job_that_stops_on_request_says_so_itself(
     job = make_job()
     supervision = Supervision(job, workspace, fake(WAIT, job.folder))
     wait_until(lambda: running(job.folder))
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     assert (supervision.ended().state, supervision.ended().message) == (State.CANCELLED, "stopped")
 
 
@@ -172,7 +164,7 @@ def test_a_job_that_does_not_stop_is_ended_by_force(
     (job.folder / "best_model.pth").touch()
     supervision = Supervision(job, workspace, fake(STUBBORN, job.folder), grace=0.2)
     wait_until(lambda: running(job.folder))
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     ended = supervision.ended()
     assert ended.state is State.CANCELLED
     assert "by force" in ended.message
@@ -224,7 +216,7 @@ def test_a_job_outlives_its_supervisor_and_is_adopted(
     began = time.monotonic()
     assert adopt_job(job.folder).state is State.RUNNING  # somebody watches it: not our business
     assert time.monotonic() - began < 5
-    request_stop(job.folder)
+    ask(job.folder, Request.STOP)
     adopted.join(30)
     assert (read_job(job.folder).state, read_job(job.folder).message) == (State.CANCELLED, "stopped")
 

@@ -10,7 +10,8 @@ from tracking_runs import CARD, end_run, epoch
 
 from segcore.card import write_config
 from segcore.config import RunConfig, build_config
-from segcore.jobs.store import FolderReporter, Job, State, create_job, start_job
+from segcore.jobs.journal import FolderReporter
+from segcore.jobs.store import Job, State, create_job, start_job
 from segcore.workspace import Workspace
 
 

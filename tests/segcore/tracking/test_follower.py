@@ -13,7 +13,8 @@ import pytest
 from tracking_runs import CARD, end_run, epoch
 
 from segcore.config import RunConfig, build_config
-from segcore.jobs.store import FolderReporter, Job, State, create_job, end_job, read_job, start_job
+from segcore.jobs.journal import FolderReporter
+from segcore.jobs.store import Job, State, create_job, end_job, read_job, start_job
 from segcore.tracking import mlflow as tracking
 from segcore.tracking import store
 from segcore.tracking.mlflow import Follower, pending, read_cursor

@@ -1,0 +1,35 @@
+"""Every option of a run, once: `RunConfig` and its sections."""
+
+from segcore.config.data import DataConfig
+from segcore.config.inference import HardwareConfig, InferenceConfig, NotifyConfig
+from segcore.config.model import ModelConfig
+from segcore.config.option import (
+    AXES_PATTERN,
+    PATTERN_RULES,
+    SESSION_PATTERN,
+    SLICES_PATTERN,
+    Section,
+    explain,
+    option,
+)
+from segcore.config.run import SECTIONS, RunConfig, build_config
+from segcore.config.training import TrainingConfig
+
+__all__ = [
+    "AXES_PATTERN",
+    "PATTERN_RULES",
+    "SECTIONS",
+    "SESSION_PATTERN",
+    "SLICES_PATTERN",
+    "DataConfig",
+    "HardwareConfig",
+    "InferenceConfig",
+    "ModelConfig",
+    "NotifyConfig",
+    "RunConfig",
+    "Section",
+    "TrainingConfig",
+    "build_config",
+    "explain",
+    "option",
+]

@@ -1,0 +1,68 @@
+"""Options of a segmentation, of the device, and of who is told at the end."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from segcore.config.option import WEBHOOK_PATTERN, Section, option
+
+
+class InferenceConfig(Section):
+    """How a trained model is applied."""
+
+    model: str | None = option(
+        None,
+        "A run folder, a .pth file (with its config.json beside it) or models:/name@alias.",
+        label="Model",
+        form="hidden",
+    )
+    config_file: str | None = option(
+        None,
+        "The model's config.json, where it does not lie beside the .pth file.",
+        label="Model configuration",
+        form="hidden",
+    )
+    probabilities: bool = option(
+        False,
+        "Also write the probability of every class.",
+        label="Save probabilities",
+    )
+    tile_size: int | None = option(
+        None,
+        "Side of the tiles a slice is cut into; by default whole slices where they fit into memory.",
+        label="Tile size",
+        unit="px",
+        form="more",
+        ge=64,
+        multiple_of=64,
+    )
+
+
+class HardwareConfig(Section):
+    """Where the arithmetic is done."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = option(
+        "auto",
+        "Device to compute on; auto takes CUDA, then MPS, then the CPU.",
+        label="Device",
+        form="more",
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
+        "auto",
+        "Number format of the arithmetic; auto takes the fastest the device does well.",
+        label="Precision",
+        form="more",
+    )
+
+
+class NotifyConfig(Section):
+    """Who is told when the job ends."""
+
+    webhook: str | None = option(
+        None,
+        "Address that gets a JSON message when the job ends, for example of a chat room; by default "
+        "SEGCORE_WEBHOOK_URL.",
+        label="Webhook",
+        form="more",
+        pattern=WEBHOOK_PATTERN,
+    )

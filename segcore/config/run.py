@@ -1,0 +1,63 @@
+"""RunConfig: every option of a run, once. Form, CLI, help, `config.json` and MLflow params come from it."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from segcore.config.data import DataConfig
+from segcore.config.inference import HardwareConfig, InferenceConfig, NotifyConfig
+from segcore.config.model import ModelConfig
+from segcore.config.option import SESSION_PATTERN, Section, explain
+from segcore.config.training import TrainingConfig
+from segcore.errors import ConfigError
+
+
+class RunConfig(Section):
+    """All options of a training or a segmentation."""
+
+    session: str = Field(
+        default_factory=lambda: date.today().isoformat(),
+        description="Name under which runs are grouped; the MLflow experiment.",
+        json_schema_extra={"label": "Session", "form": None, "unit": ""},
+        pattern=SESSION_PATTERN,
+    )
+    data: DataConfig = Field(default_factory=DataConfig, description="Images, labels, patches.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How it learns.")
+    inference: InferenceConfig = Field(default_factory=InferenceConfig, description="How it is applied.")
+    hardware: HardwareConfig = Field(default_factory=HardwareConfig, description="Where it is computed.")
+
+    notify: NotifyConfig = Field(default_factory=NotifyConfig, description="Who is told at the end.")
+
+    @model_validator(mode="after")
+    def _patch_fits_network(self) -> RunConfig:
+        step = 2**self.model.layers
+        size = self.data.patch_size
+        if size % step or size < 2 * step:
+            raise ValueError(
+                f"data.patch_size {size} does not fit model.layers {self.model.layers}: "
+                f"{self.model.layers} layers need a multiple of {step} px of at least {2 * step} px. "
+                f"Use patch size {max(2 * step, 32, -(-size // step) * step)} or fewer layers."
+            )
+        return self
+
+
+SECTIONS = ("data", "model", "training", "inference", "hardware", "notify")
+
+
+def build_config(values: dict[str, Any]) -> RunConfig:
+    """Build a RunConfig from nested values and report every problem at once.
+
+    Raises
+    ------
+    ConfigError
+        Some values are outside their rules; the message lists all of them.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [message for _, message in explain(error)]
+        raise ConfigError("\n".join(lines)) from error
