@@ -32,6 +32,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder nobody writes to."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def sha256(*paths: Path) -> str:
     """Return the SHA-256 over the contents of `paths` in turn, read in blocks."""
     digest = hashlib.sha256()

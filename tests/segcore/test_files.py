@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.files import atomic_path, sha256
+from segcore.files import atomic_path, remove_leftovers, sha256
 
 
 def test_a_failure_leaves_the_file_as_it_was_and_nothing_else(tmp_path: Path) -> None:
@@ -32,3 +32,13 @@ def test_the_hash_depends_on_every_file(tmp_path: Path) -> None:
     assert before != sha256(images)
     labels.write_bytes(b"3")
     assert before != sha256(images, labels)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = tmp_path / "checkpoints" / ".last.pt.4711.part"
+    kept = tmp_path / "checkpoints" / "last.pt"
+    kept.parent.mkdir()
+    left.touch()
+    kept.touch()
+    remove_leftovers(tmp_path)
+    assert list(kept.parent.iterdir()) == [kept]
