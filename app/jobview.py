@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.history import History
 from segcore.card import ModelCard, read_config
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
-from segcore.events import EpochEvent, NoteEvent, Progress, StageEvent
-from segcore.jobs.journal import read_events, read_log, read_progress, read_results
+from segcore.events import EpochEvent, InterventionEvent, NoteEvent, Progress, Request, ResumeEvent
+from segcore.jobs.journal import read_log, read_progress, read_results
 from segcore.jobs.store import Job, Kind, State, asked, queue_place
 from segcore.workspace import Workspace
 
@@ -45,8 +47,16 @@ class JobView:
         The last lines of the log.
     elapsed : float or None
         Seconds since it started, or what it took.
-    stopping : bool
-        Somebody asked it to stop and it has not ended yet.
+    request : Request or None
+        What somebody has asked of it while it has not ended yet.
+    interventions : tuple of InterventionEvent
+        What the autopilot changed.
+    resumes : tuple of ResumeEvent
+        Where it went on from a checkpoint.
+    kept : tuple of int
+        Epochs whose weights lie in the folder, the best apart; ascending.
+    group, parent : str
+        As in `job.json`: what it is a repeat of, and what it goes on from.
     results : Mapping
         `results.json` of a training, `metadata.json` of a segmentation; empty until it is written.
     """
@@ -71,8 +81,18 @@ class JobView:
     stage: str
     log: str
     elapsed: float | None
-    stopping: bool
+    request: Request | None
     results: Mapping[str, Any] = field(default_factory=dict)
+    interventions: tuple[InterventionEvent, ...] = ()
+    resumes: tuple[ResumeEvent, ...] = ()
+    kept: tuple[int, ...] = ()
+    group: str = ""
+    parent: str = ""
+
+    @property
+    def stopping(self) -> bool:
+        """True if somebody asked it to end, in whichever way, and it has not ended yet."""
+        return self.request is not None
 
     @property
     def best(self) -> EpochEvent | None:
@@ -108,21 +128,17 @@ class JobView:
         return path if self.kind == "predict" and path.is_file() else None
 
 
-def view_job(workspace: Workspace, job: Job, log_lines: int = 40) -> JobView:
-    """Read what the page shows of `job`; a damaged part is shown as missing, never raised."""
-    history: dict[int, EpochEvent] = {}
-    notes: list[NoteEvent] = []
-    stage = ""
-    try:
-        for event in read_events(job.folder):
-            if isinstance(event, EpochEvent):
-                history[event.epoch] = event
-            elif isinstance(event, NoteEvent):
-                notes.append(event)
-            elif isinstance(event, StageEvent):
-                stage = event.text
-    except (OSError, ValueError):
-        notes.append(NoteEvent(level="warning", text="The run's history cannot be read completely."))
+def view_job(workspace: Workspace, job: Job, log_lines: int = 40, history: History | None = None) -> JobView:
+    """Read what the page shows of `job`; a damaged part is shown as missing, never raised.
+
+    With `history`, only the events that are new since it was last asked are read.
+    """
+    record = (history or History(1)).read(job.folder)
+    notes = [*record.notes]
+    if not record.whole:
+        notes.append(NoteEvent(level="warning", text="The run's history cannot be read."))
+    elif record.missing:
+        notes.append(NoteEvent(level="warning", text=_missing_text(record.missing)))
     try:
         config, card = read_config(job.folder / "config.json")
     except SegcoreError as error:
@@ -136,28 +152,36 @@ def view_job(workspace: Workspace, job: Job, log_lines: int = 40) -> JobView:
         card=card,
         place=queue_place(workspace, job),
         progress=read_progress(job.folder),
-        history=tuple(history[number] for number in sorted(history)),
+        history=record.epochs,
         notes=tuple(notes),
-        stage=stage,
+        stage=record.stage,
         log=_log(job.folder, log_lines),
         elapsed=max(0.0, end - job.started) if job.started is not None and end is not None else None,
-        stopping=not job.state.ended and (asked(job.folder) is not None),
+        request=None if job.state.ended else asked(job.folder),
         results=read_results(job),
+        interventions=record.interventions,
+        resumes=record.resumes,
+        kept=kept_epochs(job.folder),
     )
 
 
+def kept_epochs(folder: Path) -> tuple[int, ...]:
+    """Return the epochs whose weights were kept in the run folder, ascending."""
+    found = (_EPOCH_FILE.fullmatch(path.name) for path in (folder / "checkpoints").glob("epoch-*.pth"))
+    return tuple(sorted(int(match[1]) for match in found if match))
+
+
+_EPOCH_FILE = re.compile(r"epoch-(\d+)\.pth")
 _JOB_FIELDS = {
-    "id",
-    "kind",
-    "session",
-    "state",
-    "created",
-    "started",
-    "ended",
-    "message",
-    "remedy",
-    "mlflow_run_id",
-}
+    "id", "kind", "session", "state", "created", "started", "ended", "message", "remedy", "mlflow_run_id",
+    "group", "parent",
+}  # fmt: skip
+
+
+def _missing_text(missing: list[int]) -> str:
+    named = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+    many = len(missing) > 1
+    return f"The numbers of epoch{'s' if many else ''} {named} cannot be read; the rest is complete."
 
 
 def _log(folder: Path, lines: int) -> str:

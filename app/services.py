@@ -15,6 +15,7 @@ import psutil
 
 from app.command import command_line
 from app.facts import Estimate, Stack, pixel_size_text
+from app.history import History
 from app.jobview import JobView, view_job
 from app.registry import ModelCheck, Registry
 from app.uploads import store
@@ -61,6 +62,7 @@ class Services:
         self.workspace = workspace
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
+        self.history = History()
         self._worker = worker
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
@@ -318,16 +320,18 @@ class Services:
 
     def job(self, identity: str) -> JobView:
         """Return all that a page shows of one job; JobError if there is no such job."""
-        return view_job(self.workspace, jobs.find_job(self.workspace, identity))
+        return view_job(self.workspace, jobs.find_job(self.workspace, identity), history=self.history)
 
     def runs(self) -> list[JobView]:
         """Return all trainings with their history, newest first."""
-        return [view_job(self.workspace, job, log_lines=0) for job in self.jobs("train")]
+        return [
+            view_job(self.workspace, job, log_lines=0, history=self.history) for job in self.jobs("train")
+        ]
 
     def active(self) -> list[JobView]:
         """Return the jobs that run or wait, oldest first."""
         waiting = [job for job in self.jobs() if not job.state.ended]
-        return [view_job(self.workspace, job, log_lines=0) for job in reversed(waiting)]
+        return [view_job(self.workspace, job, log_lines=0, history=self.history) for job in reversed(waiting)]
 
     def stop(self, identity: str) -> Job:
         """Ask a job to stop and keep its best model; JobError if it is over."""
