@@ -92,12 +92,13 @@ def prepare_environment(workspace: Workspace) -> None:
 
 def launch_options(services: Services) -> dict[str, Any]:
     """Return what every launch needs: the look, what may be served, and how large an upload may be."""
+    from app import controls
     from app.theme import CSS, theme
 
     workspace = services.workspace
     return {
         "theme": theme(),
-        "css_paths": CSS,
+        "css_paths": [CSS, controls.CSS],
         "allowed_paths": [str(path) for path in (workspace.data, workspace.models, workspace.results)],
         "max_file_size": int(services.max_upload_gb * 1e9),
         "show_error": False,
@@ -111,7 +112,7 @@ def after_launch(services: Services) -> None:
     """Take up waiting jobs, measure the machine and import MLflow, while the page is already there."""
     from app.session import Problem, attempt
 
-    attempt(services.resume_waiting)
+    attempt(services.control.wake)
     if not services.measured_lately():
         subprocess.run(
             [sys.executable, "-m", "segcore.measure", str(services.workspace.root)],

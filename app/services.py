@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from app.command import command_line
+from app.control import Control
 from app.facts import Estimate, Stack, pixel_size_text
 from app.history import History
 from app.jobview import JobView, view_job
@@ -25,11 +26,10 @@ from segcore.data.planes import Planes
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
-from segcore.errors import DataError, JobError, ModelError
+from segcore.errors import DataError, ModelError
 from segcore.estimate import Machine, read_machine, training_seconds, unet_parameters
 from segcore.estimate import Stack as StackSize
-from segcore.events import Request
-from segcore.jobs import queue, supervisor
+from segcore.jobs import queue
 from segcore.jobs import store as jobs
 from segcore.jobs.store import Job, Kind
 from segcore.workspace import Workspace
@@ -63,7 +63,7 @@ class Services:
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
         self.history = History()
-        self._worker = worker
+        self.control = Control(workspace, worker)
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
         self._sampling = Lock()
@@ -310,8 +310,7 @@ class Services:
 
     def _submit(self, kind: Kind, config: RunConfig) -> Job:
         job = queue.submit(self.workspace, kind, config)
-        if self._worker:
-            supervisor.ensure_worker(self.workspace)
+        self.control.wake()
         return job
 
     def jobs(self, kind: Kind | None = None) -> list[Job]:
@@ -335,15 +334,7 @@ class Services:
 
     def stop(self, identity: str) -> Job:
         """Ask a job to stop and keep its best model; JobError if it is over."""
-        job = jobs.find_job(self.workspace, identity)
-        if job.state.ended:
-            raise JobError(f"The run {identity} is already {job.state}.", "")
-        return jobs.ask(job.folder, Request.STOP)
-
-    def resume_waiting(self) -> None:
-        """Start a worker if jobs of an earlier day still wait or run, and the app may start one."""
-        if self._worker and any(not job.state.ended for job in self.jobs()):
-            supervisor.ensure_worker(self.workspace)
+        return self.control.stop(identity)
 
 
 def _is_job_id(model: str) -> bool:

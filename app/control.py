@@ -1,0 +1,116 @@
+"""Control: what the page may do with jobs: pause, stop, discard, resume, put in another order."""
+
+from __future__ import annotations
+
+from segcore.errors import JobError
+from segcore.events import Request
+from segcore.jobs import queue, supervisor
+from segcore.jobs import store as jobs
+from segcore.jobs.store import Job, Kind, State
+from segcore.workspace import Workspace
+
+KINDS: tuple[Kind, ...] = ("train", "predict")
+
+
+class Control:
+    """Acts on the jobs of a workspace, whoever started them. All it does is written into their folders.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace of the jobs.
+    worker : bool
+        Start a worker process when a job waits and none is there.
+    """
+
+    def __init__(self, workspace: Workspace, worker: bool = True) -> None:
+        self._workspace = workspace
+        self._worker = worker
+
+    # One job ----
+
+    def pause(self, identity: str) -> Job:
+        """Ask a job to save everything and free its device; one that waits is taken out of the line.
+
+        Raises
+        ------
+        JobError
+            There is no such job, or it is over.
+        """
+        return self._ask(identity, Request.PAUSE)
+
+    def stop(self, identity: str) -> Job:
+        """Ask a job to end and keep its best model; JobError if it is over."""
+        return self._ask(identity, Request.STOP)
+
+    def discard(self, identity: str) -> Job:
+        """Throw away what a job made; one at work is asked to end first. JobError if it is finished."""
+        job = self._find(identity)
+        if job.state is State.RUNNING:
+            return jobs.ask(job.folder, Request.DISCARD)
+        return queue.discard(self._workspace, job.folder)
+
+    def resume(self, identity: str) -> Job:
+        """Put a job that was paused, interrupted, stopped or failed in line again, to go on where it was.
+
+        Raises
+        ------
+        JobError
+            It is under way, finished or discarded.
+        """
+        job = queue.resume(self._workspace, self._find(identity).folder)
+        self.wake()
+        return job
+
+    def drop(self, identity: str) -> Job:
+        """Take a job out of the line for good; one that has begun before keeps what it has reached.
+
+        Raises
+        ------
+        JobError
+            It does not wait (any more).
+        """
+        job = self._waiting(identity)
+        return jobs.ask(job.folder, Request.DISCARD if job.started is None else Request.STOP)
+
+    def move(self, identity: str, place: int) -> Job:
+        """Give a job that waits another place in its line, 1 for the next to run; JobError if it runs."""
+        return queue.move(self._workspace, self._waiting(identity), place)
+
+    # All jobs ----
+
+    def running(self) -> list[Job]:
+        """Return the jobs at work, of both kinds, the oldest first."""
+        found = [job for job in jobs.list_jobs(self._workspace) if job.state is State.RUNNING]
+        return sorted(found, key=lambda job: (job.started or job.created, job.id))
+
+    def waiting(self, kind: Kind) -> list[Job]:
+        """Return the jobs of one kind that wait, the next one first."""
+        return queue.waiting(self._workspace, kind)
+
+    def held(self) -> list[Job]:
+        """Return the jobs that are paused or interrupted, the last one first."""
+        found = [
+            job for job in jobs.list_jobs(self._workspace) if job.state in (State.PAUSED, State.INTERRUPTED)
+        ]
+        return sorted(found, key=lambda job: (job.ended or job.created, job.id), reverse=True)
+
+    def wake(self) -> None:
+        """Start a worker if jobs wait or run, and the app may start one."""
+        if self._worker and any(not job.state.ended for job in jobs.list_jobs(self._workspace)):
+            supervisor.ensure_worker(self._workspace)
+
+    def _find(self, identity: str) -> Job:
+        return jobs.find_job(self._workspace, identity)
+
+    def _ask(self, identity: str, request: Request) -> Job:
+        job = self._find(identity)
+        if job.state.ended:
+            raise JobError(f"The run {identity} is already {job.state}.", "Look at it in the tab Runs.")
+        return jobs.ask(job.folder, request)
+
+    def _waiting(self, identity: str) -> Job:
+        job = self._find(identity)
+        if job.state is not State.QUEUED:
+            raise JobError(f"The job {identity} does not wait any more: it is {job.state}.", "")
+        return job
