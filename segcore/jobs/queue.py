@@ -99,15 +99,15 @@ class JobQueue:
         return True
 
 
-def submit(workspace: Workspace, kind: Kind, config: RunConfig) -> Job:
-    """Make a job and put it at the end of its line.
+def submit(workspace: Workspace, kind: Kind, config: RunConfig, parent: str = "", group: str = "") -> Job:
+    """Make a job and put it at the end of its line; `parent` and `group` as in `create_job`.
 
     Raises
     ------
     JobError
         The run folder or the queue cannot be written.
     """
-    job = create_job(workspace, kind, config)
+    job = create_job(workspace, kind, config, parent=parent, group=group)
     try:
         with JobQueue(workspace, kind) as queue:
             queue.put(job.folder)

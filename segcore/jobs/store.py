@@ -6,96 +6,52 @@ import errno
 import os
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from segcore.card import ModelCard, read_config, write_config
+from segcore.card import write_config
 from segcore.config import RunConfig
 from segcore.errors import JobError
 from segcore.events import Request
-from segcore.files import write_atomic
+from segcore.files import remove_leftovers, write_atomic
+from segcore.jobs.host import this_host
+from segcore.jobs.job import Job as Job
+from segcore.jobs.job import Kind as Kind
+from segcore.jobs.job import Owner as Owner
+from segcore.jobs.job import State as State
 from segcore.workspace import Workspace
 
-Kind = Literal["train", "predict"]
-Owner = Literal["worker", "command"]
 
-
-class State(StrEnum):
-    """Where a job is in its life."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    """Its process died, or its machine went down; it goes on by itself when a worker can."""
-    PAUSED = "paused"
-    DISCARDED = "discarded"
-
-    @property
-    def ended(self) -> bool:
-        """True if no process works on it and none waits to: neither queued nor running."""
-        return self not in (State.QUEUED, State.RUNNING)
-
-    @property
-    def final(self) -> bool:
-        """True if nothing more happens by itself: over, and neither paused nor interrupted."""
-        return self.ended and self not in (State.PAUSED, State.INTERRUPTED)
-
-
-class Job(BaseModel):
-    """What `job.json` says; a snapshot, never changed in place."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    id: str
-    kind: Kind
-    session: str
-    owner: Owner = "worker"
-    """Who starts it: the worker that takes it from the queue, or the command that made it and waits."""
-    state: State = State.QUEUED
-    created: float = Field(default_factory=time.time)
-    started: float | None = None
-    ended: float | None = None
-    host: str = ""
-    pid: int | None = None
-    message: str = ""
-    remedy: str = ""
-    mlflow_run_id: str | None = None
-    rank: float | None = None
-    """Place in the line among those that wait, smallest first; None: by the time it was made."""
-    parent: str = ""
-    """Id of the run it continues or starts from."""
-    group: str = ""
-    """Id shared by the repeats of one training with several seeds."""
-    device: str = ""
-    """The slot of the worker it runs in: `cpu`, `cuda:0` …"""
-    restarts: int = 0
-    """How often it was resumed by itself without having got on since."""
-    folder: Path = Field(default=Path(), exclude=True)
-
-    @property
-    def config(self) -> RunConfig:
-        """The options the job was given."""
-        return read_config(self.folder / "config.json")[0]
-
-    @property
-    def card(self) -> ModelCard | None:
-        """The card of the model it trained, once the data has been read."""
-        return read_config(self.folder / "config.json")[1]
-
-
-def create_job(workspace: Workspace, kind: Kind, config: RunConfig, owner: Owner = "worker") -> Job:
+def create_job(
+    workspace: Workspace,
+    kind: Kind,
+    config: RunConfig,
+    owner: Owner = "worker",
+    parent: str = "",
+    group: str = "",
+) -> Job:
     """Make the folder of a new job, state queued. Paths in `config` must be absolute or run-independent.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the folder is made.
+    kind : {"train", "predict"}
+        What it does.
+    config : RunConfig
+        Its options.
+    owner : {"worker", "command"}
+        Who starts it.
+    parent : str
+        Id of the run it continues or starts from.
+    group : str
+        Id shared by the repeats of one training.
 
     Raises
     ------
@@ -103,9 +59,16 @@ def create_job(workspace: Workspace, kind: Kind, config: RunConfig, owner: Owner
         The folder cannot be written; nothing of it is left behind.
     """
     identity = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    parent = workspace.models / config.session if kind == "train" else workspace.results
-    folder = parent / identity
-    job = Job(id=identity, kind=kind, session=config.session, owner=owner, folder=folder)
+    folder = (workspace.models / config.session if kind == "train" else workspace.results) / identity
+    job = Job(
+        id=identity,
+        kind=kind,
+        session=config.session,
+        owner=owner,
+        parent=parent,
+        group=group,
+        folder=folder,
+    )
     try:
         folder.mkdir(parents=True)
         write_config(folder / "config.json", config)
@@ -148,7 +111,7 @@ def update_job(folder: Path, **changes: Any) -> Job:
     def decide(job: Job) -> dict[str, Any]:
         return {key: value for key, value in changes.items() if not (job.state.ended and key in _END_FIELDS)}
 
-    return _change(folder, decide)
+    return change_job(folder, decide)
 
 
 def start_job(folder: Path) -> Job:
@@ -156,27 +119,112 @@ def start_job(folder: Path) -> Job:
 
     The job is ours only if the snapshot says running with our own pid.
     """
-    begun = {"state": State.RUNNING, "started": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-    return _change(folder, lambda job: begun if job.state is State.QUEUED else {})
+
+    def begin(job: Job) -> dict[str, Any]:
+        if job.state is not State.QUEUED:
+            return {}
+        if job.attempts:
+            remove_leftovers(folder)  # of a process that was killed while it wrote
+        return {
+            **_BLANK,
+            "state": State.RUNNING,
+            "started": time.time(),
+            "host": this_host(),
+            "pid": os.getpid(),
+            "attempts": job.attempts + 1,
+        }
+
+    return change_job(folder, begin)
 
 
-def end_job(folder: Path, state: State, message: str = "", remedy: str = "") -> Job:
-    """Mark the job as over. A job that is over already stays as it is."""
-    end = {"state": state, "ended": time.time(), "message": message, "remedy": remedy, "pid": None}
+def end_job(
+    folder: Path, state: State, message: str = "", remedy: str = "", attempt: int | None = None
+) -> Job:
+    """Mark the job as over. A job that is over already stays as it is.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    state : State
+        How it ended; `discarded` deletes what the job made.
+    message, remedy : str
+        Why, and what to do, in the person's words.
+    attempt : int, optional
+        `Job.attempts` of the process that speaks: once another one has begun the job, it has no say any more.
+    """
+
+    def end(job: Job) -> dict[str, Any]:
+        stale = attempt is not None and attempt != job.attempts
+        return {} if job.state.ended or stale else _ended(state, message, remedy)
+
     try:
-        return _change(folder, lambda job: {} if job.state.ended else end)
+        job = change_job(folder, end)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         # Where the job stood is of no use any more, and its room on a full disk is just enough.
         (folder / "progress.json").unlink(missing_ok=True)
-        return _change(folder, lambda job: {} if job.state.ended else end)
+        job = change_job(folder, end)
+    throw_away(job)
+    return job
 
 
+def line_up_again(folder: Path, rank: float, restarts: int = 0) -> Job:
+    """Put a job that ended too early back to queued; one that waits, runs, is finished or discarded stays.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    rank : float
+        Its place in the line, see `Job.rank`.
+    restarts : int
+        What `Job.restarts` becomes; 0 if a person asked for it: a request from before is then forgotten.
+    """
+    again = {"state": State.QUEUED, "owner": "worker", "rank": rank, "restarts": restarts, "device": ""}
+
+    def decide(job: Job) -> dict[str, Any]:
+        if not job.resumable:
+            return {}
+        if not restarts:
+            (folder / REQUEST).unlink(missing_ok=True)
+        return {**_BLANK, **again}
+
+    return change_job(folder, decide)
+
+
+def throw_away(job: Job) -> None:
+    """Delete what a discarded job made; options, log and curves stay. Other jobs are left alone."""
+    if job.state is not State.DISCARDED:
+        return
+    for name in MADE:
+        path = job.folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+MADE = (
+    "best_model.pth",
+    "checkpoints",
+    "previews",
+    "results.json",
+    "segmentation.tif",
+    "probabilities.tif",
+    "metadata.json",
+)
 _END_FIELDS = ("state", "ended", "message", "remedy", "pid")
+_BLANK: dict[str, Any] = {"ended": None, "message": "", "remedy": "", "pid": None}
 
 
-def _change(folder: Path, decide: Callable[[Job], dict[str, Any]]) -> Job:
+def _ended(state: State, message: str = "", remedy: str = "") -> dict[str, Any]:
+    return {"state": state, "ended": time.time(), "message": message, "remedy": remedy, "pid": None}
+
+
+def change_job(folder: Path, decide: Callable[[Job], dict[str, Any]]) -> Job:
+    """Change `job.json` under its lock by what `decide` returns for the present snapshot."""
     with FileLock(folder / ".job.lock"):
         job = read_job(folder)
         changes = decide(job)
@@ -222,17 +270,29 @@ def queue_place(workspace: Workspace, job: Job) -> int:
     if job.state is not State.QUEUED:
         return 0
     waiting = [other for other in list_jobs(workspace, job.kind) if other.state is State.QUEUED]
-    return 1 + sum((other.created, other.id) < (job.created, job.id) for other in waiting)
+    return 1 + sum(other.line_key < job.line_key for other in waiting)
 
 
 def ask(folder: Path, request: Request) -> Job:
-    """Ask something of a job that waits or runs; the last request counts. One that waits obeys at once."""
-    if read_job(folder).state.ended:
-        return read_job(folder)
-    write_atomic(folder / REQUEST, request)
-    state, message = _UNBEGUN[request]
-    end = {"state": state, "ended": time.time(), "message": message}
-    return _change(folder, lambda job: end if job.state is State.QUEUED else {})
+    """Ask something of a job that waits or runs; the last request counts. One that waits obeys at once.
+
+    Only a training that waits to go on and shall stop and keep still needs a moment of a device, to write its
+    results: it becomes the next in line.
+    """
+
+    def decide(job: Job) -> dict[str, Any]:
+        if job.state.ended:
+            return {}
+        write_atomic(folder / REQUEST, request)
+        if job.state is State.RUNNING:
+            return {}
+        if request is Request.STOP and job.has_checkpoint:
+            return {"rank": 0.0}
+        return _ended(*_UNBEGUN[request])
+
+    job = change_job(folder, decide)
+    throw_away(job)
+    return job
 
 
 def asked(folder: Path) -> Request | None:
@@ -243,9 +303,17 @@ def asked(folder: Path) -> Request | None:
         return None
 
 
+def discard_ended(folder: Path) -> Job:
+    """Throw away what a job made that has ended without being finished; any other job stays as it is."""
+    discarded = _ended(State.DISCARDED, "Discarded.")
+    job = change_job(folder, lambda job: discarded if job.resumable else {})
+    throw_away(job)
+    return job
+
+
 REQUEST = "request"
 _UNBEGUN = {
-    Request.PAUSE: (State.PAUSED, "Paused before it began."),
+    Request.PAUSE: (State.PAUSED, "Paused while it waited."),
     Request.STOP: (State.CANCELLED, "Cancelled before it began."),
-    Request.DISCARD: (State.DISCARDED, "Discarded before it began."),
+    Request.DISCARD: (State.DISCARDED, "Discarded while it waited."),
 }

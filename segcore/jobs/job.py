@@ -1,0 +1,99 @@
+"""The job as `job.json` has it: what it is, where it is in its life, and its place in the line."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from segcore.card import ModelCard, read_config
+from segcore.config import RunConfig
+
+Kind = Literal["train", "predict"]
+Owner = Literal["worker", "command"]
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Its process died, or its machine went down; it goes on by itself when a worker can."""
+    PAUSED = "paused"
+    DISCARDED = "discarded"
+
+    @property
+    def ended(self) -> bool:
+        """True if no process works on it and none waits to: neither queued nor running."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+    @property
+    def final(self) -> bool:
+        """True if nothing more happens by itself: over, and neither paused nor interrupted."""
+        return self.ended and self not in (State.PAUSED, State.INTERRUPTED)
+
+
+class Job(BaseModel):
+    """What `job.json` says; a snapshot, never changed in place."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    kind: Kind
+    session: str
+    owner: Owner = "worker"
+    """Who starts it: the worker that takes it from the queue, or the command that made it and waits."""
+    state: State = State.QUEUED
+    created: float = Field(default_factory=time.time)
+    started: float | None = None
+    ended: float | None = None
+    host: str = ""
+    pid: int | None = None
+    message: str = ""
+    remedy: str = ""
+    mlflow_run_id: str | None = None
+    rank: float | None = None
+    """Place in the line among those that wait, smallest first; None: by the time it was made."""
+    parent: str = ""
+    """Id of the run it continues or starts from."""
+    group: str = ""
+    """Id shared by the repeats of one training with several seeds."""
+    device: str = ""
+    """The slot of the worker it runs in: `cpu`, `cuda:0` …"""
+    restarts: int = 0
+    """How often it was resumed by itself without having got on since."""
+    attempts: int = 0
+    """How often a process has begun it; tells the present one from those before."""
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def config(self) -> RunConfig:
+        """The options the job was given."""
+        return read_config(self.folder / "config.json")[0]
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card of the model it trained, once the data has been read."""
+        return read_config(self.folder / "config.json")[1]
+
+    @property
+    def line_key(self) -> tuple[float, float, str]:
+        """What the jobs that wait are ordered by, the next one first."""
+        return (self.created if self.rank is None else self.rank, self.created, self.id)
+
+    @property
+    def resumable(self) -> bool:
+        """True if it ended too early and can be put in line again."""
+        return self.state in (State.PAUSED, State.INTERRUPTED, State.FAILED, State.CANCELLED)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """True if a training can go on from where it was."""
+        return (self.folder / "checkpoints" / "last.pt").exists()
