@@ -5,14 +5,13 @@ from __future__ import annotations
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 
 from segcore import __version__
 from segcore.config import HardwareConfig
 from segcore.errors import ConfigError
+from segcore.memory import main_memory
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -68,7 +67,7 @@ class Hardware:
             return free + reserved
         if self.device.type == "mps":
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return min(psutil.virtual_memory().available, _container_memory(Path("/sys/fs/cgroup")))
+        return main_memory().available
 
 
 def versions() -> dict[str, str]:
@@ -123,12 +122,3 @@ def _best_dtype(device: str) -> torch.dtype:
         # itself.
         return torch.bfloat16
     return torch.float32
-
-
-def _container_memory(folder: Path) -> int:
-    """Return the bytes left under this container's memory limit (cgroup v2); 2**62 if there is none."""
-    try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return 2**62
-    return max(0, int(limit) - int(used)) if limit.isdigit() else 2**62

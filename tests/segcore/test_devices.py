@@ -57,15 +57,6 @@ def test_autocast_computes_in_the_chosen_format() -> None:
         assert hardware.describe().endswith(precision)
 
 
-def test_the_limit_of_a_container_counts_as_memory(tmp_path) -> None:
-    assert devices._container_memory(tmp_path) == 2**62
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert devices._container_memory(tmp_path) == 600
-    (tmp_path / "memory.max").write_text("max\n")
-    assert devices._container_memory(tmp_path) == 2**62
-
-
 def test_free_memory_is_at_most_what_the_machine_has() -> None:
     free = choose(HardwareConfig(device="cpu")).free_memory()
     assert 0 < free <= psutil.virtual_memory().total
