@@ -239,7 +239,7 @@ def test_a_server_that_never_answers_holds_nobody_up(workspace: Workspace, room:
 
     room.RequestHandlerClass = Deaf
     job = begin(workspace, room.address)
-    notifier = Notifier(workspace)
+    notifier = Notifier(workspace, pauses=(0,))
     notifier.expect(job.folder)
     end_job(job.folder, State.FINISHED)
     notifier.tell(job.folder)  # comes back at once
