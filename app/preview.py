@@ -55,9 +55,13 @@ def picture_html(services: Services, scene: Scene, index: int, opacity: float) -
             labels_YX = (labels_YX > 0).astype("uint8")
     picture = views.overlay(image_CYX, labels_YX, class_values=scene.class_values, opacity=opacity)
     if not scene.beside:
-        return _frame([(picture, f"Slice {index} with its labels" if scene.labels else f"Slice {index}", "")])
+        return frame_html(
+            [(picture, f"Slice {index} with its labels" if scene.labels else f"Slice {index}", "")]
+        )
     plain = views.overlay(image_CYX)
-    return _frame([(plain, f"Slice {index}", "image"), (picture, f"Slice {index} with the result", "result")])
+    return frame_html(
+        [(plain, f"Slice {index}", "image"), (picture, f"Slice {index} with the result", "result")]
+    )
 
 
 def empty_html(text: str) -> str:
@@ -65,7 +69,8 @@ def empty_html(text: str) -> str:
     return f'<div class="picture-empty">{"<br>".join(escape(line) for line in text.splitlines())}</div>'
 
 
-def _frame(pictures: list[tuple[np.ndarray, str, str]]) -> str:
+def frame_html(pictures: list[tuple[np.ndarray, str, str]]) -> str:
+    """Return pictures `(Y, X, 3)` side by side, each with its description and its caption ("" for none)."""
     figures = "".join(
         f'<figure><img src="{views.png_uri(picture)}" alt="{alt}">'
         + (f"<figcaption>{caption}</figcaption>" if caption else "")

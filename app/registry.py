@@ -57,11 +57,14 @@ class Registry:
 
         return models.describe(reference, self.workspace)
 
-    def register(self, job: Job, name: str) -> ModelVersion:
-        """Register the model of a run under `name`; the same run again returns the version it has."""
+    def register(self, job: Job, name: str, epoch: int | None = None) -> ModelVersion:
+        """Register the model of a run, or one of its kept epochs, under `name`.
+
+        The same model again returns the version it has.
+        """
         from segcore.tracking import models
 
-        return models.register(job, name, self.workspace)
+        return models.register(job, name, self.workspace, epoch)
 
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Give `alias` to a version; another version that has it loses it."""

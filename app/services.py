@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from app.checkpoint_store import CheckpointStore
 from app.command import command_line
 from app.control import Control
 from app.facts import Estimate, Stack, pixel_size_text
@@ -63,6 +64,7 @@ class Services:
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
         self.history = History()
+        self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
         self.control = Control(workspace, worker)
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()

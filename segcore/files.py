@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Let `target` be the same file as `source`, or a copy where the disk knows no links; whole or not.
+
+    Only for files that are replaced and never changed in place.
+    """
+    with atomic_path(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copy2(source, temporary)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -7,15 +7,17 @@ import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from segcore.errors import ConfigError, ModelError
-from segcore.jobs.store import Job, read_job
+from segcore.jobs.epochs import KeptEpoch, find_epoch, model_epoch
+from segcore.jobs.journal import read_history
+from segcore.jobs.store import Job, State, read_job
 from segcore.tracking import store
 from segcore.tracking.mlflow import Follower
-from segcore.tracking.package import CONFIG, WEIGHTS, find_model
+from segcore.tracking.package import CONFIG, WEIGHTS, log_epoch, log_model
 from segcore.tracking.registry import (
     ModelVersion,
     RegisteredModel,
@@ -72,10 +74,11 @@ def list_models(workspace: Workspace) -> list[RegisteredModel]:
     return sorted(models, key=lambda model: model.versions[0].created, reverse=True)
 
 
-def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
-    """Register the model of a run; the same run under the same name again returns the version it has.
+def register(job: Job, name: str, workspace: Workspace, epoch: int | None = None) -> ModelVersion:
+    """Register the model of a run, or another of its kept epochs.
 
-    What MLflow has not been told yet is sent first.
+    The same weights under the same name again return the version they have. What MLflow has not been told yet
+    is sent first.
 
     Raises
     ------
@@ -83,6 +86,8 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
         The name breaks the rules.
     ModelError
         The run has no model, or MLflow cannot be reached.
+    JobError
+        The weights of the epoch were not kept.
     """
     _check(
         name,
@@ -91,22 +96,25 @@ def register(job: Job, name: str, workspace: Workspace) -> ModelVersion:
         "letters, digits, dot, dash and underscore, a letter or digit first",
     )
     job = read_job(job.folder)
-    if job.kind != "train" or not job.state.ended or not (job.folder / "best_model.pth").exists():
+    usable = job.kind == "train" and job.state.ended and job.state is not State.DISCARDED
+    if not usable or (epoch is None and not (job.folder / WEIGHTS).exists()):
         raise ModelError(
             f"Run {job.id} has no model to register.", "Choose a training that has ended with a model."
         )
+    kept = _kept(job, epoch)
     with open_registry(workspace) as client, FileLock(workspace.state / "registry.lock"):
-        run_id, model = _logged_model(client, job, workspace)
+        run_id, model = _logged_model(client, job, workspace, kept)
         try:
             client.create_registered_model(name)
         except store.server_errors() as error:
             if store.error_code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
         versions = pages(client.search_model_versions, f"name = '{name}'")
-        version = next((version for version in versions if version.run_id == run_id), None)
+        version = next((version for version in versions if _holds(version, run_id, model)), None)
         if version is None:
+            tags = version_tags(job, kept)
             version = client.create_model_version(
-                name, _source(model, workspace), run_id, tags=version_tags(job), model_id=model.model_id
+                name, _source(model, workspace), run_id, tags=tags, model_id=model.model_id
             )
             _link(client, model.model_id, name, str(version.version))
         return find_version(client, name, str(version.version))
@@ -272,21 +280,39 @@ def _check(text: str, pattern: str, what: str, rule: str) -> None:
         raise ConfigError(f"{text!r} is not {what}.", f"Use {rule}.")
 
 
-def _logged_model(client: MlflowClient, job: Job, workspace: Workspace) -> tuple[str, LoggedModel]:
+def _kept(job: Job, epoch: int | None) -> KeptEpoch | None:
+    """Return the epoch to register, by default the run's model; None where no epoch is known of it."""
+    history = read_history(job.folder)
+    wanted = model_epoch(job.folder, history) if epoch is None else epoch
+    return None if wanted is None else find_epoch(job.folder, wanted, history)
+
+
+def _holds(version: Any, run_id: str, model: LoggedModel) -> bool:
+    """Say whether a version is this model of this run; one that names no model holds the run's own."""
+    return version.run_id == run_id and (version.model_id or model.model_id) == model.model_id
+
+
+def _logged_model(
+    client: MlflowClient, job: Job, workspace: Workspace, kept: KeptEpoch | None
+) -> tuple[str, LoggedModel]:
     """Return run id and model of the job in the store, sending what is missing."""
     follower = Follower(job.folder, workspace)
+    scratch = workspace.state / "scratch"
     for attempt in (1, 2):
-        finished = follower.finish(timeout=30)
+        # A run that can still go on is never told completely: what there is of it is enough.
+        told = follower.finish(timeout=30) if job.state.final else follower.sync()
         run_id = read_job(job.folder).mlflow_run_id
         try:
-            model = find_model(client, client.get_run(run_id)) if finished and run_id else None
+            if told and run_id:
+                run = client.get_run(run_id)
+                if kept is None:
+                    return run_id, log_model(client, run, job.folder, scratch)
+                return run_id, log_epoch(client, run, job.folder, kept, scratch)
         except store.server_errors() as error:
             if attempt == 2 or store.error_code(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
             follower.forget()  # somebody emptied the store
             continue
-        if model is not None and run_id:
-            return run_id, model
         break
     raise ModelError(
         f"MLflow ({follower.uri}) did not take the model of run {job.id}.",

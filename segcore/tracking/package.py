@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 
 import segcore
 from segcore.events import EpochEvent
+from segcore.files import share_file
+from segcore.jobs.epochs import KeptEpoch, model_epoch
+from segcore.jobs.journal import read_history
 from segcore.tracking import store
-from segcore.tracking.record import final_metrics
+from segcore.tracking.record import best_epoch, epoch_metrics, final_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
 NAME = "model"
+EPOCH_TAG = "segcore.epoch"
+"""Tag of a logged model and of a version: the epoch whose weights it holds."""
 WEIGHTS = "best_model.pth"
 CONFIG = "config.json"
 # What applying a model imports; left to itself, MLflow would find out by loading it in another process.
@@ -34,13 +39,19 @@ REQUIREMENTS = (
 
 
 def find_model(client: MlflowClient, run: Run) -> LoggedModel | None:
-    """Return the model that was logged for `run`, whole or not, or None."""
-    models = client.search_logged_models(
-        [run.info.experiment_id],
-        f"source_run_id = '{run.info.run_id}'",
-        order_by=[{"field_name": "creation_timestamp"}],
-    )
-    return models[0] if models else None
+    """Return the model that was logged for `run` when it ended, whole or not, or None."""
+    return next((model for model in _logged(client, run) if model.name == NAME), None)
+
+
+def find_epoch_model(
+    client: MlflowClient, run: Run, epoch: int, history: list[EpochEvent]
+) -> LoggedModel | None:
+    """Return the model logged for `run` that holds the weights of `epoch`, whole or not, or None."""
+    best = best_epoch(history)
+    # A model logged before its epoch was noted holds the best one.
+    unsaid = str(best.epoch) if best else ""
+    models = _logged(client, run)
+    return next((model for model in models if model.tags.get(EPOCH_TAG, unsaid) == str(epoch)), None)
 
 
 def log_model(client: MlflowClient, run: Run, folder: Path, scratch: Path) -> LoggedModel:
@@ -57,18 +68,68 @@ def log_model(client: MlflowClient, run: Run, folder: Path, scratch: Path) -> Lo
     scratch : Path
         Folder for a temporary copy, on a disk with room for the weights.
     """
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-
     model = find_model(client, run)
     if model is None:
-        model = client.create_logged_model(
-            run.info.experiment_id, NAME, run.info.run_id, params=run.data.params, model_type="segmentation"
+        epoch = model_epoch(folder, read_history(folder))
+        model = _create(client, run, NAME, epoch)
+    return _send(client, run, model, (folder / WEIGHTS, folder / CONFIG), scratch)
+
+
+def log_epoch(client: MlflowClient, run: Run, folder: Path, kept: KeptEpoch, scratch: Path) -> LoggedModel:
+    """Log a kept epoch as a further model of `run`, with its scores; one that is there whole is returned."""
+    from mlflow.entities import Metric
+
+    model = find_epoch_model(client, run, kept.epoch, read_history(folder))
+    if model is None:
+        model = _create(client, run, f"{NAME}-epoch-{kept.epoch:04d}", kept.epoch)
+    model = _send(client, run, model, (kept.weights, folder / CONFIG), scratch)
+    if kept.scores is not None:
+        moment = round(
+            kept.scores.time * 1000
+        )  # as in the run's curve: the same point again, now with a model
+        client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric(name, value, moment, kept.epoch, model_id=model.model_id)
+                for name, value in epoch_metrics(kept.scores).items()
+            ],
         )
+    return model
+
+
+def _logged(client: MlflowClient, run: Run) -> list[LoggedModel]:
+    return list(
+        client.search_logged_models(
+            [run.info.experiment_id],
+            f"source_run_id = '{run.info.run_id}'",
+            order_by=[{"field_name": "creation_timestamp"}],
+        )
+    )
+
+
+def _create(client: MlflowClient, run: Run, name: str, epoch: int | None) -> LoggedModel:
+    tags = {} if epoch is None else {EPOCH_TAG: str(epoch)}
+    return client.create_logged_model(
+        run.info.experiment_id,
+        name,
+        run.info.run_id,
+        tags=tags,
+        params=run.data.params,
+        model_type="segmentation",
+    )
+
+
+def _send(
+    client: MlflowClient, run: Run, model: LoggedModel, files: tuple[Path, Path], scratch: Path
+) -> LoggedModel:
+    """Send weights and configuration, unless the model is whole already."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
     if model.status == LoggedModelStatus.READY:
         return model
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="model-") as temporary:
-        save_model(Path(temporary) / NAME, folder, run.info.run_id, model)
+        save_model(Path(temporary) / NAME, files, run.info.run_id, model)
         client.log_model_artifacts(model.model_id, str(Path(temporary) / NAME))
     outputs = client.get_run(run.info.run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
@@ -77,13 +138,16 @@ def log_model(client: MlflowClient, run: Run, folder: Path, scratch: Path) -> Lo
     return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def save_model(path: Path, folder: Path, run_id: str, model: LoggedModel) -> None:
-    """Write the model of the run folder to `path` in MLflow's layout, with a copy of this package's code."""
+def save_model(path: Path, files: tuple[Path, Path], run_id: str, model: LoggedModel) -> None:
+    """Write weights and config.json to `path` in MLflow's layout, with a copy of this package's code."""
     store.load_mlflow("mlflow.pyfunc")
     import mlflow.pyfunc
     from mlflow.models import Model
 
     package = Path(segcore.__file__).parent
+    # MLflow keeps the names of the files, and a model is looked for under one name, whatever its epoch.
+    weights = path.with_name(WEIGHTS)
+    share_file(files[0], weights)
     mlflow.pyfunc.save_model(
         str(path),
         mlflow_model=Model(
@@ -94,7 +158,7 @@ def save_model(path: Path, folder: Path, run_id: str, model: LoggedModel) -> Non
         ),
         python_model=str(package / "tracking" / "pyfunc.py"),
         code_paths=[str(package)],
-        artifacts={"weights": str(folder / WEIGHTS), "config": str(folder / CONFIG)},
+        artifacts={"weights": str(weights), "config": str(files[1])},
         # A local build ("+cpu") is not to be had from a package index.
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
     )
@@ -103,9 +167,12 @@ def save_model(path: Path, folder: Path, run_id: str, model: LoggedModel) -> Non
 def log_scores(
     client: MlflowClient, run_id: str, model_id: str | None, history: list[EpochEvent], best: EpochEvent
 ) -> None:
-    """Log the final metrics for the run and, if there is one, for its model."""
+    """Log the final metrics for the run and, if its model is the best epoch, for the model."""
     from mlflow.entities import Metric
 
+    if model_id is not None:
+        holds = client.get_logged_model(model_id).tags.get(EPOCH_TAG, str(best.epoch))
+        model_id = model_id if holds == str(best.epoch) else None
     moment = round(best.time * 1000)  # fixed, so that sending it again changes nothing
     metrics = [
         Metric(name, value, moment, best.epoch, model_id=model_id)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segcore.errors import ModelError, SegcoreError
-from segcore.jobs.journal import read_history
+from segcore.jobs.epochs import KeptEpoch
 from segcore.jobs.store import Job
 from segcore.tracking import store
-from segcore.tracking.record import JOB_TAG, best_epoch
+from segcore.tracking.package import EPOCH_TAG
+from segcore.tracking.record import JOB_TAG
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class ModelVersion:
     val_dice: float | None
     class_values: tuple[int, ...]
     class_names: tuple[str, ...]
+    epoch: int | None = None
+    """The epoch whose weights it holds."""
 
     @property
     def reference(self) -> str:
@@ -130,7 +133,7 @@ def read_version(client: MlflowClient, found: Any, aliases: dict[str, Any]) -> M
     tags = found.tags
     if JOB_TAG not in tags and found.run_id:
         tags = _run_tags(client, found.run_id)
-    dice = tags.get("segcore.val_dice")
+    dice, epoch = tags.get("segcore.val_dice"), tags.get(EPOCH_TAG)
     number = int(found.version)
     return ModelVersion(
         name=found.name,
@@ -143,6 +146,7 @@ def read_version(client: MlflowClient, found: Any, aliases: dict[str, Any]) -> M
         val_dice=float(dice) if dice else None,
         class_values=tuple(json.loads(tags.get("segcore.class_values", "[]"))),
         class_names=tuple(json.loads(tags.get("segcore.class_names", "[]"))),
+        epoch=int(epoch) if epoch else None,
     )
 
 
@@ -157,12 +161,14 @@ def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
     return data.tags | ({} if dice is None else {"segcore.val_dice": repr(dice)})
 
 
-def version_tags(job: Job) -> dict[str, str]:
+def version_tags(job: Job, kept: KeptEpoch | None) -> dict[str, str]:
     """Return what a list of models shows, so that it need not ask for every run."""
-    best, card = best_epoch(read_history(job.folder)), job.card
+    card = job.card
     tags = {JOB_TAG: job.id, "segcore.session": job.session}
-    if best is not None:
-        tags["segcore.val_dice"] = repr(best.val_dice)
+    if kept is not None:
+        tags[EPOCH_TAG] = str(kept.epoch)
+        if kept.scores is not None:
+            tags["segcore.val_dice"] = repr(kept.scores.val_dice)
     if card is not None:
         tags["segcore.class_values"] = json.dumps(card.class_values)
         tags["segcore.class_names"] = json.dumps(card.class_names, ensure_ascii=False)
