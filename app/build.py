@@ -126,7 +126,7 @@ def _build_steps(services: Services) -> Steps:
         with gr.Step("Configure", id=2):
             configure_step = configure.build(services)
         with gr.Step("Train", id=3):
-            train_step = train.build()
+            train_step = train.build(services)
         with gr.Step("Segment", id=4):
             infer_step = infer.build(services)
     return Steps(walkthrough, data_step, configure_step, train_step, infer_step)

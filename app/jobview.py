@@ -116,6 +116,12 @@ class JobView:
         return self.kind == "train" and (self.folder / "best_model.pth").is_file()
 
     @property
+    def label_names(self) -> dict[str, str]:
+        """What the training calls its label values, by the value as events write it."""
+        card = self.card
+        return dict(zip(map(str, card.class_values), card.class_names, strict=True)) if card else {}
+
+    @property
     def class_names(self) -> dict[int, str]:
         """What a segmentation calls its label values, where the name is not just the value."""
         names = self.results.get("class_names", {}) if self.kind == "predict" else {}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 from app import views
 from app.jobview import JobView
+from app.series import last_gain
+from segcore.events import InterventionEvent, Request
 from segcore.jobs.store import State
 
 KINDS = {"train": "training", "predict": "segmentation"}
@@ -21,8 +24,8 @@ def headline(view: JobView) -> str:
     if view.state is State.QUEUED:
         return waiting_text(view.place, kind)
     if view.state is State.RUNNING:
-        if view.stopping:
-            return "stopping; the best model so far is kept" if view.kind == "train" else "stopping"
+        if view.request is not None:
+            return _asked_text(view, view.request)
         return position(view) or view.stage or "starting"
     took = f" after {views.duration_text(view.elapsed)}" if view.elapsed is not None else ""
     return {
@@ -30,7 +33,18 @@ def headline(view: JobView) -> str:
         State.CANCELLED: f"stopped{took}",
         State.FAILED: f"failed{took}",
         State.INTERRUPTED: f"interrupted{took}",
+        State.PAUSED: f"paused{f' at {where}' if (where := position(view)) else ''}",
+        State.DISCARDED: f"discarded{took}",
     }[view.state]
+
+
+def _asked_text(view: JobView, request: Request) -> str:
+    kept = "; the best model so far is kept" if view.kind == "train" else ""
+    return {
+        Request.PAUSE: "pausing: saving where it stands",
+        Request.STOP: f"stopping{kept}",
+        Request.DISCARD: "discarding",
+    }[request]
 
 
 def waiting_text(place: int, kind: str) -> str:
@@ -82,12 +96,49 @@ def progress_html(view: JobView) -> str:
 
 
 def message_html(view: JobView) -> str:
-    """Return how the job ended and what it had to say on the way."""
+    """Return how the job ended, what that means, and what it had to say on the way."""
     lines = [views.mark_html(note.level, note.text, note.remedy) for note in view.notes]
+    if view.interventions:
+        lines.append(interventions_html(view.interventions))
     if view.state.ended and view.message:
-        level = {State.FINISHED: "ok", State.CANCELLED: "info"}.get(view.state, "error")
-        lines.append(views.mark_html(level, view.message, view.remedy))
+        levels = {State.FINISHED: "ok", State.INTERRUPTED: "warning", State.FAILED: "error"}
+        lines.append(views.mark_html(levels.get(view.state, "info"), view.message, view.remedy))
+    meaning = meaning_text(view)
+    if meaning:
+        level = "warning" if view.state is State.INTERRUPTED else "info"
+        lines.append(views.mark_html(level, meaning))
     return "".join(lines)
+
+
+def meaning_text(view: JobView) -> str:
+    """Return what the state means for the person, "" where the headline says it all."""
+    saved = "from where it was saved" if view.kind == "train" else "from its beginning"
+    if view.state is State.PAUSED:
+        return f"Paused: the device is free. Resume goes on {saved}, today or in a month."
+    if view.state is State.INTERRUPTED:
+        if view.config.training.auto_resume:
+            return (
+                f"Its process ended unexpectedly. It goes on by itself {saved} as soon as a worker is there."
+            )
+        return f"Its process ended unexpectedly. Resume goes on {saved}."
+    if view.state is State.DISCARDED:
+        return "Discarded: its model, checkpoints and previews are deleted; options, log and curves stay."
+    if view.state is State.RUNNING and view.resumes:
+        return f"This run went on from its checkpoint after epoch {view.resumes[-1].epoch}; nothing is lost."
+    return ""
+
+
+def interventions_html(interventions: Sequence[InterventionEvent]) -> str:
+    """Return what the autopilot found and did, one line each: found, likely cause, changed."""
+    items = "".join(
+        f"<li>After epoch {one.epoch}: {escape(one.text)}"
+        + (f' <span class="subdued">Likely cause: {escape(one.cause)}</span>' if one.cause else "")
+        + (f"<br><b>Changed:</b> {escape(one.action)}" if one.action else "")
+        + "</li>"
+        for one in interventions
+    )
+    times = "once" if len(interventions) == 1 else f"{len(interventions)} times"
+    return f'<div class="interventions"><b>The autopilot stepped in {times}</b><ol>{items}</ol></div>'
 
 
 def numbers_html(view: JobView) -> str:
@@ -107,7 +158,33 @@ def numbers_html(view: JobView) -> str:
     if epoch is not None:
         which = "best epoch" if view.state.ended else "epoch"
         note = f'<p class="subdued">Numbers of {which} {epoch.epoch}</p>'
-    return f'<dl class="numbers">{items}</dl>{note}'
+    facts = "".join(f"<li>{escape(fact)}</li>" for fact in facts_of(view))
+    return f'<dl class="numbers">{items}</dl>{note}<ul class="facts">{facts}</ul>'
+
+
+def facts_of(view: JobView) -> list[str]:
+    """Return what there is to know beside the four numbers: best epoch, gain, speed, memory."""
+    last, best = view.last, view.best
+    if last is None:
+        return []
+    facts = [f"best: epoch {best.epoch}, Dice {best.val_dice:.3f}"] if best else []
+    gain = last_gain(view.history, view.config.training.min_gain)
+    without, patience = last.epoch - gain if gain is not None else 0, view.config.training.patience
+    if patience:
+        facts.append(f"no gain for {without} of {patience} epochs")
+    elif without:
+        facts.append(f"no gain for {without} epoch{'s' if without > 1 else ''}")
+    facts.append(f"{last.patches_per_second:.3g} patches/s")
+    if "loader_wait" in last.model_fields_set:
+        facts.append(f"waiting for patches {views.share_text(last.loader_wait)}")
+    if last.device_use is not None:
+        facts.append(f"device busy {views.share_text(last.device_use)}")
+    if last.memory:
+        facts.append(f"memory {views.bytes_text(last.memory)}")
+    training = view.config.training
+    if training.micro_batch and training.micro_batch < training.batch_size:
+        facts.append(f"{training.micro_batch} of {training.batch_size} patches of a batch at once")
+    return facts
 
 
 def classes_html(view: JobView) -> str:
@@ -115,8 +192,7 @@ def classes_html(view: JobView) -> str:
     best = view.best
     if best is None:
         return ""
-    card = view.card
-    names = dict(zip(map(str, card.class_values), card.class_names, strict=True)) if card else {}
+    names = view.label_names
     named = any(name != value for value, name in names.items())
     rows = [
         (value, *([names.get(value, "")] if named else []), _number(dice), _number(iou))

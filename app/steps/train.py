@@ -9,70 +9,75 @@ from typing import Any
 
 import gradio as gr
 
-from app import charts, forms, views, watch
+from app import checkpoints, controls, forms, monitor, views, watch
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
 from segcore.config import RunConfig
 from segcore.jobs.store import State
 
-SHOWN = (
-    "drawn", "timer", "summary", "start", "stop", "progress", "numbers", "message", "classes", "log",
-    "command", "curves", "next",
-)  # fmt: skip
+SHOWN = ("drawn", "timer", "summary", "start", "progress", "numbers", "message", "log", "command", "next")
+WATCH_SECONDS, WAIT_SECONDS = 1.0, 5.0
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
 class TrainStep:
-    """The components of step 3; `run` holds the id of the run that is shown, "" before one is started."""
+    """The components of step 3.
+
+    Parameters
+    ----------
+    run : gr.Textbox
+        The id of the run that is shown, "" before one is started.
+    drawn : gr.Textbox
+        What of it the pictures show; when it changes, they are drawn anew.
+    """
 
     run: gr.Textbox
-    drawn: gr.State
+    drawn: gr.Textbox
     timer: gr.Timer
     summary: gr.HTML
     start: gr.Button
-    stop: gr.Button
-    confirm: gr.Row
-    stop_now: gr.Button
-    go_on: gr.Button
     progress: gr.HTML
     numbers: gr.HTML
+    controls: controls.Controls
     message: gr.HTML
-    classes: gr.HTML
     log: gr.Textbox
     command: gr.Code
-    curves: gr.Plot
+    curves: monitor.Curves
+    scores: monitor.Scores
+    checkpoints: checkpoints.Panel
+    tabs: gr.Tabs
     back: gr.Button
     next: gr.Button
 
     @property
     def shown(self) -> list[gr.blocks.Block]:
-        """What `show` updates."""
-        return [getattr(self, name) for name in SHOWN]
+        """What `show` updates, every second."""
+        return [*(getattr(self, name) for name in SHOWN), *self.controls.shown]
+
+    @property
+    def pictures(self) -> list[gr.blocks.Block]:
+        """What `draw` updates, when there is something new to see."""
+        return [self.curves.chart, *self.scores.shown, *self.checkpoints.shown]
 
 
-def build() -> TrainStep:
+def build(services: Services) -> TrainStep:
     """Build step 3 inside its `gr.Step`."""
     run = gr.Textbox("", visible="hidden", elem_id="train-run")
+    drawn = gr.Textbox("", visible="hidden", elem_id="train-drawn")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             summary = gr.HTML(elem_id="train-summary")
             start = gr.Button("Start training", variant="primary", elem_id="start-training")
             progress = gr.HTML(elem_id="train-progress")
-            stop = gr.Button("Stop and keep the best", size="sm", visible=False, elem_id="stop-training")
-            with gr.Row(visible=False, elem_classes="banner", elem_id="confirm-stop") as confirm:
-                gr.Markdown("Stop now? The epochs still to come are lost; the best model so far is kept.")
-                stop_now = gr.Button("Stop now", variant="stop", size="sm", min_width=90, elem_id="stop-now")
-                go_on = gr.Button("Go on", size="sm", min_width=90, elem_id="go-on")
             numbers = gr.HTML(elem_id="train-numbers")
+            buttons = controls.build("train")
             message = gr.HTML(elem_id="train-message")
             next_step = gr.Button(
                 "Next: Segmentation →", variant="primary", visible=False, elem_id="next-inference"
             )
             back = gr.Button("← Back to the configuration", size="sm")
-        with gr.Column(scale=3, min_width=320):
-            curves = gr.Plot(charts.curves([]), label="Loss and Dice", show_label=False, elem_id="curves")
-            classes = gr.HTML(elem_id="train-classes")
             with gr.Accordion("Log", open=False):
                 log = gr.Textbox(
                     show_label=False, lines=8, max_lines=8, interactive=False, autoscroll=True,
@@ -83,10 +88,17 @@ def build() -> TrainStep:
                     language="shell", interactive=False, show_label=False, wrap_lines=True,
                     elem_id="train-command",
                 )  # fmt: skip
+        with gr.Column(scale=3, min_width=320):
+            curves = monitor.build_curves()
+            with gr.Tabs(elem_id="train-tabs") as tabs:
+                with gr.Tab("Checkpoints", id="checkpoints"):
+                    picker = checkpoints.build()
+                with gr.Tab("Table", id="table"):
+                    scores = monitor.build_scores(services)
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
-        run, gr.State(""), gr.Timer(1.0, active=False), summary, start, stop, confirm, stop_now, go_on,
-        progress, numbers, message, classes, log, command, curves, back, next_step,
+        run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
+        message, log, command, curves, scores, picker, tabs, back, next_step,
     )  # fmt: skip
 
 
@@ -98,24 +110,22 @@ def wire(
 ) -> None:
     """Connect the step with the chosen data (images, labels, axes) and the form."""
     count = len(data)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     step.start.click(
         lambda *shown: start(services, shown[:count], shown[count:]), [*data, *values],
         [step.run, step.message], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
     gr.on(
-        [step.run.change, step.timer.tick],
-        lambda run, drawn: show(services, run, drawn),
-        [step.run, step.drawn], step.shown, concurrency_limit=16, **quiet,
+        [step.run.change, step.timer.tick], lambda run: show(services, run), step.run, step.shown,
+        concurrency_limit=16, **QUIET,
     )  # fmt: skip
-    step.stop.click(lambda: gr.Row(visible=True), outputs=step.confirm, **quiet)
-    step.go_on.click(lambda: gr.Row(visible=False), outputs=step.confirm, **quiet)
-    step.stop_now.click(
-        lambda run: (gr.Row(visible=False), stop(services, run)),
-        step.run,
-        [step.confirm, step.message],
-        **quiet,
-    )
+    step.drawn.change(
+        lambda *shown: draw(services, *shown), [step.run, *step.curves.look], step.pictures,
+        concurrency_limit=16, **QUIET,
+    )  # fmt: skip
+    controls.wire(services, step.controls, step.run, step.message)
+    monitor.wire(services, step.curves, step.run)
+    checkpoints.wire(services, step.checkpoints, step.run)
+    step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
 
 
 def prepare(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> tuple[str, str]:
@@ -152,56 +162,66 @@ def start(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> tupl
     return job.id, ""
 
 
-def stop(services: Services, run: str) -> str:
-    """Ask the run to stop and return what to say about it."""
-    done = attempt(lambda: services.stop(run))
-    if isinstance(done, Problem):
-        return views.mark_html("info", done.message, done.remedy)
-    return views.mark_html("info", "Stopping; the best model so far is kept.")
-
-
-def show(services: Services, run: str, drawn: str) -> list[Any]:
-    """Return updates of `SHOWN` for a run; the curves only when another epoch has ended."""
+def show(services: Services, run: str) -> list[Any]:
+    """Return updates of `TrainStep.shown` for a run, or for none."""
     updates = dict.fromkeys(SHOWN, gr.skip())
     view = attempt(lambda: services.job(run)) if run else None
     if isinstance(view, JobView):
-        updates |= _job_updates(services, view, drawn)
+        updates |= _job_updates(services, view)
     else:
         message = "" if view is None else views.mark_html("error", view.message, view.remedy)
-        updates |= dict.fromkeys(("drawn", "progress", "numbers", "classes", "log"), "")
+        updates |= dict.fromkeys(("drawn", "progress", "numbers", "log"), "")
         updates |= {
             "timer": gr.Timer(active=False),
             "start": gr.Button("Start training", visible=True, variant="primary"),
-            "stop": gr.Button(visible=False),
             # A message about the start that just failed stays.
             "message": message or gr.skip(),
-            "curves": charts.curves([]),
             "next": gr.Button(visible=False),
         }
-    return [updates[name] for name in SHOWN]
+    job = view if isinstance(view, JobView) else None
+    return [*(updates[name] for name in SHOWN), *controls.updates(job)]
 
 
-def _job_updates(services: Services, view: JobView, drawn: str) -> dict[str, Any]:
-    ended = view.state.ended
-    now = f"{view.id}:{len(view.history)}:{ended}"
+def draw(services: Services, run: str, *look: Any) -> list[Any]:
+    """Return updates of `TrainStep.pictures` for a run, or for none."""
+    view = attempt(lambda: services.job(run)) if run else None
+    job = view if isinstance(view, JobView) else None
+    return [
+        monitor.chart_text(job, *look),
+        *monitor.show_scores(job),
+        *checkpoints.show(services, job.id if job else ""),
+    ]
+
+
+def to_checkpoint(event: gr.EventData) -> tuple[str, gr.Tabs]:
+    """Return the saved epoch that was clicked in the curves, and lead to where it can be looked at."""
+    return monitor.chosen_epoch(event), gr.Tabs(selected="checkpoints")
+
+
+def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
     again = gr.Button("Train once more", visible=True, variant="secondary")
+    waits = view.state is not State.RUNNING
     return {
-        "drawn": now,
-        "timer": gr.Timer(active=not ended),
+        "drawn": signature(view),
+        "timer": gr.Timer(WAIT_SECONDS if waits else WATCH_SECONDS, active=not view.state.final),
         "summary": watch.run_html(view) + plan_html(view.config),
-        "start": again if ended else gr.Button(visible=False),
-        "stop": gr.Button(visible=not ended and not view.stopping),
+        "start": again if view.state.final else gr.Button(visible=False),
         "progress": watch.progress_html(view),
         "numbers": watch.numbers_html(view),
         "message": watch.message_html(view),
-        "classes": watch.classes_html(view),
         "log": view.log,
         "command": services.command_line(view.config),
-        "curves": charts.curves(view.history) if now != drawn else gr.skip(),
         "next": gr.Button(visible=can_go_on(view)),
     }
 
 
+def signature(view: JobView) -> str:
+    """Return a text that changes whenever the pictures of a run have something new to show."""
+    newest = view.last.time if view.last else 0
+    marks = (len(view.history), newest, len(view.interventions), len(view.resumes), len(view.kept))
+    return f"{view.id}:{view.state}:{':'.join(map(str, marks))}"
+
+
 def can_go_on(view: JobView) -> bool:
     """Say whether the run has ended with a model that can be applied."""
-    return view.state.ended and view.state is not State.FAILED and view.has_model
+    return view.state.final and view.state is not State.FAILED and view.has_model

