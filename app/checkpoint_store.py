@@ -83,8 +83,8 @@ class Glance:
         Annotated class indices; None without an annotation.
     prediction_YX : array or None
         Predicted class indices; None until they are there.
-    classes : int
-        Number of classes.
+    card : ModelCard
+        Of the model: its classes.
     part : str
         Which part of the slice it is; "" for all of it.
     role : str
@@ -101,7 +101,7 @@ class Glance:
     image_CYX: NDArray[np.generic]
     label_YX: NDArray[np.int16] | None
     prediction_YX: NDArray[np.generic] | None
-    classes: int
+    card: ModelCard
     part: str
     role: str
     waited: float = 0.0
@@ -143,10 +143,6 @@ class CheckpointStore:
         """Return the kept epochs of a run, ascending."""
         job = self._training(run)
         return kept_epochs(job.folder, self._history(job.folder))
-
-    def card(self, run: str) -> ModelCard | None:
-        """Return the card of the run's model: the names of its classes."""
-        return self._training(run).card
 
     def slices(self, run: str) -> Slices:
         """Return the slices of the run's images.
@@ -195,7 +191,7 @@ class CheckpointStore:
             images.window(plane, slice(*rows), slice(*columns)),
             label_YX,
             None,
-            len(card.class_values),
+            card,
             part_text(images.height, images.width),
             _slices(job, images).role(plane),
         )

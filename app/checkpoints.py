@@ -18,7 +18,7 @@ from segcore.errors import JobError, ModelError
 from segcore.jobs.epochs import KeptEpoch
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-HEADER = ("Epoch", "Val. Dice", "Val. loss", "Train loss", "")
+HEADER = ("Epoch", "Note", "Val. Dice", "Val. loss", "Train loss")
 EMPTY = "No epoch is kept yet: the best one so far is here as soon as the first epoch has ended."
 FEW = (
     "Only the best epoch is kept. To look at others as well, set “Keep every n-th epoch” "
@@ -64,14 +64,12 @@ def build() -> Panel:
     table = pick_table("checkpoints-table")
     with gr.Column(visible=False, elem_id="checkpoints-box") as box:
         scores = gr.HTML(elem_id="checkpoints-scores")
-        with gr.Row():
-            plane = gr.Slider(
-                0, 1, value=0, step=1, label="Slice (counted from 0)", scale=3, elem_id="checkpoints-slice"
-            )
-            mark = gr.Checkbox(
-                True, label="Mark differences to the annotation", scale=2, min_width=220,
-                elem_id="checkpoints-mark",
-            )  # fmt: skip
+        plane = gr.Slider(
+            0, 1, value=0, step=1, label="Slice (counted from 0)", elem_id="checkpoints-slice"
+        )  # fmt: skip
+        mark = gr.Checkbox(
+            True, label="Mark what differs from the annotation", container=False, elem_id="checkpoints-mark"
+        )  # fmt: skip
         status = gr.HTML(elem_id="checkpoints-status")
         picture = gr.HTML(elem_id="checkpoints-picture")
         with gr.Row(equal_height=True):
@@ -98,7 +96,7 @@ def wire(services: Services, panel: Panel, run: gr.Textbox) -> None:
     }
     panel.known.change(
         lambda *values: refresh(services, *values), [run, panel.epoch, panel.of],
-        [panel.of, panel.epoch, panel.hint, panel.table, panel.plane, panel.message], **QUIET,
+        [panel.of, panel.epoch, panel.hint, panel.table, panel.plane, panel.scores, panel.message], **QUIET,
     )  # fmt: skip
     panel.table.select(picked_id, outputs=panel.epoch, **QUIET)
     panel.epoch.change(
@@ -127,20 +125,22 @@ def show(services: Services, run: str) -> list[Any]:
 
 
 def refresh(services: Services, run: str, epoch: str, of: str) -> tuple[Any, ...]:
-    """Return updates of run, epoch, hint, table, slice slider and message; a new run drops the choice."""
+    """Return updates of run, epoch, hint, table, slider, scores and message; a new run drops the choice."""
     kept = attempt(lambda: services.checkpoints.epochs(run)) if run else []
     if isinstance(kept, Problem):
-        return run, "", mark_html("error", kept.message, kept.remedy), table_value((), []), gr.skip(), ""
-    hint = EMPTY if not kept else FEW if len(kept) == 1 else HINT
+        problem = mark_html("error", kept.message, kept.remedy)
+        return run, "", problem, table_value((), []), gr.skip(), "", ""
+    hint = mark_html("info", EMPTY if not kept else FEW if len(kept) == 1 else HINT)
     if run == of:
-        return run, gr.skip(), mark_html("info", hint), _table(kept, epoch), gr.skip(), gr.skip()
+        scores = next((scores_html(one) for one in kept if str(one.epoch) == epoch), gr.skip())
+        return run, gr.skip(), hint, _table(kept, epoch), gr.skip(), scores, gr.skip()
     slices = attempt(lambda: services.checkpoints.slices(run)) if kept else None
     slider: Any = gr.skip()
     if slices is not None and not isinstance(slices, Problem):
         slider = gr.Slider(
             maximum=max(1, slices.count - 1), value=slices.validation[0], interactive=slices.count > 1
         )
-    return run, "", mark_html("info", hint), _table(kept, ""), slider, ""
+    return run, "", hint, _table(kept, ""), slider, "", ""
 
 
 def choose(services: Services, run: str, epoch: str) -> tuple[Any, ...]:
@@ -161,8 +161,6 @@ def preview(services: Services, run: str, epoch: str, plane: float, mark: bool) 
         yield "", ""
         return
     glances = services.checkpoints.glance(run, int(epoch), int(plane))
-    card = attempt(lambda: services.checkpoints.card(run))
-    names = [] if card is None or isinstance(card, Problem) else list(card.class_names)
     told = -TELL_SECONDS
     while True:
         glance = attempt(lambda: next(glances, None))
@@ -172,19 +170,22 @@ def preview(services: Services, run: str, epoch: str, plane: float, mark: bool) 
         if glance is None:
             return
         if glance.prediction_YX is not None:
-            yield status_text(glance), picture_html(glance, mark, names)
+            yield status_html(glance, mark), picture_html(glance, mark)
         elif glance.waited - told >= TELL_SECONDS:
             first = told < 0
             told = glance.waited
-            yield waiting_html(glance), picture_html(glance, mark, names) if first else gr.skip()
+            yield waiting_html(glance), picture_html(glance, mark) if first else gr.skip()
 
 
-def picture_html(glance: Glance, mark: bool, names: list[str]) -> str:
+def picture_html(glance: Glance, mark: bool) -> str:
     """Return image, prediction and annotation side by side with the legend of the classes."""
-    classes = range(glance.classes)
+    classes = range(len(glance.card.class_values))
     place = f"epoch {glance.epoch}, {glance.name}"
-    pictures = [(overlay(glance.image_CYX), f"Image, {place}", glance.name)]
-    if glance.prediction_YX is not None:
+    plain = overlay(glance.image_CYX)
+    pictures = [(plain, f"Image, {place}", glance.name)]
+    if glance.prediction_YX is None:
+        pictures.append((plain // 3, "The prediction comes here", "predicting …"))
+    else:
         painted = overlay(glance.image_CYX, glance.prediction_YX, class_values=classes, opacity=0.5)
         differing_YX = glance.differing_YX
         if mark and differing_YX is not None:
@@ -193,22 +194,23 @@ def picture_html(glance: Glance, mark: bool, names: list[str]) -> str:
     if glance.label_YX is not None:
         labels = overlay(glance.image_CYX, glance.label_YX, class_values=classes, opacity=0.5)
         pictures.append((labels, f"Annotation, {place}", "annotation"))
-    entries = [ClassEntry(index, name) for index, name in enumerate(names)]
+    named = zip(glance.card.class_values, glance.card.class_names, strict=True)
+    entries = [ClassEntry(value, "" if name == str(value) else name) for value, name in named]
     return frame_html(pictures) + legend_html(entries)
 
 
-def status_text(glance: Glance) -> str:
+def status_html(glance: Glance, mark: bool) -> str:
     """Return where the picture was taken and how far prediction and annotation agree."""
     parts = [glance.role, glance.part]
     differing_YX = glance.differing_YX
+    swatch = ""
     if differing_YX is not None and glance.label_YX is not None:
         share = differing_YX.sum() / max(1, int((glance.label_YX >= 0).sum()))
         parts.append(f"{share:.1%} of the annotated pixels differ")
-    swatch = "#" + "".join(f"{part:02X}" for part in DIFFERENT)
-    return (
-        f'<p class="subdued" role="status"><span aria-hidden="true" style="color:{swatch}">■</span> '
-        f"{' · '.join(part for part in parts if part)}</p>"
-    )
+        colour = "#" + "".join(f"{part:02X}" for part in DIFFERENT)
+        swatch = f'<span aria-hidden="true" style="color:{colour}">■</span> ' if mark else ""
+    text = " · ".join(part for part in parts if part)
+    return f'<p class="subdued" role="status">{swatch}{text}</p>'
 
 
 def waiting_html(glance: Glance) -> str:
@@ -224,12 +226,13 @@ def scores_html(kept: KeptEpoch) -> str:
     if kept.scores is None:
         return f"<h4>{title}</h4>" + mark_html("warning", "Its scores cannot be read any more.")
     scores = kept.scores
-    rows = [["all classes", f"{scores.val_dice:.3f}", ""]]
-    rows += [
-        [f"class {value}", f"{dice:.3f}", f"{scores.val_iou_per_class.get(value, float('nan')):.3f}"]
-        for value, dice in scores.val_dice_per_class.items()
-    ]
-    return f"<h4>{title}</h4>" + table_html(("Validation", "Dice", "IoU"), rows)
+    classes = list(scores.val_dice_per_class)
+    iou = [scores.val_iou_per_class.get(value, float("nan")) for value in classes]
+    dice = [scores.val_dice, *scores.val_dice_per_class.values()]
+    return f"<h4>{title}</h4>" + table_html(
+        ("Validation", "all classes", *(f"class {value}" for value in classes)),
+        [["Dice", *(f"{one:.3f}" for one in dice)], ["IoU", "", *(f"{one:.3f}" for one in iou)]],
+    )
 
 
 def use(services: Services, run: str, epoch: str) -> str:
@@ -266,7 +269,7 @@ def _table(kept: list[KeptEpoch], picked: str) -> dict[str, Any]:
         event = one.scores
         numbers = (event.val_dice, event.val_loss, event.train_loss) if event else (None, None, None)
         cells = ["–" if number is None else f"{number:.3f}" for number in numbers]
-        rows.append((str(one.epoch), [str(one.epoch), *cells, ", ".join(marks)]))
+        rows.append((str(one.epoch), [str(one.epoch), ", ".join(marks), *cells]))
     return table_value(HEADER, rows, picked)
 
 
