@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.events import api
 
 from app.jobview import JobView
+from app.list_view import csv_text
 from app.services import Services
 from app.session import Problem, attempt
 from segcore.config import SECTIONS, build_config
@@ -18,8 +19,10 @@ from segcore.jobs.store import Kind
 
 ENDPOINTS = (
     "sample_data", "list_files", "check_data", "start_training", "start_segmentation", "job_status",
-    "stop_job", "list_jobs", "list_models", "register_model", "check_model",
+    "history_csv", "pause_job", "resume_job", "stop_job", "discard_job", "move_job", "list_queue",
+    "list_jobs", "list_models", "register_model", "check_model",
 )  # fmt: skip
+LINES: dict[str, Kind] = {"trainings": "train", "segmentations": "predict"}
 
 
 def add_api(services: Services) -> None:
@@ -80,10 +83,36 @@ class Api:
         """Return state, place in the queue, progress, history, results and result files of a job."""
         return describe(self.services.job(job))
 
+    def history_csv(self, job: str) -> str:
+        """Return the numbers of every epoch of a training as the text of a CSV file, one line per epoch."""
+        return csv_text(self.services.job(job).history)
+
+    def pause_job(self, job: str) -> dict:
+        """Ask a job to save where it stands and free the device. Returns the job as `job_status` does."""
+        return describe(self.services.job(self.services.control.pause(job).id))
+
+    def resume_job(self, job: str) -> dict:
+        """Put a job that was paused, interrupted, stopped or failed in line again, to go on where it was."""
+        return describe(self.services.job(self.services.control.resume(job).id))
+
     def stop_job(self, job: str) -> dict:
         """Ask a job to stop; a training keeps its best model. Returns the job as `job_status` does."""
-        self.services.stop(job)
-        return describe(self.services.job(job))
+        return describe(self.services.job(self.services.control.stop(job).id))
+
+    def discard_job(self, job: str) -> dict:
+        """Throw away what a job that is not finished has made; options, log and curves stay."""
+        return describe(self.services.job(self.services.control.discard(job).id))
+
+    def move_job(self, job: str, place: int) -> dict:
+        """Give a job that waits another place in its line, 1 for the next to run."""
+        return describe(self.services.job(self.services.control.move(job, int(place)).id))
+
+    def list_queue(self) -> dict:
+        """List the ids of the jobs that are `running`, that wait (by kind, in order), and that are `held`."""
+        control = self.services.control
+        waiting = {name: control.waiting(kind) for name, kind in LINES.items()}
+        groups = {"running": control.running(), **waiting, "held": control.held()}
+        return {name: [job.id for job in jobs] for name, jobs in groups.items()}
 
     def list_jobs(self, kind: str | None = None) -> list:
         """List all jobs, newest first; `kind` is "train" or "predict"."""

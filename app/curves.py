@@ -180,7 +180,9 @@ def _layout(kinds: list[str], look: Look, marks: Marks, epochs: list[int]) -> Pa
         "hovermode": "x",
         # The same token keeps the reader's zoom and hidden curves when new epochs arrive.
         "uirevision": "keep",
-        "grid": {"rows": -(-len(kinds) // 2), "columns": min(len(kinds), 2), "pattern": "independent"},
+        "grid": {
+            "rows": max(-(-len(kinds) // 2), 1), "columns": 1 + (len(kinds) > 1), "pattern": "independent",
+        },
         # For the script that draws: how many charts to arrange, which epochs exist, which can be clicked.
         "meta": {
             "charts": len(kinds), "first": epochs[0] if epochs else 1, "last": epochs[-1] if epochs else 10,

@@ -106,10 +106,13 @@ def show_scores(view: JobView | None) -> list[str]:
 
 
 def chart_text(
-    view: JobView | None, kinds: Sequence[str] = USUAL, smoothing: float = 0.0, log: bool = False
+    view: JobView | None,
+    kinds: Sequence[str] | None = USUAL,
+    smoothing: float | None = 0.0,
+    log: bool = False,
 ) -> str:
     """Return the chart as JSON text, because walking through it would take Gradio long."""
-    look = Look(tuple(kinds), min(max(float(smoothing or 0), 0.0), SMOOTHEST), bool(log))
+    look = Look(tuple(kinds or ()), min(max(float(smoothing or 0), 0.0), SMOOTHEST), bool(log))
     if view is None:
         return json.dumps(figure([], look))
     drawn = figure(view.history, look, marks_of(view), view.label_names)

@@ -49,6 +49,8 @@ KINDS: Mapping[str, Kind] = {
     "memory": Kind("Peak memory, GB"),
 }
 USUAL = ("loss", "dice")
+ALWAYS = ("loss", "dice", "learning_rate", "speed", "seconds")
+"""What every epoch reports; a run of which none is a number has learned nothing, and shows it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ _CLASSES = (
 
 
 def all_series(history: Sequence[EpochEvent], names: Mapping[str, str] | None = None) -> list[Series]:
-    """Return every number that at least one epoch reported, in the order of `KINDS`.
+    """Return every number that epochs report, in the order of `KINDS`; newer ones only if any did.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def all_series(history: Sequence[EpochEvent], names: Mapping[str, str] | None = 
                 Series(kind, f"{short}_{value}", class_name(value, names), class_colour(index), values)
             )
     place = {kind: index for index, kind in enumerate(KINDS)}
-    told = [series for series in found if any(value is not None for value in series.values)]
+    told = [one for one in found if one.kind in ALWAYS or any(value is not None for value in one.values)]
     return sorted(told, key=lambda series: place[series.kind])
 
 

@@ -13,7 +13,9 @@ from segcore.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 GENERAL = ("quick-start", "step-data", "step-configure", "step-train", "step-segment")
-METRICS = ("metric.dice", "metric.iou", "metric.loss")
+METRICS = (
+    "metric.dice", "metric.iou", "metric.loss", "metric.gain", "metric.predicted_share", "metric.speed"
+)  # fmt: skip
 
 
 def articles() -> list[tuple[str, str]]:

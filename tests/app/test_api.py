@@ -75,6 +75,9 @@ def test_the_whole_job(client: Client, app: ServedApp) -> None:
     assert done["state"] == "finished", done["message"]
     assert [epoch["epoch"] for epoch in done["history"]] == [1, 2]
     assert done["has_model"]
+    names, *lines = call(client, "history_csv", job=job["id"]).splitlines()
+    assert names.startswith("epoch,")
+    assert [line.partition(",")[0] for line in lines] == ["1", "2"]
 
     weights = str(Path(done["run_folder"], "best_model.pth").relative_to(app.workspace))
     for model in (job["id"], weights):
