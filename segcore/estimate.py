@@ -28,12 +28,13 @@ class Machine(BaseModel):
 
 
 class Stack(NamedTuple):
-    """Size of an image stack, in slices, px and channels."""
+    """Size of an image stack, in slices, px and channels, and the bytes of a grey value."""
 
     slices: int
     height: int = 512
     width: int = 512
     channels: int = 1
+    grey_bytes: int = 2
 
 
 def unet_parameters(features: int, layers: int, channels: int = 1, classes: int = 2) -> int:
@@ -87,7 +88,7 @@ def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack
         Size of the slices, where known.
     """
     stack = stack or Stack(slices)
-    validation = _validation_slices(config, slices)
+    validation = validation_slices(config, slices)
     patches = max(1, slices - validation) * config.data.patches_per_image
     size = config.data.patch_size
     per_patch = _macs(config.model, size, size, stack.channels)
@@ -142,7 +143,7 @@ def _seconds(macs: int, gflops: float) -> float:
     return 2e-9 * macs / gflops
 
 
-def _validation_slices(config: RunConfig, slices: int) -> int:
+def validation_slices(config: RunConfig, slices: int) -> int:
     """Return about how many slices validate; the rows of a single slice that do count as a whole one."""
     chosen = config.data.validation_slices
     if chosen:

@@ -1,0 +1,244 @@
+"""A dry run: how much memory a training will need, measured by short trials on the device it will use.
+
+`python -m segcore.dryrun CONFIG.json FOLDER` writes a MemoryNeed as JSON. It is a process of its own, because
+the app knows no torch and because the peak of a process cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import psutil
+import tifffile
+import torch
+
+from segcore.card import read_config
+from segcore.config import RunConfig
+from segcore.data.dataset import open_pair
+from segcore.data.manifest import class_table
+from segcore.devices import Hardware, choose
+from segcore.errors import SegcoreError
+from segcore.estimate import Stack
+from segcore.events import Request
+from segcore.footprint import (
+    Footprint,
+    MemoryNeed,
+    data_bytes,
+    estimate_footprint,
+    judge_memory,
+    loading_bytes,
+    patches_at_once,
+    saving_bytes,
+    with_options,
+)
+from segcore.training.run import train
+from segcore.training.usage import Usage
+
+SAFE = 0.8
+"""Share of the memory that a trial may need by what is known before it."""
+PATIENCE = 20.0
+"""Seconds the trial at full size may take; else it is calculated from the smaller ones."""
+STEPS = 2
+
+
+@dataclass(frozen=True)
+class Material:
+    """The person's data, as far as the memory depends on it."""
+
+    stack: Stack
+    classes: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial took: bytes at its peak, of which `data` for its images, and seconds."""
+
+    peak: int
+    data: int
+    seconds: float
+
+    @property
+    def network(self) -> int:
+        """Bytes for all but the images."""
+        return self.peak - self.data
+
+
+def dry_run(config: RunConfig, material: Material, folder: Path) -> MemoryNeed:
+    """Measure what a training needs with trials of growing size; none that would not fit is begun.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Options.
+    material : Material
+        Size of the data; the trials use random numbers.
+    folder : Path
+        For temporary files.
+
+    Raises
+    ------
+    ConfigError
+        The machine does not have the device asked for.
+    """
+    hardware = choose(config.hardware)
+    meter = _Meter(hardware)
+    gpu = hardware.device.type == "cuda"
+    guess = estimate_footprint(config, material.stack, hardware.dtype.itemsize, gpu)
+    if guess.need(1, meter.have) > SAFE * meter.have:
+        return judge_memory(config, material.stack, meter.have, guess)
+    patches = patches_at_once(config)
+    with TemporaryDirectory(dir=folder, prefix=".dryrun-") as temporary:
+        lab = _Lab(config, material, meter, Path(temporary))
+        small = lab.try_out(1)
+        double = lab.try_out(2)
+        step = max(double.network - small.network, guess.patch // 2)
+        training = small.network + (patches - 1) * step
+        quick = double.seconds * patches / 2 < PATIENCE
+        if patches <= 2:
+            training = (small, double)[patches - 1].network
+        elif quick and training + data_bytes(config, material.stack, gpu) < SAFE * meter.have:
+            training = lab.try_out(patches).network
+            step = max(0, training - small.network) // (patches - 1)
+        validation = lab.try_out(0).network
+    data = data_bytes(config, material.stack, gpu)
+    loading = meter.base + data + loading_bytes(config, material.stack)
+    saving = 0 if gpu else saving_bytes(config, material.stack)  # the trials end before anything is saved
+    weights = max(0, small.network - step - meter.base)
+    measured = Footprint(
+        process=meter.base,
+        weights=weights + saving,
+        patch=step,
+        # A validation below the peak of the trials before it shows only that it needs no more than that.
+        validation=max(0, validation - meter.base - weights),
+        data=data,
+    )
+    need = max(max(training, validation) + saving + data, 0 if gpu else loading)
+    return judge_memory(config, material.stack, meter.have, measured, need=need)
+
+
+def read_material(config: RunConfig) -> Material:
+    """Return the size of the data of a configuration.
+
+    Raises
+    ------
+    DataError
+        The files cannot be read or do not belong together.
+    """
+    images, labels = open_pair(
+        Path(config.data.images or ""), Path(config.data.labels or ""), config.data.axes
+    )
+    stack = Stack(images.count, images.height, images.width, images.channels, images.dtype.itemsize)
+    return Material(stack, max(2, len(class_table(labels, config.data.labels_as))))
+
+
+class _Meter:
+    """Reads the peak of the device's memory, and how much of it there is.
+
+    On a GPU the context is left out of both: it is there already.
+    """
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._hardware = hardware
+        self._usage = Usage(hardware)
+        self.base = self.read()
+        own = 0 if hardware.device.type == "cuda" else psutil.Process().memory_info().rss
+        self.have = hardware.free_memory() + own
+
+    def restart(self) -> None:
+        """Forget what is no longer used, and on a GPU its peak."""
+        gc.collect()
+        if self._hardware.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._hardware.device)
+
+    def read(self) -> int:
+        """Return the peak in bytes; of a process it never falls, so trials go from small to large."""
+        if self._hardware.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self._hardware.device)
+        return self._usage.memory
+
+
+class _Lab:
+    """Where the trials are done."""
+
+    def __init__(self, config: RunConfig, material: Material, meter: _Meter, folder: Path) -> None:
+        self.config, self.material, self.meter, self.folder = config, material, meter, folder
+        self.count = 0
+
+    def try_out(self, patches: int) -> Trial:
+        """Begin a training with so many patches at once on slices of a patch; 0: predict whole slices."""
+        size = self.config.data.patch_size
+        real = self.material.stack
+        height, width = (size, size) if patches else (real.height, real.width)
+        stack = Stack(2, height, width, real.channels, real.grey_bytes)
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir()
+        images, labels = _noise(folder, stack, self.material.classes)
+        config = with_options(
+            self.config,
+            {
+                "data.images": str(images),
+                "data.labels": str(labels),
+                "data.axes": "ZCYX",
+                "data.labels_as": "classes",
+                "data.class_names": [],
+                "data.validation_slices": "1",
+                "data.patches_per_image": STEPS * max(1, patches),
+                "training.batch_size": max(1, patches),
+                "training.micro_batch": None,
+                "training.epochs": 1,
+                "training.max_minutes": None,
+                "training.start_from": None,
+                "training.continue_from": None,
+                "training.feedback_region": None,
+                "training.repeats": 1,
+            },
+        )
+        self.meter.restart()
+        began, left = time.monotonic(), STEPS if patches else 0
+
+        def asked() -> Request | None:
+            nonlocal left
+            left -= 1
+            return Request.DISCARD if left < 0 else None
+
+        # Even a training that is given up before its first step has predicted a validation slice.
+        train(config, folder, asked=asked)
+        gpu = self.meter.base == 0
+        return Trial(self.meter.read(), data_bytes(config, stack, gpu), time.monotonic() - began)
+
+
+def _noise(folder: Path, stack: Stack, classes: int) -> tuple[Path, Path]:
+    """Write random images and labels of a size, and of as many bytes a grey value."""
+    rng = np.random.default_rng(0)
+    shape = (stack.slices, stack.channels, stack.height, stack.width)
+    kind = {1: np.uint8, 2: np.uint16}.get(stack.grey_bytes, np.float32)
+    images, labels = folder / "images.tif", folder / "labels.tif"
+    tifffile.imwrite(images, rng.integers(0, 255, shape).astype(kind), photometric="minisblack")
+    drawn = rng.integers(0, classes, (stack.slices, stack.height, stack.width))
+    drawn[:, 0, : min(classes, stack.width)] = np.arange(min(classes, stack.width))
+    tifffile.imwrite(labels, drawn.astype(np.uint16), photometric="minisblack")
+    return images, labels
+
+
+def main(words: list[str]) -> int:
+    """Measure the configuration in the file `words[0]`; temporary files go to the folder `words[1]`."""
+    config, _ = read_config(Path(words[0]))
+    try:
+        need = dry_run(config, read_material(config), Path(words[1]))
+    except SegcoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(need.model_dump_json() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""How much memory a training needs, of how much there is, and the largest settings that fit. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from segcore.config import RunConfig, build_config
+from segcore.errors import ConfigError
+from segcore.estimate import Stack, unet_parameters, validation_slices
+
+FITS = 0.9
+"""Share of the memory that a proposal may need: other programs move too."""
+VALIDATION_SHARE = 0.5
+"""A slice that would need more than this share of the memory is predicted in tiles."""
+PATCHES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
+FEATURES = (256, 192, 128, 96, 64, 48, 32, 24, 16, 8)
+_PROCESS, _CONTEXT = 600 * 10**6, 600 * 10**6
+"""A process with torch; what a CUDA context takes on the device."""
+_STATE = {"adamw": 12, "adam": 12, "sgd": 8}
+"""Bytes of a weight and the optimizer's one or two moments; its gradient takes four more."""
+
+
+class Footprint(NamedTuple):
+    """The parts of what a training needs, in bytes."""
+
+    process: int
+    """The process itself, on a GPU the context."""
+    weights: int
+    """Weights, gradients, moments, copies."""
+    patch: int
+    """Of every patch that is computed at once."""
+    validation: int
+    """While a validation slice is predicted, which is not while patches are computed."""
+    data: int
+    """The images and labels."""
+
+    def need(self, patches: int, have: int) -> int:
+        """Return the bytes needed to compute so many patches at once on a device that has `have` bytes."""
+        validation = min(self.validation, int(VALIDATION_SHARE * have))
+        return self.process + self.weights + self.data + max(patches * self.patch, validation)
+
+    def scaled(self, measured: Footprint, estimated: Footprint) -> Footprint:
+        """Return this estimate corrected by how far another one was from what was measured."""
+        parts = zip(self, measured, estimated, strict=True)
+        return Footprint(*(round(part * real / max(1, guess)) for part, real, guess in parts))
+
+
+class MemoryNeed(BaseModel):
+    """What a training needs and what there is, in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    need: int
+    have: int
+    measured: bool
+    """By a dry run on the device, not only computed from the size of the network."""
+    proposal: dict[str, int] | None = None
+    """The largest settings that fit, by the name of their option; None if all is well or nothing fits."""
+
+    @property
+    def ratio(self) -> float:
+        """Need ÷ have; above 1 memory will run out."""
+        return self.need / max(1, self.have)
+
+
+def patches_at_once(config: RunConfig) -> int:
+    """Return how many patches the network computes at once."""
+    return min(config.training.micro_batch or config.training.batch_size, config.training.batch_size)
+
+
+def estimate_footprint(
+    config: RunConfig, stack: Stack, number_bytes: int = 4, gpu: bool = False
+) -> Footprint:
+    """Estimate the memory of a training from the size of the network; a dry run knows better.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Options.
+    stack : Stack
+        Size of the images.
+    number_bytes : int
+        Of the number format: 4 for float32, 2 for bfloat16 and float16.
+    gpu : bool
+        The memory in question is that of a graphics card.
+    """
+    model, size = config.model, config.data.patch_size
+    parameters = unet_parameters(model.features, model.layers, stack.channels)
+    per_weight = _STATE[config.training.optimizer] + 4 + number_bytes % 4 + _averaged(config)
+    # Per pixel and feature map of the first level: each of two times two convolutions before and after its
+    # normalisation, the two halves of the concatenation, gradients; all levels below together as much again.
+    per_pixel = 26 * model.features * number_bytes + 16 * stack.channels + 64
+    return Footprint(
+        process=_CONTEXT if gpu else _PROCESS,
+        weights=parameters * per_weight + (0 if gpu else saving_bytes(config, stack)),
+        patch=size * size * per_pixel,
+        validation=stack.height * stack.width * (8 * model.features * number_bytes + 48),
+        data=data_bytes(config, stack, gpu),
+    )
+
+
+def saving_bytes(config: RunConfig, stack: Stack) -> int:
+    """Return the main memory that saving takes.
+
+    The state of a best epoch that waits to be written, and its weights in the order of the file.
+    """
+    parameters = unet_parameters(config.model.features, config.model.layers, stack.channels)
+    return parameters * (_STATE[config.training.optimizer] + _averaged(config) + 4)
+
+
+def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
+    """Return the bytes in which images and labels stay in memory during a training.
+
+    On the CPU once as they were read and once more as the pool from which patches are cut; a label takes two
+    bytes.
+    """
+    plane = stack.height * stack.width
+    pool = _training_slices(config, stack) * plane * (stack.channels * _pool_bytes(stack) + 2)
+    return pool if gpu else pool + stack.slices * plane * (stack.channels * stack.grey_bytes + 2)
+
+
+def loading_bytes(config: RunConfig, stack: Stack) -> int:
+    """Return the bytes that reading the images takes for a moment: all but 8-bit ones are copied once."""
+    pixels = _training_slices(config, stack) * stack.height * stack.width
+    return 0 if stack.grey_bytes == 1 else pixels * stack.channels * _pool_bytes(stack)
+
+
+def _averaged(config: RunConfig) -> int:
+    """Return the bytes of the second set of weights that averaging keeps, per weight."""
+    return 0 if config.training.averaging == "none" else 4
+
+
+def _training_slices(config: RunConfig, stack: Stack) -> int:
+    return max(1, stack.slices - validation_slices(config, stack.slices))
+
+
+def _pool_bytes(stack: Stack) -> int:
+    return stack.grey_bytes if stack.grey_bytes <= 2 else 4
+
+
+def judge_memory(
+    config: RunConfig, stack: Stack, have: int, footprint: Footprint, *, need: int | None = None
+) -> MemoryNeed:
+    """Compare what a training needs with what there is.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Options.
+    stack : Stack
+        Size of the images.
+    have : int
+        Bytes there are for it.
+    footprint : Footprint
+        Estimated or measured for `config`.
+    need : int, optional
+        The measured peak; without it the footprint's.
+    """
+    measured = need is not None
+    need = footprint.need(patches_at_once(config), have) if need is None else need
+    proposal = propose(config, stack, have, footprint) if need > have else None
+    return MemoryNeed(need=need, have=have, measured=measured, proposal=proposal)
+
+
+def propose(config: RunConfig, stack: Stack, have: int, footprint: Footprint) -> dict[str, int] | None:
+    """Return the largest settings that fit, only those that differ; None if none do.
+
+    Smaller micro-batches come first, because they change what is learned least; then smaller patches, then
+    fewer features.
+    """
+    estimated = estimate_footprint(config, stack)
+    for candidate in _smaller(config):
+        guess = estimate_footprint(candidate, stack).scaled(footprint, estimated)
+        if guess.need(patches_at_once(candidate), have) <= FITS * have:
+            return _differences(config, candidate)
+    return None
+
+
+def _smaller(config: RunConfig) -> Iterator[RunConfig]:
+    """Yield the options with ever smaller features, patches and micro-batches, the last changing fastest."""
+    model, data, training = config.model, config.data, config.training
+    features = [model.features, *(number for number in FEATURES if number < model.features)]
+    patches = [data.patch_size, *(size for size in PATCHES if size < data.patch_size)]
+    batch = training.batch_size
+    micro = [batch >> halvings for halvings in range(batch.bit_length())]
+    micro = [number for number in micro if number <= patches_at_once(config)]
+    for width, size, pieces in product(features, patches, micro):
+        try:
+            yield with_options(
+                config, {"model.features": width, "data.patch_size": size, "training.micro_batch": pieces}
+            )
+        except ConfigError:
+            continue  # a patch that this many layers cannot halve
+
+
+def with_options(config: RunConfig, options: dict[str, Any]) -> RunConfig:
+    """Return `config` with other values, by the name of their option.
+
+    Raises
+    ------
+    ConfigError
+        The values do not go together.
+    """
+    values = config.model_dump()
+    for path, value in options.items():
+        section, _, name = path.partition(".")
+        values[section][name] = value
+    return build_config(values)
+
+
+def _differences(config: RunConfig, other: RunConfig) -> dict[str, int]:
+    names = (("model", "features"), ("data", "patch_size"))
+    found = {
+        f"{section}.{name}": value
+        for section, name in names
+        if (value := getattr(getattr(other, section), name)) != getattr(getattr(config, section), name)
+    }
+    if patches_at_once(other) != patches_at_once(config):
+        found["training.micro_batch"] = patches_at_once(other)
+    return found
