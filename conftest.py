@@ -1,4 +1,4 @@
-"""Where a browser or the real data are required, a test that skips for want of them fails."""
+"""Where a browser, the real data or Redis are required, a test that skips for want of them fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Generator
 
 import pytest
 
-REQUIREMENTS = {"browser": "SEGCORE_REQUIRE_BROWSER", "realdata": "SEGCORE_REQUIRE_DATA"}
+REQUIREMENTS = {
+    "browser": "SEGCORE_REQUIRE_BROWSER",
+    "realdata": "SEGCORE_REQUIRE_DATA",
+    "redis": "SEGCORE_REQUIRE_REDIS",
+}
 
 
 def _required(variable: str) -> bool:

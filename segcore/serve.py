@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 
 from segcore.errors import JobError
-from segcore.jobs.supervisor import child_environment, worker_alive
+from segcore.jobs.process import child_environment
+from segcore.jobs.workers import worker_alive, worker_log
 from segcore.tracking.store import SETTINGS, artifact_root, ensure_ready, is_server, tracking_uri
 from segcore.worker.signals import StopSignals
 from segcore.workspace import Workspace
@@ -25,7 +26,7 @@ from segcore.workspace import Workspace
 POLL_SECONDS = 0.5
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
-"""How long a running job may take to stop and keep its model when everything ends."""
+"""How long a running job may take to save its state when everything ends."""
 LAST_LINES = 15
 QUIET_SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """MLflow's own job queue serves language-model features; here it would be seven idle processes."""
@@ -137,7 +138,7 @@ def plan(
     services = []
     if not worker_alive(workspace):
         command = [*python, "segcore.worker", "serve", "--workspace", root, "--follow", str(os.getpid())]
-        services.append(Service("worker", command, state / "worker.log"))
+        services.append(Service("worker", command, worker_log(workspace)))
     where = ["--host", ports.host, "--port"]
     command = [*python, "app", "--workspace", root, "--no-worker", *where, str(ports.app), *app_options]
     services.append(Service("app", command, state / "app.log", ports.url(ports.app)))
@@ -211,7 +212,7 @@ def _watch(services: Sequence[Service], stop: StopSignals) -> None:
     while not stop.count:
         _raise_if_ended(services)
         time.sleep(POLL_SECONDS)
-    _say("Ending; a running training keeps its best model. Ctrl-C again: at once.")
+    _say("Ending; running jobs are saved and go on at the next start. Ctrl-C again: at once.")
 
 
 def _raise_if_ended(services: Sequence[Service]) -> None:

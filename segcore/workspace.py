@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from segcore.errors import DataError
+from segcore.files import write_atomic
 
 ENVIRONMENT = "SEGCORE_WORKSPACE"
 
@@ -51,6 +55,15 @@ class Workspace:
     def state(self) -> Path:
         """Our own files: queue, locks, measured speed of the machine."""
         return self.root / ".segcore"
+
+    @property
+    def identity(self) -> str:
+        """Random name that the workspace keeps wherever it is moved or mounted."""
+        path = self.state / "identity"
+        with FileLock(self.state / "identity.lock"):
+            if not path.exists():
+                write_atomic(path, secrets.token_hex(8))
+            return path.read_text()
 
     def resolve(self, path: str | os.PathLike[str]) -> Path:
         """Return the absolute path of `path` inside the workspace, links followed.

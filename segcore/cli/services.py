@@ -46,10 +46,18 @@ def worker_command(words: list[str]) -> int:
     parser.add_argument(
         "--follow", type=int, metavar="PID", help="end when this process is gone and no job is left"
     )
+    parser.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="devices to work on, each a training and a segmentation at a time: cuda:0,cuda:1 or cpu "
+        "(default: every GPU, and the CPU)",
+    )
     options = parser.parse_args(words)
     from segcore.worker.service import run_worker
+    from segcore.worker.slots import parse_devices
 
-    run_worker(Workspace.open(options.workspace), options.follow)
+    devices = parse_devices(options.devices) if options.devices else ()
+    run_worker(Workspace.open(options.workspace), options.follow, devices)
     return 0
 
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
-from segcore.events import EpochEvent, Event, Progress, parse_event
+from segcore.events import EpochEvent, Event, Progress, ResumeEvent, parse_event
 from segcore.files import write_atomic
 from segcore.jobs.store import Job
 
@@ -55,8 +55,16 @@ class EventTail:
 
 
 def read_history(folder: Path) -> list[EpochEvent]:
-    """Return the epochs so far. An epoch repeated after a crash counts once, as last reported."""
-    epochs = {event.epoch: event for event in read_events(folder) if isinstance(event, EpochEvent)}
+    """Return the epochs so far.
+
+    Epochs after the checkpoint from which a run went on are done again: they count once, as last reported.
+    """
+    epochs: dict[int, EpochEvent] = {}
+    for event in read_events(folder):
+        if isinstance(event, EpochEvent):
+            epochs[event.epoch] = event
+        elif isinstance(event, ResumeEvent):
+            epochs = {number: epoch for number, epoch in epochs.items() if number <= event.epoch}
     return [epochs[number] for number in sorted(epochs)]
 
 
@@ -102,5 +110,14 @@ class FolderReporter:
                 self._last = now
                 write_atomic(self.folder / "progress.json", event.model_dump_json())
             return
-        with (self.folder / "events.jsonl").open("ab") as stream:
-            stream.write(event.model_dump_json().encode() + b"\n")
+        line = event.model_dump_json().encode() + b"\n"
+        with (self.folder / "events.jsonl").open("a+b") as stream:
+            # A process killed in mid-write left a line without an end, which may not swallow this one.
+            stream.write(line if _ends_a_line(stream) else b"\n" + line)
+
+
+def _ends_a_line(stream: BinaryIO) -> bool:
+    if not stream.seek(0, os.SEEK_END):
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"

@@ -1,102 +1,35 @@
-"""The queue: one line for trainings, one for segmentations; loses no job over a restart."""
+"""The queue: which jobs wait in which order, and how a person puts one in, moves it or takes it out."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-from huey import SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
+from filelock import FileLock
 
 from segcore.config import RunConfig
 from segcore.errors import JobError
-from segcore.jobs.store import Job, Kind, State, create_job, end_job, list_jobs
-from segcore.jobs.supervisor import is_lost, is_supervised
+from segcore.events import Request
+from segcore.jobs.store import (
+    Job,
+    Kind,
+    State,
+    ask,
+    asked,
+    create_job,
+    end_anew,
+    end_job,
+    line_up_again,
+    list_jobs,
+    read_job,
+    update_job,
+)
+from segcore.jobs.supervisor import is_supervised
+from segcore.jobs.tokens import QueueUnreachable, Tokens
 from segcore.workspace import Workspace
-
-LINES: dict[Kind, str] = {"train": "trainings", "predict": "segmentations"}
-START_SECONDS = 60.0
-"""How long a command may take between making a job's folder and starting its process."""
-
-
-class _JsonSerializer(Serializer):
-    """Queue entries as JSON: huey's default is pickle, and nothing that lies in a workspace is unpickled."""
-
-    def _serialize(self, data: Message) -> bytes:
-        return json.dumps(list(data)).encode()
-
-    def _deserialize(self, data: bytes) -> Message:
-        return Message(*json.loads(data))
-
-
-def _only_enqueue(folder: Path) -> None:
-    raise JobError(f"{folder} was taken from a queue that is only written to.", "Start `segcore worker`.")
-
-
-class JobQueue:
-    """The run folders of one kind that wait, in order.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        Its state folder holds the queue.
-    kind : {"train", "predict"}
-        The line to stand in.
-    run : callable, optional
-        What `work_next` does with a run folder; without it, the queue is only written to.
-    """
-
-    def __init__(self, workspace: Workspace, kind: Kind, run: Callable[[Path], None] = _only_enqueue) -> None:
-        self.root = workspace.root
-        self._huey = SqliteHuey(
-            LINES[kind],
-            filename=str(workspace.state / "queue.db"),
-            results=False,
-            serializer=_JsonSerializer(),
-            timeout=30,
-            strict_fifo=True,
-        )
-
-        def run_job(relative: str) -> None:
-            run(self.root / relative)
-
-        self._task = self._huey.task(name="run_job")(run_job)
-
-    def __enter__(self) -> JobQueue:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the database connection of the calling thread."""
-        self._huey.storage.close()
-
-    def put(self, folder: Path) -> None:
-        """Put a run folder at the end of the line."""
-        # Relative, so that a workspace that was moved while jobs waited goes on where it lies now.
-        self._task(folder.relative_to(self.root).as_posix())
-
-    def waiting(self) -> list[Path]:
-        """Return the run folders in line, the next one first."""
-        items: list[Any] = self._huey.storage.enqueued_items()
-        return [self.root / self._huey.deserialize_task(item).args[0] for item in items]
-
-    def work_next(self) -> bool:
-        """Take the next run folder out of the line and run it to its end; False if none waits."""
-        task = self._huey.dequeue()
-        if task is None:
-            return False
-        self._huey.execute(task)
-        return True
 
 
 def submit(workspace: Workspace, kind: Kind, config: RunConfig, parent: str = "", group: str = "") -> Job:
@@ -105,53 +38,142 @@ def submit(workspace: Workspace, kind: Kind, config: RunConfig, parent: str = ""
     Raises
     ------
     JobError
-        The run folder or the queue cannot be written.
+        The run folder or the queue cannot be written; no job is left behind.
     """
     job = create_job(workspace, kind, config, parent=parent, group=group)
     try:
-        with JobQueue(workspace, kind) as queue:
-            queue.put(job.folder)
-    except sqlite3.Error as error:
-        remedy = f"Check that there is disk space and that {workspace.state} may be written to."
-        end_job(job.folder, State.FAILED, f"The job could not be queued: {error}.", remedy)
-        raise JobError(f"The job could not be queued: {error}.", remedy) from error
+        with Tokens(workspace, kind) as tokens:
+            tokens.put()
+    except JobError as error:
+        # Unless a worker that held a spare token was fast enough to begin it.
+        if end_job(job.folder, State.FAILED, attempt=0).state is not State.FAILED:
+            return read_job(job.folder)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise JobError(f"The job could not be queued. {error.message}", error.remedy) from error
     return job
 
 
-def reconcile(workspace: Workspace) -> list[Job]:
-    """Make folders and queue agree again after a crash or a reboot.
+def waiting(workspace: Workspace, kind: Kind) -> list[Job]:
+    """Return the jobs of one kind that wait for a worker, the next one first."""
+    found = [job for job in list_jobs(workspace, kind) if job.state is State.QUEUED and job.owner == "worker"]
+    return sorted(found, key=lambda job: job.line_key)
 
-    Jobs that wait without standing in line are put in line again; running jobs whose process is gone are
-    marked as interrupted.
 
-    Returns
-    -------
-    list of Job
-        The jobs that were put in line or marked, oldest first.
+def next_job(workspace: Workspace, kind: Kind, fits: Callable[[Job], bool]) -> Job | None:
+    """Return the first job in line that fits and that nobody is about to begin; None if there is none."""
+    for job in waiting(workspace, kind):
+        request = asked(job.folder)
+        if request is not None and not job.attempts:
+            ask(job.folder, request)  # whoever asked was killed before the job could obey
+        elif fits(job) and not is_supervised(job.folder):
+            return job
+    return None
+
+
+def move(workspace: Workspace, job: Job, place: int) -> Job:
+    """Give a job that waits another place in its line.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The workspace of the job.
+    job : Job
+        A job that waits.
+    place : int
+        1 for the next to run; a place behind the end means the end.
+
+    Raises
+    ------
+    JobError
+        It does not wait, or the place is below 1.
     """
-    touched = []
-    open_jobs = [job for job in reversed(list_jobs(workspace)) if not job.state.ended]
-    for kind in LINES:
-        with JobQueue(workspace, kind) as queue:
-            lined_up = set(queue.waiting())
-            for job in (job for job in open_jobs if job.kind == kind and not is_supervised(job.folder)):
-                if job.state is State.RUNNING and is_lost(job):
-                    touched.append(
-                        _interrupt(job, "Its process is gone; the computer may have been restarted.")
-                    )
-                elif job.state is State.QUEUED and job.owner == "worker" and job.folder not in lined_up:
-                    queue.put(job.folder)
-                    touched.append(job)
-                elif job.state is State.QUEUED and job.owner == "command" and _is_abandoned(job):
-                    touched.append(_interrupt(job, "The command that made it ended before it began."))
-    return touched
+    if place < 1:
+        raise JobError(f"There is no place {place} in the line.", "Places are counted from 1.")
+    with FileLock(workspace.state / "line.lock"):
+        line = waiting(workspace, job.kind)
+        if job.id not in [other.id for other in line]:
+            state = read_job(job.folder).state
+            raise JobError(
+                f"The job {job.id} does not wait: it is {state}.", "Only jobs that wait have a place."
+            )
+        others = [other for other in line if other.id != job.id]
+        others.insert(place - 1, job)
+        # The places stay, and are dealt out anew: a crash in between leaves another order, but an order.
+        rank = float("-inf")
+        for other, owner in zip(others, line, strict=True):
+            rank = max(owner.line_key[0], rank + 1e-3)
+            if other.line_key[0] != rank:
+                update_job(other.folder, rank=rank)
+    return read_job(job.folder)
 
 
-def _is_abandoned(job: Job) -> bool:
-    return time.time() - job.created > START_SECONDS
+def front_rank(workspace: Workspace, kind: Kind) -> float:
+    """Return the rank of a job that goes before all that wait."""
+    line = waiting(workspace, kind)
+    return line[0].line_key[0] - 1 if line else time.time()
 
 
-def _interrupt(job: Job, message: str) -> Job:
-    kept = (job.folder / "best_model.pth").exists()
-    remedy = "The best model so far was kept; use it, or start the run again." if kept else "Start it again."
-    return end_job(job.folder, State.INTERRUPTED, message, remedy)
+def resume(workspace: Workspace, folder: Path) -> Job:
+    """Put a job that was paused, interrupted, stopped or failed at the end of its line, to go on.
+
+    A training goes on from its last checkpoint, a segmentation begins anew.
+
+    Raises
+    ------
+    JobError
+        It is under way, finished or discarded.
+    """
+    job = line_up_again(folder, rank=time.time())
+    if job.state is State.QUEUED:
+        bring_token(workspace, job.kind)
+        return job
+    raise JobError(f"The job {job.id} cannot be resumed: it is {job.state}.", _INSTEAD[job.state])
+
+
+def stop(workspace: Workspace, folder: Path) -> Job:
+    """Ask a job to end and keep what it has, also one that is paused or was interrupted.
+
+    A paused training becomes the next in line: it needs a moment of a device to write its results.
+    """
+    job = ask(folder, Request.STOP)
+    if job.state not in (State.PAUSED, State.INTERRUPTED):
+        return job
+    if not job.has_checkpoint:
+        return end_anew(folder, State.CANCELLED, "Cancelled.")
+    resume(workspace, folder)
+    return ask(folder, Request.STOP)
+
+
+def discard(workspace: Workspace, folder: Path) -> Job:
+    """Throw away what a job made, model and checkpoints; its options, log and curves stay.
+
+    One at work is asked to, and does it within a step.
+
+    Raises
+    ------
+    JobError
+        It is finished.
+    DataError
+        The folder lies outside the workspace.
+    """
+    folder = workspace.resolve(folder)
+    job = ask(folder, Request.DISCARD)
+    if job.state.ended:
+        job = end_anew(folder, State.DISCARDED, "Discarded.")
+    if job.state is State.FINISHED:
+        raise JobError(f"The job {job.id} is finished.", "Delete its folder if you do not need it.")
+    return job
+
+
+def bring_token(workspace: Workspace, kind: Kind, count: int = 1) -> None:
+    """Put tokens in for jobs that wait; where the queue is out of reach, `reconcile` does it later."""
+    with suppress(QueueUnreachable), Tokens(workspace, kind) as tokens:
+        tokens.put(count)
+
+
+_INSTEAD = {
+    State.QUEUED: "Nothing needs to be done: it waits in line.",
+    State.RUNNING: "Nothing needs to be done: it is at work.",
+    State.FINISHED: "Continue it for more epochs instead.",
+    State.DISCARDED: "What it had made is deleted; start it again with the same options.",
+}

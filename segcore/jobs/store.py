@@ -303,10 +303,9 @@ def asked(folder: Path) -> Request | None:
         return None
 
 
-def discard_ended(folder: Path) -> Job:
-    """Throw away what a job made that has ended without being finished; any other job stays as it is."""
-    discarded = _ended(State.DISCARDED, "Discarded.")
-    job = change_job(folder, lambda job: discarded if job.resumable else {})
+def end_anew(folder: Path, state: State, message: str, remedy: str = "") -> Job:
+    """Give a job that ended too early another end: discarded, or failed for good. Others stay as they are."""
+    job = change_job(folder, lambda job: _ended(state, message, remedy) if job.resumable else {})
     throw_away(job)
     return job
 

@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="do the work of one job in this process")
     run.add_argument("folder", type=Path)
     serve = commands.add_parser("serve", help="take jobs from the queue, one process for each")
+    serve.add_argument("--devices", help="devices to work on, as in cuda:0,cuda:1 (default: all)")
     serve.add_argument("--follow", type=int, help="end when this process is gone and no job is left")
     for parser_of_command in (run, serve):
         parser_of_command.add_argument("--workspace", type=Path, required=True)
@@ -27,9 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return work(options.folder.resolve(), workspace)
     from segcore.worker.service import run_worker
+    from segcore.worker.slots import parse_devices
 
     try:
-        run_worker(workspace, options.follow)
+        run_worker(workspace, options.follow, parse_devices(options.devices) if options.devices else ())
     except SegcoreError as error:
         sys.stderr.write(f"{error}\n")
         return 1

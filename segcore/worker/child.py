@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,33 @@ import psutil
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.estimate import record_speed, unet_macs
-from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, StageEvent
+from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, Request, StageEvent
+from segcore.files import write_atomic
 from segcore.jobs.journal import FolderReporter, read_results
-from segcore.jobs.store import Job, State, asked, end_job, start_job
+from segcore.jobs.store import REQUEST, Job, State, asked, end_job, read_job, start_job
+from segcore.memory import is_out_of_memory
 from segcore.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+REGISTRY = "models:/"
 LESS_MEMORY = {
     "train": "Use a smaller batch size, patch size or number of features, or close other programs.",
     "predict": "Use a smaller tile size (--inference.tile-size), or close other programs.",
+}
+
+
+CLAIM_SECONDS = 5.0
+
+SIGNALS = {
+    name: request
+    for name, request in (
+        ("SIGINT", Request.STOP),
+        ("SIGTERM", Request.PAUSE),
+        ("SIGUSR1", Request.PAUSE),
+        ("SIGUSR2", Request.DISCARD),
+    )
+    if hasattr(signal, name)  # Windows has but two of them
 }
 
 
@@ -42,28 +59,61 @@ class Ending:
     @property
     def code(self) -> int:
         """Exit status of the process."""
-        return 0 if self.state in (State.FINISHED, State.CANCELLED) else 1
+        return 1 if self.state is State.FAILED else 0
 
 
-class StopSwitch:
-    """Says whether the job should stop: somebody asked in the folder, or sent SIGINT or SIGTERM."""
+class Switch:
+    """Says what the job is asked to do: by a file in its folder, or by a signal.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._signalled = False
+    SIGINT stops and keeps, SIGUSR1 pauses, SIGUSR2 discards, as the file does. SIGTERM comes from a machine
+    that goes down: the job saves and ends as interrupted. The same signal again ends the process at once.
+
+    Parameters
+    ----------
+    job : Job
+        The job as this process has begun it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._signalled: Request | None = None
+        self._noted = False
+        self._told_to_go = False
+        self._looked = time.monotonic()
 
     def install(self) -> None:
-        """Take the first SIGINT or SIGTERM as a request to stop and keep; the second ends the process."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        """Take the signals."""
+        for name in SIGNALS:
+            signal.signal(getattr(signal, name), self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signalled = True
+        if number == signal.SIGTERM:
+            self._told_to_go = True
+        else:
+            self._signalled, self._noted = SIGNALS[signal.Signals(number).name], False
         signal.signal(number, signal.SIG_DFL)
 
-    def __call__(self) -> bool:
-        """Return True once the job should stop."""
-        return self._signalled or (asked(self.folder) is not None)
+    def __call__(self) -> Request | None:
+        """Return what the job is asked to do; cheap enough for every step."""
+        if self._signalled is not None and not self._noted:
+            self._noted = True
+            with suppress(OSError):  # on a full disk it counts only as long as the process lives
+                write_atomic(self.job.folder / REQUEST, self._signalled)
+        if self._is_superseded():
+            return Request.DISCARD
+        return self.wish or (Request.PAUSE if self._told_to_go else None)
+
+    @property
+    def wish(self) -> Request | None:
+        """What a person asked for."""
+        return asked(self.job.folder) or self._signalled
+
+    def _is_superseded(self) -> bool:
+        """Say whether another process does the job: this host was silent for so long that it was given up."""
+        if time.monotonic() - self._looked < CLAIM_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return read_job(self.job.folder).attempts != self.job.attempts
 
 
 class _LoggedReporter(FolderReporter):
@@ -96,28 +146,52 @@ def work(folder: Path, workspace: Workspace) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )
-    switch = StopSwitch(folder)
+    switch = Switch(job)
     switch.install()
     report = _LoggedReporter(folder)
     ending = _attempt(job, workspace, report, switch)
+    if read_job(folder).attempts != job.attempts:
+        return 0  # another process does the job: what lies in the folder is the other's
     logger.info("%s %s", ending.state, ending.message)
     with suppress(OSError):  # on a full disk, room is left for what matters most: the state
         report(EndEvent(state=ending.state, text=ending.message))
-    end_job(folder, ending.state, ending.message, ending.remedy)
+    end_job(folder, ending.state, ending.message, ending.remedy, job.attempts)
     return ending.code
 
 
-def _attempt(job: Job, workspace: Workspace, report: Reporter, switch: Callable[[], bool]) -> Ending:
+def _attempt(job: Job, workspace: Workspace, report: Reporter, switch: Switch) -> Ending:
     try:
         report(StageEvent(text="starting"))
-        stopped = _run(job, workspace, report, switch)
+        request = _run(job, workspace, report, switch)
     except SegcoreError as error:
         return Ending(State.FAILED, error.message, error.remedy)
     except Exception as error:
         logger.exception("The job failed.")
         return explain_failure(error, job)
-    if not stopped:
+    return _ending(job, request, switch.wish)
+
+
+def _ending(job: Job, request: Request | None, wish: Request | None) -> Ending:
+    """Return how a job ended that did what it was asked to.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    request : Request, optional
+        Why its work ended; None if it was done.
+    wish : Request, optional
+        What a person asked for. Without one, a pause means that the machine goes down.
+    """
+    going_on = "It goes on from here." if job.kind == "train" else "It begins anew when it is resumed."
+    if Request.DISCARD in (request, wish):
+        return Ending(State.DISCARDED, "Discarded.")
+    if request is None:
         return Ending(State.FINISHED)
+    if request is Request.PAUSE and wish is Request.PAUSE:
+        return Ending(State.PAUSED, f"Paused. {going_on}")
+    if request is Request.PAUSE:
+        return Ending(State.INTERRUPTED, f"Its process was told to end, and saved its state. {going_on}")
     kept = (job.folder / "best_model.pth").exists()
     return Ending(
         State.CANCELLED,
@@ -125,20 +199,22 @@ def _attempt(job: Job, workspace: Workspace, report: Reporter, switch: Callable[
     )
 
 
-def _run(job: Job, workspace: Workspace, report: Reporter, switch: Callable[[], bool]) -> bool:
-    """Do the work and return whether it was stopped."""
+def _run(job: Job, workspace: Workspace, report: Reporter, switch: Switch) -> Request | None:
+    """Do the work and return what was asked, if that is why it ended."""
     config = resolve_model(job.config, workspace)
     # The engine imports torch, which takes seconds: only the process that computes pays for it.
     _use_physical_cores()
     if job.kind == "train":
         from segcore.training.run import train
 
-        stopped = train(config, job.folder, report, switch).stopped
+        outcome = train(config, job.folder, report, switch)
         _remember_speed(job, workspace)
-        return stopped
+        return outcome.request
     from segcore.inference.run import segment
 
-    return segment(config, job.folder, report, switch, reference=job.config.inference.model).stopped
+    reference = job.config.inference.model
+    stopped = segment(config, job.folder, report, lambda: switch() is not None, reference=reference).stopped
+    return switch() if stopped else None
 
 
 def _remember_speed(job: Job, workspace: Workspace) -> None:
@@ -154,19 +230,26 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
 
 
 def resolve_model(config: RunConfig, workspace: Workspace) -> RunConfig:
-    """Return `config` with a model of the registry (`models:/name@alias`) replaced by a local folder."""
-    reference = config.inference.model
-    if reference is None or not reference.startswith("models:/"):
-        return config
+    """Return `config` with models of the registry (`models:/name@alias`) replaced by local folders."""
+    applied, begun = config.inference.model, config.training.start_from
+    if applied is not None and applied.startswith(REGISTRY):
+        inference = config.inference.model_copy(update={"model": _fetch(applied, workspace)})
+        config = config.model_copy(update={"inference": inference})
+    if begun is not None and begun.startswith(REGISTRY):
+        training = config.training.model_copy(update={"start_from": _fetch(begun, workspace)})
+        config = config.model_copy(update={"training": training})
+    return config
+
+
+def _fetch(reference: str, workspace: Workspace) -> str:
     from segcore.tracking.models import fetch
 
-    inference = config.inference.model_copy(update={"model": str(fetch(reference, workspace))})
-    return config.model_copy(update={"inference": inference})
+    return str(fetch(reference, workspace))
 
 
 def explain_failure(error: Exception, job: Job) -> Ending:
     """Say in the person's words what an error that is none of ours means; the log has the traceback."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return Ending(State.FAILED, "Memory ran out.", LESS_MEMORY[job.kind])
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Ending(
@@ -178,14 +261,6 @@ def explain_failure(error: Exception, job: Job) -> Ending:
         return Ending(State.FAILED, f"A file could not be used: {error.strerror}{where}.", remedy)
     remedy = "See the end of the log; if it does not help, report it together with the log."
     return Ending(State.FAILED, f"An unexpected error ended the job: {type(error).__name__}.", remedy)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    # CUDA has a class for it; the CPU's and MPS's allocators raise a plain RuntimeError.
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
 def _use_physical_cores() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segcore.errors import JobError
+from segcore.jobs.store import read_job
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -39,11 +41,13 @@ class FollowingThread:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def follow(self, folder: Path) -> None:
-        """Begin to tell MLflow about a job."""
+        """Begin to tell MLflow about a job, or go on with one that was resumed."""
+        with self._told:
+            self._untold.discard(folder)
         self._put(folder, False)
 
     def conclude(self, folder: Path) -> None:
-        """Tell MLflow the rest about a job that has ended."""
+        """Tell MLflow the rest about a job that has ended, for now or for good."""
         with self._told:
             self._untold.add(folder)
         self._put(folder, True)
@@ -76,7 +80,7 @@ class FollowingThread:
                     return
                 folder, ended = message
                 entry = followed.setdefault(folder, _Followed(Follower(folder, self.workspace)))
-                entry.ended = entry.ended or ended
+                entry.ended = ended
                 if not self._inbox.empty():
                     continue
             except queue.Empty:
@@ -92,7 +96,8 @@ class FollowingThread:
             return False
         if time.monotonic() < entry.due:
             return False
-        if not entry.follower.finish(FINISH_SECONDS):
+        # What may go on later has no last word: MLflow is told how far it came.
+        if not (entry.follower.finish(FINISH_SECONDS) if _is_over(folder) else entry.follower.sync()):
             logger.warning("MLflow does not know all about %s yet; trying again in a minute.", folder.name)
             entry.due = time.monotonic() + RETRY_SECONDS
             return False
@@ -100,6 +105,13 @@ class FollowingThread:
             self._untold.discard(folder)
             self._told.notify_all()
         return True
+
+
+def _is_over(folder: Path) -> bool:
+    try:
+        return read_job(folder).state.final
+    except JobError:
+        return True  # deleted: the follower finds nothing more to tell
 
 
 @dataclass

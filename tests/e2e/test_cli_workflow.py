@@ -20,7 +20,8 @@ import tifffile
 from segcore.cli import main
 from segcore.jobs.journal import read_history
 from segcore.jobs.store import Job, State, list_jobs, read_job
-from segcore.jobs.supervisor import is_supervised, worker_alive
+from segcore.jobs.supervisor import is_supervised
+from segcore.jobs.workers import worker_alive
 from segcore.workspace import Workspace
 
 SEGCORE = [sys.executable, "-m", "segcore.cli"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -18,16 +18,33 @@ import pytest
 
 from segcore.config import RunConfig, build_config
 from segcore.errors import DataError, JobError
-from segcore.events import EndEvent, Request, StageEvent
+from segcore.events import EndEvent, Outcome, Request, StageEvent
 from segcore.jobs.journal import read_events
-from segcore.jobs.store import Job, State, ask, asked, create_job, read_job, start_job
-from segcore.jobs.supervisor import child_environment, ensure_worker, worker_alive, worker_lock
-from segcore.worker import child, following, service
+from segcore.jobs.process import child_environment
+from segcore.jobs.queue import resume
+from segcore.jobs.store import (
+    Job,
+    State,
+    ask,
+    asked,
+    create_job,
+    end_job,
+    line_up_again,
+    read_job,
+    start_job,
+)
+from segcore.jobs.workers import ensure_worker, worker_alive, worker_lock
+from segcore.worker import child, following
+from segcore.worker import line as line_module
 from segcore.worker.__main__ import main
+from segcore.worker.line import Line
+from segcore.worker.notify import Notifier
 from segcore.worker.service import run_worker
+from segcore.worker.slots import Slot
 from segcore.workspace import Workspace
 
 Train = Callable[..., Any]
+Asked = Callable[[], Request | None]
 
 
 @pytest.fixture
@@ -39,7 +56,7 @@ def job(workspace: Workspace) -> Job:
 def train_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Train], None]]:
     """Return a function that replaces the engine by a function; torch stays unloaded."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in map(_number, child.SIGNALS)}
 
     def replace(train: Train) -> None:
         engine = ModuleType("segcore.training.run")
@@ -49,6 +66,10 @@ def train_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Train], No
     yield replace
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def _number(name: str) -> signal.Signals:
+    return signal.Signals[name]
 
 
 def raising(error: Exception) -> Train:
@@ -100,39 +121,131 @@ def test_every_error_becomes_a_message_and_a_remedy(
     assert bool(traces) == (not isinstance(error, DataError))
 
 
-@pytest.mark.parametrize(("stopped", "state"), [(False, State.FINISHED), (True, State.CANCELLED)])
+@pytest.mark.parametrize(
+    ("request_", "state", "kept"),
+    [(None, State.FINISHED, False), (Request.STOP, State.CANCELLED, True)],
+)
 def test_the_outcome_is_the_state(
-    stopped: bool, state: State, workspace: Workspace, job: Job, train_with: Callable[[Train], None]
+    request_: Request | None,
+    state: State,
+    kept: bool,
+    workspace: Workspace,
+    job: Job,
+    train_with: Callable[[Train], None],
 ) -> None:
-    def train(
-        config: RunConfig, folder: Path, report: Callable[..., None], should_stop: Callable[[], bool]
-    ) -> Any:
+    def train(config: RunConfig, folder: Path, report: Callable[..., None], asked: Asked) -> Outcome:
         assert (config.session, folder) == ("fake", job.folder)
         assert read_job(folder).state is State.RUNNING
         report(StageEvent(text="at work"))
         (folder / "best_model.pth").touch()
-        return SimpleNamespace(stopped=stopped)
+        return Outcome(request_, {})
 
     train_with(train)
     assert child.work(job.folder, workspace) == 0
     ended = read_job(job.folder)
     assert ended.state is state
-    assert ("kept" in ended.message) == stopped
+    assert ("kept" in ended.message) == kept
     assert "at work" in [event.text for event in read_events(job.folder) if isinstance(event, StageEvent)]
 
 
-@pytest.mark.parametrize("ask", ["file", "signal"])
-def test_a_job_is_asked_to_stop_by_file_or_signal(
-    ask: str, workspace: Workspace, job: Job, train_with: Callable[[Train], None]
+ASKED = [
+    ("file", Request.STOP, State.CANCELLED),
+    ("file", Request.PAUSE, State.PAUSED),
+    ("file", Request.DISCARD, State.DISCARDED),
+    ("SIGINT", Request.STOP, State.CANCELLED),
+    ("SIGUSR1", Request.PAUSE, State.PAUSED),
+    ("SIGUSR2", Request.DISCARD, State.DISCARDED),
+    ("SIGTERM", Request.PAUSE, State.INTERRUPTED),
+]
+
+
+@pytest.mark.parametrize(("how", "wish", "state"), ASKED)
+def test_a_job_is_asked_by_file_or_signal(
+    how: str,
+    wish: Request,
+    state: State,
+    workspace: Workspace,
+    job: Job,
+    train_with: Callable[[Train], None],
 ) -> None:
-    def train(config: RunConfig, folder: Path, report: object, should_stop: Callable[[], bool]) -> Any:
-        assert not should_stop()
-        ask(folder, Request.STOP) if ask == "file" else os.kill(os.getpid(), signal.SIGTERM)
-        return SimpleNamespace(stopped=should_stop())
+    def train(config: RunConfig, folder: Path, report: object, asked_now: Asked) -> Outcome:
+        assert asked_now() is None
+        (folder / "best_model.pth").touch()
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "last.pt").touch()
+        ask(folder, wish) if how == "file" else os.kill(os.getpid(), _number(how))
+        assert asked_now() is wish
+        # A signal of a person outlives the process; that of a machine that goes down does not.
+        assert asked(folder) is (None if how == "SIGTERM" else wish)
+        return Outcome(asked_now(), {})
+
+    train_with(train)
+    assert child.work(job.folder, workspace) == 0
+    ended = read_job(job.folder)
+    assert ended.state is state
+    discarded = state is State.DISCARDED
+    assert [(job.folder / name).exists() for name in ("best_model.pth", "checkpoints")] == [not discarded] * 2
+    assert (job.folder / "config.json").exists()
+
+
+def test_what_a_person_wants_counts_when_the_machine_goes_down_too(
+    workspace: Workspace, job: Job, train_with: Callable[[Train], None]
+) -> None:
+    def train(config: RunConfig, folder: Path, report: object, asked_now: Asked) -> Outcome:
+        ask(folder, Request.PAUSE)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(asked_now(), {})
 
     train_with(train)
     child.work(job.folder, workspace)
-    assert read_job(job.folder).state is State.CANCELLED
+    assert read_job(job.folder).state is State.PAUSED
+
+
+def test_a_segmentation_that_is_paused_begins_anew(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, train_with: Callable[[Train], None]
+) -> None:
+    job = create_job(workspace, "predict", build_config({}))
+
+    def segment(
+        config: RunConfig, folder: Path, report: object, stop: Callable[[], bool], **_: Any
+    ) -> Outcome:
+        ask(folder, Request.PAUSE)
+        assert stop()
+        return Outcome(Request.STOP, {})
+
+    engine = ModuleType("segcore.inference.run")
+    engine.segment = segment  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "segcore.inference.run", engine)
+    train_with(raising(AssertionError("a segmentation is no training")))
+    child.work(job.folder, workspace)
+    assert read_job(job.folder).state is State.PAUSED
+    assert resume(workspace, job.folder).state is State.QUEUED
+    assert asked(job.folder) is None
+
+
+def test_a_job_that_another_host_has_taken_over_is_left_to_it(
+    workspace: Workspace,
+    job: Job,
+    train_with: Callable[[Train], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "CLAIM_SECONDS", 0.0)
+
+    def train(config: RunConfig, folder: Path, report: object, asked_now: Asked) -> Outcome:
+        assert asked_now() is None
+        # The other host took this one for dead, and began the job anew.
+        end_job(folder, State.INTERRUPTED)
+        line_up_again(folder, 0.0, 1)
+        start_job(folder)
+        (folder / "best_model.pth").touch()
+        assert asked_now() is Request.DISCARD
+        return Outcome(Request.DISCARD, {})
+
+    train_with(train)
+    assert child.work(job.folder, workspace) == 0
+    assert read_job(job.folder).state is State.RUNNING
+    assert (job.folder / "best_model.pth").exists()
+    assert not [event for event in read_events(job.folder) if isinstance(event, EndEvent)]
 
 
 def test_a_job_that_does_not_wait_is_left_alone(
@@ -194,8 +307,16 @@ def test_mlflow_is_told_again_when_it_was_down(
     thread.follow(job.folder)
     wait_until(lambda: (job.folder / "synced").exists())
     assert thread.wait(0.01)  # nothing has ended yet: nothing is owed
+    end_job(job.folder, State.CANCELLED)
     thread.conclude(job.folder)
     assert not thread.wait(0.0)
+    assert thread.wait(10)
+    assert (job.folder / "tries").read_text() == "xx"
+    # Resumed by somebody, and paused again: there is no last word.
+    line_up_again(job.folder, 0.0)
+    end_job(job.folder, State.PAUSED)
+    thread.follow(job.folder)
+    thread.conclude(job.folder)
     assert thread.wait(10)
     assert (job.folder / "tries").read_text() == "xx"
     thread.close()
@@ -224,14 +345,15 @@ def test_a_line_goes_on_after_an_error(
             raise OSError(errno.ENOSPC, "No space left on device")
         return []
 
-    monkeypatch.setattr(service, "list_jobs", fail_first)
-    monkeypatch.setattr(service, "RECONCILE_SECONDS", 0.0)
-    monkeypatch.setattr(service, "IDLE_SECONDS", 0.01)
-    line = service.Line(workspace, "train", following.FollowingThread(workspace))
+    monkeypatch.setattr(line_module, "list_jobs", fail_first)
+    monkeypatch.setattr(line_module, "ORPHANS_SECONDS", 0.0)
+    monkeypatch.setattr(line_module, "IDLE_SECONDS", 0.01)
+    slot = Slot("train", "cpu", ("cpu",))
+    line = Line(workspace, slot, following.FollowingThread(workspace), Notifier(workspace))
     line.start()
     wait_until(lambda: len(looks) > 2)
     line.end()
-    line.join(10)
+    assert line.join(10)
 
 
 def test_a_full_disk_at_the_end_of_a_job_does_not_hide_how_it_ended(
@@ -257,7 +379,9 @@ def test_ensure_worker_starts_one_and_only_one(
     assert ensure_worker(workspace)
     wait_until(lambda: worker_alive(workspace))
     assert not ensure_worker(workspace)
-    wait_until(lambda: read_job(job.folder).state is State.INTERRUPTED)
+    # Interrupted, resumed by itself, and failed for want of images.
+    wait_until(lambda: read_job(job.folder).state is State.FAILED, 60)
+    assert read_job(job.folder).attempts == 2
     (worker,) = (process for process in psutil.Process().children() if "segcore.worker" in process.cmdline())
     worker.terminate()
     wait_until(lambda: not worker_alive(workspace))

@@ -15,17 +15,20 @@ from segcore.jobs.store import State, create_job, end_job, read_job
 from segcore.workspace import Workspace
 
 
-def test_a_line_that_was_left_unfinished_is_passed_over(workspace: Workspace) -> None:
+def test_a_line_that_was_left_unfinished_swallows_no_other(workspace: Workspace) -> None:
     folder = create_job(workspace, "train", build_config({})).folder
     report, tail = FolderReporter(folder), EventTail(folder)
     report(StageEvent(text="before"))
     with (folder / "events.jsonl").open("ab") as stream:
         stream.write(b'{"time": 1.0, "kind": "sta')
     assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == ["before"]
-    report(StageEvent(text="joined to the rest of the line"))
     report(StageEvent(text="after"))
-    assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == ["after"]
-    assert len(list(read_events(folder))) == 2
+    FolderReporter(folder)(StageEvent(text="of another process"))
+    assert [event.text for event in tail.new() if isinstance(event, StageEvent)] == [
+        "after",
+        "of another process",
+    ]
+    assert len(list(read_events(folder))) == 3
     assert tail.offset == (folder / "events.jsonl").stat().st_size
 
 

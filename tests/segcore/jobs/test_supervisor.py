@@ -18,17 +18,10 @@ import pytest
 from segcore.events import EndEvent, Request
 from segcore.jobs import supervisor
 from segcore.jobs.journal import read_events, read_log
+from segcore.jobs.process import child_environment, job_process, kill_job
 from segcore.jobs.store import Job, State, ask, read_job, start_job, update_job
-from segcore.jobs.supervisor import (
-    adopt_job,
-    is_lost,
-    is_supervised,
-    job_process,
-    kill_job,
-    run_job,
-    worker_alive,
-    worker_lock,
-)
+from segcore.jobs.supervisor import adopt_job, is_lost, is_supervised, run_job
+from segcore.jobs.workers import worker_alive, worker_lock
 from segcore.workspace import Workspace
 
 MakeJob = Callable[..., Job]
@@ -76,7 +69,7 @@ def detached() -> Iterator[Callable[[list[str]], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(command: list[str]) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen(command, env=supervisor.child_environment()))
+        started.append(subprocess.Popen(command, env=child_environment()))
         return started[-1]
 
     yield start
@@ -101,20 +94,28 @@ def test_a_job_runs_to_its_end(
     assert not is_supervised(job.folder)
 
 
-def test_a_killed_process_is_a_failure_with_a_reason(
-    workspace: Workspace, make_job: MakeJob, fake: Callable[..., list[str]], wait_until: Callable[..., None]
+@pytest.mark.parametrize(("kills", "likely"), [((7, 8), True), ((7, 7), False), ((None, None), True)])
+def test_a_killed_process_is_an_interruption_with_a_likely_cause(
+    kills: tuple[int | None, int | None],
+    likely: bool,
+    workspace: Workspace,
+    make_job: MakeJob,
+    fake: Callable[..., list[str]],
+    wait_until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    counted = iter(kills)
+    monkeypatch.setattr(supervisor, "memory_kills", lambda: next(counted))
     job = make_job()
     supervision = Supervision(job, workspace, fake(WAIT, job.folder))
     wait_until(lambda: running(job.folder))
     os.kill(read_job(job.folder).pid or 0, signal.SIGKILL)
     ended = supervision.ended()
-    assert ended.state is State.FAILED
-    assert "memory" in ended.message
-    assert "batch size" in ended.remedy
+    assert ended.state is State.INTERRUPTED
+    assert ("memory" in ended.message, "batch size" in ended.remedy) == (likely, likely)
     last = list(read_events(job.folder))[-1]
     assert isinstance(last, EndEvent)
-    assert last.state == State.FAILED
+    assert last.state == State.INTERRUPTED
 
 
 def test_a_process_that_dies_before_it_begins_is_a_failure(
@@ -184,7 +185,7 @@ def test_kill_job_takes_the_whole_family(
     wait_until(lambda: bool(process.children()))
     (grandchild,) = process.children()
     kill_job(job.folder)
-    assert supervision.ended().state is State.FAILED
+    assert supervision.ended().state is State.INTERRUPTED
     wait_until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
 
 
@@ -237,7 +238,11 @@ def test_a_job_of_another_host_is_lost_when_its_heart_stops(make_job: MakeJob) -
     assert not is_lost(job)
     old = time.time() - supervisor.STALE_SECONDS - 1
     os.utime(beat, (old, old))
+    assert not is_lost(job)  # it has just begun
+    job = update_job(job.folder, started=old)
     assert is_lost(job)
+    (job.folder / "progress.json").touch()
+    assert not is_lost(job)  # it works, though nobody watches it
 
 
 def test_a_worker_is_alive_while_it_holds_the_lock(workspace: Workspace) -> None:
