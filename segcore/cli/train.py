@@ -15,7 +15,7 @@ from segcore.errors import DataError, JobError
 from segcore.jobs.journal import read_results
 from segcore.jobs.queue import submit
 from segcore.jobs.store import Job, State, create_job
-from segcore.jobs.supervisor import worker_alive
+from segcore.jobs.workers import worker_alive
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace
