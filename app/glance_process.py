@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from segcore.errors import ModelError
 
+COMMAND = [sys.executable, "-m", "segcore.inference.glance"]
 POLL_SECONDS = 0.03
 LONGEST_WAIT = 180.0
 """Seconds after which a prediction is given up; a machine busy with trainings is slow."""
@@ -32,7 +34,7 @@ class GlanceProcess:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -85,32 +87,35 @@ class GlanceProcess:
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+            self._end()
 
-    def _send(self, line: str) -> subprocess.Popen[str]:
+    def _send(self, line: str) -> subprocess.Popen[bytes]:
         with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._end()
+                self._process = self._start()
             process = self._process
-            if process is None or process.poll() is not None:
-                process = self._process = self._start()
-            try:
-                assert process.stdin is not None
-                process.stdin.write(line)
-                process.stdin.flush()
-            except BrokenPipeError:
-                process.wait()  # seen by whoever waits, who then asks once more
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it ended just now: whoever waits sees that, and asks once more
+                process.stdin.write(line.encode())
             return process
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with (self.folder.parent / "glance.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "segcore.inference.glance"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                text=True,
-                # Ctrl+C in the server's terminal is meant for the server, which then ends this one.
+                bufsize=0,
+                # Ctrl+C in the server's terminal is meant for the server, whose end then ends this one.
                 start_new_session=True,
             )

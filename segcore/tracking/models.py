@@ -17,7 +17,7 @@ from segcore.jobs.journal import read_history
 from segcore.jobs.store import Job, State, read_job
 from segcore.tracking import store
 from segcore.tracking.mlflow import Follower
-from segcore.tracking.package import CONFIG, WEIGHTS, log_epoch, log_model
+from segcore.tracking.package import CONFIG, EPOCH_TAG, NAME, WEIGHTS, log_epoch, log_model
 from segcore.tracking.registry import (
     ModelVersion,
     RegisteredModel,
@@ -110,7 +110,7 @@ def register(job: Job, name: str, workspace: Workspace, epoch: int | None = None
             if store.error_code(error) != "RESOURCE_ALREADY_EXISTS":
                 raise
         versions = pages(client.search_model_versions, f"name = '{name}'")
-        version = next((version for version in versions if _holds(version, run_id, model)), None)
+        version = next((version for version in versions if _holds(version, run_id, model, kept)), None)
         if version is None:
             tags = version_tags(job, kept)
             version = client.create_model_version(
@@ -287,9 +287,13 @@ def _kept(job: Job, epoch: int | None) -> KeptEpoch | None:
     return None if wanted is None else find_epoch(job.folder, wanted, history)
 
 
-def _holds(version: Any, run_id: str, model: LoggedModel) -> bool:
-    """Say whether a version is this model of this run; one that names no model holds the run's own."""
-    return version.run_id == run_id and (version.model_id or model.model_id) == model.model_id
+def _holds(version: Any, run_id: str, model: LoggedModel, kept: KeptEpoch | None) -> bool:
+    """Say whether a version is this model of this run; one that names no epoch holds the run's own model."""
+    if version.run_id != run_id:
+        return False
+    if EPOCH_TAG in version.tags:
+        return kept is not None and version.tags[EPOCH_TAG] == str(kept.epoch)
+    return bool(model.name == NAME)
 
 
 def _logged_model(

@@ -10,10 +10,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from tracking_runs import CARD
 
-from segcore.errors import ConfigError, ModelError
+from segcore.errors import ConfigError, JobError, ModelError
+from segcore.jobs.epochs import epoch_file, use_epoch
+from segcore.jobs.journal import read_history
 from segcore.jobs.store import Job, State, read_job
+from segcore.models.build import build_model
+from segcore.models.saved import save_weights
 from segcore.tracking import models, store
+from segcore.tracking.package import find_epoch_model
 from segcore.workspace import Workspace
 
 Finish = Callable[..., Job]
@@ -169,6 +175,65 @@ def test_links_lead_to_the_page_of_the_run(workspace: Workspace, monkeypatch: py
     assert models.ui_url(workspace, "r") == "https://mlflow.lab/x/#/runs/r"
     monkeypatch.setenv("SEGCORE_MLFLOW_URL", "http://lab/")
     assert models.ui_url(workspace, "r") == "http://lab/#/runs/r"
+
+
+def keep_epoch(job: Job, number: int) -> bytes:
+    """Keep other weights than the model's as an epoch, and return them."""
+    network = build_model(job.config.model, CARD.channels, len(CARD.class_values))
+    save_weights(network, epoch_file(job.folder, number))
+    return epoch_file(job.folder, number).read_bytes()
+
+
+def test_a_kept_epoch_is_a_version_of_its_own_with_its_own_scores(
+    workspace: Workspace, finished_run: Finish
+) -> None:
+    job = finished_run(3)
+    kept = keep_epoch(job, 2)
+    best, second = models.register(job, "cells", workspace), models.register(job, "cells", workspace, 2)
+    assert (best.version, best.epoch, best.val_dice) == (1, 3, 0.53)
+    assert (second.version, second.epoch, second.val_dice) == (2, 2, 0.52)
+    for _ in range(2):
+        assert models.register(job, "cells", workspace, 2) == second
+        assert models.register(job, "cells", workspace, 3) == best
+    for version, weights in ((best, (job.folder / "best_model.pth").read_bytes()), (second, kept)):
+        folder = models.fetch(version.reference, workspace)
+        assert (folder / "best_model.pth").read_bytes() == weights
+        assert (folder / "config.json").read_bytes() == (job.folder / "config.json").read_bytes()
+    client = store.client(workspace)
+    curve = client.get_metric_history(best.run_id, "val_dice")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.51), (2, 0.52), (3, 0.53)]
+    with pytest.raises(JobError, match="Kept epochs: 2, 3"):
+        models.register(job, "cells", workspace, 1)
+
+
+def test_an_epoch_chosen_as_the_model_is_what_is_registered(
+    workspace: Workspace, finished_run: Finish
+) -> None:
+    job = finished_run(3)
+    first = models.register(job, "cells", workspace)
+    kept = keep_epoch(job, 2)
+    use_epoch(job.folder, 2)
+    chosen = models.register(job, "cells", workspace)
+    assert (chosen.version, chosen.epoch, chosen.val_dice) == (2, 2, 0.52)
+    assert (models.fetch(chosen.reference, workspace) / "best_model.pth").read_bytes() == kept
+    assert models.register(job, "cells", workspace, 3) == first
+
+
+def test_an_epoch_chosen_before_mlflow_was_told_bears_its_own_name(
+    workspace: Workspace, finished_run: Finish
+) -> None:
+    job = finished_run(3)
+    kept = keep_epoch(job, 2)
+    use_epoch(job.folder, 2)
+    chosen, best = models.register(job, "cells", workspace), models.register(job, "cells", workspace, 3)
+    assert (chosen.epoch, best.epoch) == (2, 3)
+    assert (models.fetch(chosen.reference, workspace) / "best_model.pth").read_bytes() == kept
+    client = store.client(workspace)
+    model = find_epoch_model(client, client.get_run(chosen.run_id), 2, read_history(job.folder))
+    assert model is not None
+    scores = {metric.key: metric.value for metric in model.metrics}
+    assert scores["val_dice"] == 0.52
+    assert "best_val_dice" not in scores, "the best epoch is another model"
 
 
 LOAD = """
