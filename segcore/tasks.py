@@ -38,6 +38,6 @@ class SemanticTask:
         return self.loss(logits_KYX.float()[None], label_YX[None])
 
 
-def build_task(config: RunConfig) -> Task:
-    """Return the task of the configured model family."""
-    return SemanticTask(build_loss(config.training.loss))
+def build_task(config: RunConfig, loss: str | None = None) -> Task:
+    """Return the task of the configured model family; `loss` replaces the configured one."""
+    return SemanticTask(build_loss(loss or config.training.loss))

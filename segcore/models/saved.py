@@ -59,7 +59,18 @@ def save_weights(model: nn.Module, path: Path) -> None:
     JobError
         The disk is full or cannot be written.
     """
-    save_tensors({name: _plain(tensor) for name, tensor in model.state_dict().items()}, path)
+    save_state_dict(model.state_dict(), path)
+
+
+def save_state_dict(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as `save_weights` does; equal weights give equal files.
+
+    Raises
+    ------
+    JobError
+        The disk is full or cannot be written.
+    """
+    save_tensors({name: _plain(tensor) for name, tensor in weights.items()}, path)
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
@@ -112,7 +123,8 @@ def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[
     if config_file is not None:
         configs = [Path(config_file)]
     else:
-        configs = [weights.with_name(CONFIG), weights.with_suffix(".json")]
+        above = weights.absolute().parents[1] / CONFIG  # of a kept epoch in a run's checkpoints/
+        configs = [weights.with_name(CONFIG), weights.with_suffix(".json"), above]
     found = next((candidate for candidate in configs if candidate.is_file()), None)
     if found is None:
         raise ModelError(
@@ -147,7 +159,7 @@ def load_model(weights: Path, config: Path, hardware: Hardware | None = None) ->
             f"{config} holds the options of a run, but does not describe a trained model.",
             "Give the config.json from the folder of the run that wrote the .pth file.",
         )
-    state = _read_state(weights)
+    state = read_weights(weights)
     network = _fill(state, options, card, weights)
     if hardware is not None:
         network = place(network, hardware)
@@ -164,8 +176,19 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", dtype).contiguous()
 
 
-def _read_state(weights: Path) -> dict[str, Tensor]:
-    """Read a state dict and nothing else; `weights_only` refuses every pickle that would run code."""
+def read_weights(weights: Path) -> dict[str, Tensor]:
+    """Read a state dict and nothing else; `weights_only` refuses every pickle that would run code.
+
+    Returns
+    -------
+    dict
+        The arrays by name, in main memory, float32.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, unsafe, or holds no finite weights.
+    """
     try:
         with weights.open("rb") as stream:
             head = stream.read(2)

@@ -9,22 +9,40 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from segcore.card import ModelCard, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import PatchPool
-from segcore.devices import choose, versions
-from segcore.events import EpochEvent, NoteEvent, Outcome, Progress, Reporter, Request, StageEvent, unheard
+from segcore.devices import Hardware, choose, versions
+from segcore.events import (
+    EpochEvent,
+    NoteEvent,
+    Outcome,
+    Progress,
+    Reporter,
+    Request,
+    ResumeEvent,
+    StageEvent,
+    unasked,
+    unheard,
+)
 from segcore.files import write_atomic
 from segcore.models.build import build_model
 from segcore.models.saved import place
+from segcore.models.unet import UNet
 from segcore.predictor import Predictor
 from segcore.tasks import build_task
-from segcore.training.loop import Run, fit
-from segcore.training.optim import build_optimizer
-from segcore.training.state import TrainState
+from segcore.training.autopilot import Autopilot
+from segcore.training.averaging import WeightAverage
+from segcore.training.checkpoints import Checkpoints
+from segcore.training.context import Run
+from segcore.training.loop import ENDED, fit
+from segcore.training.optim import build_optimizer, freeze
+from segcore.training.state import TrainState, build_scaler
+from segcore.training.transfer import FirstWeights, continue_run, first_weights
 from segcore.training.validation import Validator
 
 
@@ -32,27 +50,38 @@ def train(
     config: RunConfig,
     folder: Path,
     report: Reporter = unheard,
-    should_stop: Callable[[], bool] = lambda: False,
+    asked: Callable[[], Request | None] = unasked,
 ) -> Outcome:
     """Train a model as `config` says and leave it in `folder`.
 
-    A checkpoint in the folder is taken up: the run goes on where it stood.
+    A checkpoint in the folder is taken up: the run goes on where it stood, to the bit on a CPU.
 
     Parameters
     ----------
     config : RunConfig
         `data.images` and `data.labels` are paths of existing files.
     folder : Path
-        The run folder; gets best_model.pth, config.json (with the model card), results.json and checkpoints/.
+        The run folder; gets best_model.pth, config.json (with the model card), results.json, checkpoints/ and
+        previews/.
     report : Reporter
         Told of every epoch and of progress in between.
-    should_stop : callable
-        Asked before every batch; True ends the run and keeps the best model so far.
+    asked : callable
+        Asked before every step what somebody wants. PAUSE: everything is saved, the same call goes on later.
+        STOP: the best model so far and complete results are left. DISCARD: it ends at once.
+
+    Returns
+    -------
+    Outcome
+        What ended it, if somebody did, and the metrics of the best epoch.
 
     Raises
     ------
-    DataError, ConfigError, ModelError
+    DataError, ConfigError
         Something the person has to change; nothing was trained.
+    ModelError
+        The model or run to begin from does not fit, or the network gives no numbers, whatever is tried.
+    JobError
+        Memory or disk space ran out.
     """
     began = time.monotonic()
     hardware = choose(config.hardware)
@@ -62,47 +91,80 @@ def train(
         report(NoteEvent(text=note))
     run = build_run(config, folder, data, report)
     run.began = began
-    checkpoint = folder / "checkpoints" / "last.pt"
-    if checkpoint.exists():
-        report(StageEvent(text=f"going on after epoch {run.state.epoch}"))
     report(StageEvent(text=f"training on {hardware.describe()}"))
     run.validator.warm_up()
-    ended = fit(run, should_stop)
+    ended = fit(run, asked)
+    request = next((request for request, name in ENDED.items() if name == ended), None)
     results = summarize(run, ended)
-    write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    return Outcome(request=Request.STOP if ended == "stopped" else None, metrics=results["metrics"])
+    if request in (None, Request.STOP):
+        write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    return Outcome(request=request, metrics=results["metrics"])
 
 
 def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Reporter) -> Run:
     """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
     hardware = choose(config.hardware)
-    torch.manual_seed(config.training.seed)
-    network = build_model(config.model, data.channels, len(data.class_values))
+    with torch.device("meta"):  # neither memory nor random numbers: the weights come next
+        network = build_model(config.model, data.channels, len(data.class_values))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters)
+    weights = first_weights(config, card, report)
+    state = _first_state(config, network, weights, hardware)
+    checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes)
+    if checkpoints.take_up():
+        report(ResumeEvent(epoch=state.epoch, step=state.step))
+        report(StageEvent(text=f"going on after epoch {state.epoch}"))
+    elif config.training.continue_from:
+        continue_run(state, config, card, folder, report)
+    elif config.model.freeze_encoder and not config.training.start_from:
+        report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
     write_config(folder / "config.json", config, card)
-    network = place(network, hardware)
-    task = build_task(config)
-    state = TrainState(
-        network=network,
-        optimizer=build_optimizer(network, config.training, hardware.device),
-        scaler=torch.amp.GradScaler(hardware.device.type, enabled=hardware.needs_scaler),
-        generator=torch.Generator().manual_seed(config.training.seed),
-    )
-    checkpoint = folder / "checkpoints" / "last.pt"
-    if checkpoint.exists():
-        state.load(checkpoint)
+    predictor = Predictor(network, card, hardware)
+    training = config.training
     return Run(
         config=config,
         folder=folder,
         hardware=hardware,
-        task=task,
         pool=PatchPool(data.train, data.normalization, hardware.device),
-        validator=Validator(Predictor(network, card, hardware), task, data.validation, data.class_values),
+        validator=Validator(predictor, build_task(config), data.validation, data.class_values),
         state=state,
         report=report,
         class_values=data.class_values,
+        checkpoints=checkpoints,
+        autopilot=Autopilot(training, class_shares(data), state.treatment) if training.autopilot else None,
+        first_weights=weights,
+        preview=lambda epoch: None,
     )
+
+
+_FROZEN_NOISE = "The encoder is frozen but has random weights: it will never learn to see anything."
+_START_FROM = "Start from a trained model (training.start_from), or do not freeze the encoder."
+
+
+def _first_state(config: RunConfig, network: UNet, weights: FirstWeights, hardware: Hardware) -> TrainState:
+    """Return the state of a run before its first step."""
+    training = config.training
+    network.load_state_dict(weights(training.seed), assign=True)
+    network = place(network, hardware)
+    freeze(network, config.model)
+    return TrainState(
+        network=network,
+        optimizer=build_optimizer(network, training, hardware.device),
+        scaler=build_scaler(hardware),
+        generator=torch.Generator().manual_seed(training.seed),
+        average=None if training.averaging == "none" else WeightAverage(network, training.averaging),
+        micro_batch=training.micro_batch,
+    )
+
+
+def class_shares(data: TrainingData) -> dict[str, float]:
+    """Return the share of the annotated training pixels of every label value, 0 to 1."""
+    counts = np.zeros(len(data.class_values), np.int64)
+    for _, label_YX in data.train:
+        annotated = label_YX[label_YX >= 0]
+        counts += np.bincount(annotated, minlength=len(counts))
+    shares = counts / max(1, counts.sum())
+    return {str(value): float(share) for value, share in zip(data.class_values, shares, strict=True)}
 
 
 def model_card(data: TrainingData, parameters: int) -> ModelCard:
@@ -132,6 +194,7 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
         "metrics": _metrics(best) if best else {},
         "epochs": len(history),
         "history": [event.model_dump(exclude={"kind"}) for event in history],
+        "interventions": [event.model_dump(exclude={"kind"}) for event in run.state.interventions],
         "seconds": run.seconds,
         "patches_per_second": median(event.patches_per_second for event in history) if history else 0.0,
         "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),

@@ -2,80 +2,213 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
+from segcore.devices import Hardware
 from segcore.errors import ModelError
-from segcore.events import EpochEvent
-from segcore.models.saved import save_tensors
+from segcore.events import EpochEvent, InterventionEvent
+from segcore.metrics.overlap import Confusion
+from segcore.models.unet import UNet
+from segcore.training.averaging import WeightAverage
+from segcore.training.randomness import random_state, restore_random_state
+from segcore.training.treatment import Treatment
+
+
+@dataclass
+class EpochPart:
+    """The epoch that is under way."""
+
+    region_N: Tensor
+    """Region of every patch of the epoch, in the order in which they are shown."""
+    loss_sum: Tensor
+    """Sum of the losses so far, on the device."""
+    counts: Confusion
+    """Pixels of the patches so far."""
+    done: int = 0
+    """Steps so far."""
+    seconds: float = 0.0
+    """Time the steps took."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Where the schedule began: with the run, or where the autopilot began it anew."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
 class TrainState:
     """The changing part of a training run.
 
-    `generator` is the run's only source of randomness (patch order, positions, augmentation).
+    `generator` is the run's only source of randomness (patch order, positions, augmentation); the states of
+    the others are kept too, for networks that draw from them.
     """
 
-    network: nn.Module
+    network: UNet
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     generator: torch.Generator
+    average: WeightAverage | None = None
     epoch: int = 0
-    """Finished epochs."""
+    """Finished epochs, those of the run it continues included."""
     step: int = 0
     """Optimizer steps done."""
+    first_epoch: int = 0
+    """Epochs of the run that this one continues."""
     best_dice: float = -1.0
     best_epoch: int = 0
+    gain_dice: float = -1.0
+    """Validation Dice of the last epoch that was a gain."""
+    gain_epoch: int = 0
+    """From here on, epochs without gain are counted."""
     seconds: float = 0.0
     """Wall time spent so far, over all processes that worked on the run."""
+    phase: Phase = field(default_factory=Phase)
+    treatment: Treatment = field(default_factory=Treatment)
+    interventions: list[InterventionEvent] = field(default_factory=list)
+    given_up: bool = False
+    """True once the autopilot has said that it can do no more."""
+    micro_batch: int | None = None
+    """Patches computed at once; None: the whole batch."""
+    part: EpochPart | None = None
     history: list[EpochEvent] = field(default_factory=list)
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint; the one before stays until the new one is whole.
+    @property
+    def kept_network(self) -> UNet:
+        """The network that is validated and kept: the average of the weights where there is one."""
+        return self.average.network if self.average and self.average.count else self.network
 
-        Raises
-        ------
-        JobError
-            The disk is full or cannot be written.
-        """
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values; the tensors are those of the run, not copies."""
+        return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "best_dice": self.best_dice,
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
+            "average": self.average.state_dict() if self.average else None,
+            "random": random_state(self.generator),
+            "phase": asdict(self.phase),
+            "treatment": asdict(self.treatment),
+            "interventions": [event.model_dump() for event in self.interventions],
+            "part": _part_content(self.part),
             "history": [event.model_dump() for event in self.history],
+            **{name: getattr(self, name) for name in _PLAIN},
         }
-        save_tensors(content, path)
 
-    def load(self, path: Path) -> None:
+    def restore(self, content: dict[str, Any], path: Path) -> None:
         """Go back to a checkpoint.
+
+        Parameters
+        ----------
+        content : dict
+            What `read_checkpoint` returned.
+        path : Path
+            Its file, for the message.
 
         Raises
         ------
         ModelError
-            The file is damaged or belongs to another network.
+            The checkpoint belongs to another network or another version.
         """
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(content["network"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            self.scaler.load_state_dict(content["scaler"])
-            self.generator.set_state(content["generator"])
-        except Exception as error:  # torch raises many kinds for a damaged or foreign file
-            raise ModelError(
-                f"the checkpoint {path} cannot be used: {error}",
-                "Start the training anew with the same configuration.",
-            ) from error
-        for name in ("epoch", "step", "best_dice", "best_epoch", "seconds"):
-            setattr(self, name, content[name])
-        self.history = [EpochEvent.model_validate(event) for event in content["history"]]
+            self.restore_weights(content)
+            restore_random_state(content["random"], self.generator)
+            self.phase = Phase(**content["phase"])
+            self.treatment = Treatment(**content["treatment"])
+            self.interventions = [
+                InterventionEvent.model_validate(event) for event in content["interventions"]
+            ]
+            self.history = [EpochEvent.model_validate(event) for event in content["history"]]
+            device = next(self.network.parameters()).device
+            self.part = _read_part(content["part"], device)
+            for name in _PLAIN:
+                setattr(self, name, content[name])
+        except Exception as error:  # torch raises many kinds for what does not fit
+            raise _unusable(path, error) from error
+
+    def restore_weights(self, content: dict[str, Any]) -> None:
+        """Take weights, optimizer, scaler and average from a checkpoint, and nothing else."""
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        if self.average and content["average"]:
+            self.average.load_state_dict(content["average"])
+        elif self.average:
+            self.average.restart()
+
+
+def build_scaler(hardware: Hardware) -> torch.amp.GradScaler:
+    """Return the loss scaling that the number format needs; without need it does nothing."""
+    return torch.amp.GradScaler(hardware.device.type, enabled=hardware.needs_scaler)
+
+
+_PLAIN = (
+    "epoch",
+    "step",
+    "first_epoch",
+    "best_dice",
+    "best_epoch",
+    "gain_dice",
+    "gain_epoch",
+    "seconds",
+    "given_up",
+    "micro_batch",
+)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint into main memory; nothing in it is executed.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        raise _unusable(path, error) from error
+    return content
+
+
+def kept_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights that a checkpoint validated: averaged ones where there are."""
+    average = content["average"]
+    weights: dict[str, Tensor] = average["network"] if average and average["count"] else content["network"]
+    return weights
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"the checkpoint {path} cannot be used: {error}",
+        "Start the training anew with the same configuration.",
+    )
+
+
+def _part_content(part: EpochPart | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    return {
+        "region_N": part.region_N,
+        "loss_sum": part.loss_sum,
+        "counts_KK": part.counts.counts_KK,
+        "done": part.done,
+        "seconds": part.seconds,
+    }
+
+
+def _read_part(content: dict[str, Any] | None, device: torch.device) -> EpochPart | None:
+    if content is None:
+        return None
+    counts = Confusion(len(content["counts_KK"]), device)
+    counts.counts_KK = content["counts_KK"].to(device)
+    return EpochPart(
+        content["region_N"], content["loss_sum"].to(device), counts, content["done"], content["seconds"]
+    )

@@ -1,0 +1,126 @@
+"""Run: everything the loop works with, and how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+
+from torch import Tensor
+
+from segcore.config import RunConfig
+from segcore.data.augment import AugmentOptions
+from segcore.data.patches import PatchPool
+from segcore.devices import Hardware
+from segcore.events import Reporter
+from segcore.memory import MemoryGuard
+from segcore.tasks import Task, build_task
+from segcore.training.autopilot import Autopilot
+from segcore.training.averaging import SWA_START
+from segcore.training.checkpoints import Checkpoints
+from segcore.training.optim import rate_factor
+from segcore.training.state import TrainState
+from segcore.training.usage import Usage
+from segcore.training.validation import Validator
+
+
+@dataclass
+class Run:
+    """A training run: what changes is in `state`, the rest is fixed."""
+
+    config: RunConfig
+    folder: Path
+    hardware: Hardware
+    pool: PatchPool
+    validator: Validator
+    state: TrainState
+    report: Reporter
+    class_values: tuple[int, ...]
+    checkpoints: Checkpoints
+    autopilot: Autopilot | None
+    first_weights: Callable[[int], dict[str, Tensor]]
+    """From a seed to the weights a run begins with."""
+    preview: Callable[[int], None]
+    """Saves what the network predicts after an epoch, for people to look at; never fails."""
+    began: float = field(default_factory=time.monotonic)
+    """When this process took up the run."""
+    guard: MemoryGuard = field(default_factory=MemoryGuard)
+
+    def __post_init__(self) -> None:
+        data = self.config.data
+        self.patch_count = len(self.pool) * data.patches_per_image
+        self.steps_per_epoch = -(-self.patch_count // self.config.training.batch_size)
+        self.options = AugmentOptions() if data.augmentation else AugmentOptions.off()
+        self.usage = Usage(self.hardware)
+        self._earlier = self.state.seconds
+        self.follow_treatment()
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of the last epoch, those of the run it continues included."""
+        return self.state.first_epoch + self.config.training.epochs
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on the run, earlier processes included."""
+        return self._earlier + time.monotonic() - self.began
+
+    @property
+    def budget(self) -> float:
+        """Seconds the run may take in all."""
+        minutes = self.config.training.max_minutes
+        return float("inf") if minutes is None else 60 * minutes
+
+    @property
+    def training_left(self) -> float:
+        """Seconds of the budget left for training, the closing validation kept aside."""
+        return self.budget - self.seconds - self.validator.expected_seconds
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is done: by steps or by time, whichever is further."""
+        phase = self.state.phase
+        steps = self.steps_per_epoch * (self.last_epoch - phase.epoch)
+        by_steps = (self.state.step - phase.step) / max(1, steps)
+        by_time = (self.seconds - phase.seconds) / max(1e-9, self.budget - phase.seconds)
+        return max(by_steps, by_time)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
+        training, treatment = self.config.training, self.state.treatment
+        warm_up = training.warm_up if treatment.warm_up is None else treatment.warm_up
+        progress = self.progress
+        if training.averaging == "swa":
+            # An average gains from weights that still move: the rate stays where it is when averaging begins.
+            progress = min(progress, SWA_START)
+        factor = treatment.rate_factor * rate_factor(training.schedule, progress, warm_up)
+        return training.learning_rate * factor
+
+    @property
+    def clipping(self) -> float:
+        """Largest norm of the gradient, 0 if it is not clipped."""
+        asked, treated = self.config.training.gradient_clipping, self.state.treatment.clipping
+        return treated if treated is not None else asked
+
+    @property
+    def planned_epochs(self) -> int:
+        """How many epochs there will be: fewer than asked for where the time budget ends first."""
+        done = self.state.epoch
+        if self.training_left <= 0:
+            return done
+        seconds_each = self.seconds / max(1, done - self.state.first_epoch)
+        in_budget = done + ceil(min(self.training_left / seconds_each, self.last_epoch))
+        return min(self.last_epoch, max(done + 1, in_budget))
+
+    def follow_treatment(self) -> None:
+        """Train and validate with the loss that the autopilot chose, if it chose one."""
+        self.task: Task = build_task(self.config, self.state.treatment.loss)
+        self.validator.task = self.task
+
+    def save(self, demand: bool = False) -> None:
+        """Save the state of the run, see `Checkpoints.save`."""
+        self.state.seconds = self.seconds
+        self.checkpoints.save(demand)

@@ -1,0 +1,161 @@
+"""One step: cut a batch of patches, vary it, change the weights; in smaller pieces where memory runs out."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from segcore.data.augment import change_grey, draw, sampling_offsets
+from segcore.data.patches import batches, epoch_regions
+from segcore.errors import JobError
+from segcore.events import InterventionEvent
+from segcore.memory import is_out_of_memory
+from segcore.training.averaging import STATISTICS_BATCHES
+from segcore.training.context import Run
+from segcore.training.state import build_scaler
+
+_STATISTICS_SEED = 1_000_003
+"""Keeps the patches for the statistics apart from those of the training."""
+
+
+def take_step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take one optimizer step; where memory runs out, the same step again with smaller pieces.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    region_B : Tensor
+        Region of every patch of the batch.
+
+    Returns
+    -------
+    loss : Tensor
+        Scalar on the device.
+    prediction_BYX, label_BYX : Tensor
+        Predicted and true class indices.
+
+    Raises
+    ------
+    JobError
+        Not even one patch fits into memory.
+    """
+    generator = run.state.generator
+    before = generator.get_state()
+    while True:
+        try:
+            return _step(run, region_B)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out of the handler, so that the error no longer holds the tensors of the attempt.
+        generator.set_state(before)
+        _halve_micro_batch(run, len(region_B))
+
+
+def make_batch(run: Run, region_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return an augmented batch on the device: image `(B, C, Y, X)` float32, class indices `(B, Y, X)`."""
+    size = run.config.data.patch_size
+    spot = run.pool.draw(region_B, size, generator)
+    variation = draw(run.options, (len(region_B), run.pool.channels, size), generator)
+    offsets = sampling_offsets(variation, size, run.hardware.device)
+    image_BCYX, label_BYX = run.pool.cut(spot, offsets)
+    image_BCYX = change_grey(variation, image_BCYX)
+    return image_BCYX.contiguous(memory_format=run.hardware.memory_format), label_BYX
+
+
+def statistics_images(run: Run) -> Iterator[Tensor]:
+    """Yield images `(B, C, Y, X)` from which batch statistics are counted; the same for the same epoch."""
+    training = run.config.training
+    generator = torch.Generator().manual_seed(training.seed + _STATISTICS_SEED * (run.state.epoch + 1))
+    region_N = epoch_regions(len(run.pool), run.config.data.patches_per_image, generator)
+    for region_B in islice(batches(region_N, training.batch_size), STATISTICS_BATCHES):
+        image_BCYX, _ = make_batch(run, region_B, generator)
+        yield from image_BCYX.split(run.state.micro_batch or training.batch_size)
+
+
+def _step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    state = run.state
+    rate = run.rate
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    began = time.perf_counter()
+    image_BCYX, label_BYX = make_batch(run, region_B, state.generator)
+    run.usage.waited += time.perf_counter() - began
+    loss, prediction_BYX = _add_gradients(run, image_BCYX, label_BYX)
+    if run.clipping:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), run.clipping)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average and state.average.begins(run.progress):
+        state.average.update()
+    return loss, prediction_BYX, label_BYX
+
+
+def _add_gradients(run: Run, image_BCYX: Tensor, label_BYX: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of a batch, whole or in micro-batches; return its loss and prediction.
+
+    A micro-batch counts by its annotated pixels: means over pixels are then those of the whole batch. Dice,
+    which is no mean over pixels, and batch normalisation see the micro-batch only.
+    """
+    size = run.state.micro_batch or len(image_BCYX)
+    if size >= len(image_BCYX):
+        return _backward(run, image_BCYX, label_BYX, None)
+    annotated = (label_BYX >= 0).sum().clamp(min=1)
+    total = torch.zeros((), device=image_BCYX.device)
+    predictions = []
+    for image_bCYX, label_bYX in zip(image_BCYX.split(size), label_BYX.split(size), strict=True):
+        weight = (label_bYX >= 0).sum() / annotated
+        loss, prediction_bYX = _backward(run, image_bCYX, label_bYX, weight)
+        total += loss
+        predictions.append(prediction_bYX)
+    return total, torch.cat(predictions)
+
+
+def _backward(
+    run: Run, image_BCYX: Tensor, label_BYX: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    with run.hardware.autocast():
+        loss, prediction_BYX = run.task.step(run.state.network, image_BCYX, label_BYX)
+    if weight is not None:
+        loss = loss * weight
+    run.state.scaler.scale(loss).backward()
+    return loss.detach(), prediction_BYX
+
+
+def _halve_micro_batch(run: Run, batch: int) -> None:
+    """Free what the failed attempt left, and compute fewer patches at once from now on."""
+    state = run.state
+    state.optimizer.zero_grad(set_to_none=True)
+    scale = state.scaler.state_dict()
+    # The scaler refuses a second look at the same step, which the attempt may already have taken.
+    state.scaler = build_scaler(run.hardware)
+    state.scaler.load_state_dict(scale)
+    gc.collect()
+    if run.hardware.device.type == "cuda":
+        torch.cuda.empty_cache()
+    before = min(state.micro_batch or batch, batch)
+    if before == 1:
+        raise JobError(
+            "Memory ran out, even with one patch at a time.",
+            "Use a smaller patch size or fewer features, or close other programs.",
+        )
+    state.micro_batch = before // 2
+    event = InterventionEvent(
+        epoch=state.epoch,
+        number=len(state.interventions) + 1,
+        what="memory",
+        text=f"Memory ran out with {before} patches at once.",
+        cause="Network, patch size and batch size together need more memory than there is.",
+        action=f"{state.micro_batch} at once from now on; gradients are added up over the batch of {batch}, "
+        "so the training stays the same.",
+    )
+    state.interventions.append(event)
+    run.report(event)

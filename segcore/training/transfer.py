@@ -1,0 +1,206 @@
+"""Where a run begins: with random weights, with those of another model, or where another run ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segcore.card import ModelCard, read_config
+from segcore.config import RunConfig
+from segcore.errors import ConfigError, ModelError
+from segcore.events import NoteEvent, Reporter
+from segcore.models.build import build_model
+from segcore.models.saved import WEIGHTS, find_model, read_weights
+from segcore.training.checkpoints import BEST, LAST
+from segcore.training.state import Phase, TrainState, read_checkpoint
+
+FirstWeights = Callable[[int], dict[str, Tensor]]
+"""From a seed to the weights a run begins with."""
+_GROUPS = {
+    "encoder": "encoder",
+    "bottom": "bottom",
+    "upsample": "decoder",
+    "decoder": "decoder",
+    "head": "head",
+}
+"""Part of the U-Net that people speak of, by the first word of an array's name."""
+
+
+def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> FirstWeights:
+    """Return how a run gets its first weights: random ones, those of `training.start_from` put over them.
+
+    Raises
+    ------
+    ModelError
+        The model to start from is missing, damaged or of another size; nothing was trained.
+    """
+
+    def drawn(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        network = build_model(config.model, card.channels, len(card.class_values))
+        weights: dict[str, Tensor] = network.state_dict()
+        return weights
+
+    if config.training.start_from is None:
+        return drawn
+    weights, config_file = find_model(config.training.start_from)
+    options, _ = read_config(config_file)
+    if (options.model.features, options.model.layers) != (config.model.features, config.model.layers):
+        raise ModelError(
+            f"The model to start from has {options.model.features} features and {options.model.layers} "
+            f"layers, this run {config.model.features} and {config.model.layers}.",
+            f"Set features to {options.model.features} and layers to {options.model.layers}.",
+        )
+    given = read_weights(weights)
+    expected = drawn(config.training.seed)
+    taken = {
+        name: tensor
+        for name, tensor in given.items()
+        if name in expected and tensor.shape == expected[name].shape
+    }
+    _check_parts(expected, taken, weights)
+    report(NoteEvent(text=_describe(expected, taken, weights)))
+    return lambda seed: {**drawn(seed), **taken}
+
+
+def continue_run(
+    state: TrainState, config: RunConfig, card: ModelCard, folder: Path, report: Reporter
+) -> None:
+    """Take over the state of the run `training.continue_from`: weights, optimizer, random numbers, scores.
+
+    The schedule begins anew over `training.epochs` more epochs; epoch numbers go on. An epoch that was broken
+    off there is begun anew. The best model so far stays the best until it is beaten, unless it was scored on
+    other images.
+
+    Parameters
+    ----------
+    state : TrainState
+        A new state, filled here.
+    config, card : RunConfig, ModelCard
+        Of the new run.
+    folder : Path
+        Its folder; gets the best model of the other run.
+    report : Reporter
+        Told where it goes on.
+
+    Raises
+    ------
+    ModelError
+        The other run has no checkpoint, or another network, other channels or classes.
+    """
+    parent = Path(config.training.continue_from or "")
+    content = _read_parent(parent, config, card)
+    state.restore(content, parent / "checkpoints" / LAST)
+    state.part, state.micro_batch = None, config.training.micro_batch
+    state.first_epoch = state.gain_epoch = state.epoch
+    state.phase = Phase(state.epoch, state.step)
+    state.seconds, state.interventions, state.given_up = 0.0, [], False
+    if state.average and state.average.kind == "swa":
+        state.average.restart()
+    report(NoteEvent(text=f"Going on with run {parent.name} after epoch {state.epoch}."))
+    if _same_validation(parent, config, card):
+        _take_best(parent, folder)
+    else:
+        state.best_dice = state.gain_dice = -1.0
+        state.best_epoch = 0
+        report(NoteEvent(text="The images differ from those of that run, so the best score begins anew."))
+
+
+def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, Any]:
+    path = parent / "checkpoints" / LAST
+    if not path.is_file():
+        raise ModelError(
+            f"The run {parent.name} cannot be continued: it has no checkpoint ({path} is missing).",
+            "Start from its model instead (training.start_from), or choose another run.",
+        )
+    options, other = read_config(parent / "config.json")
+    if other is None:
+        raise ModelError(
+            f"The run {parent.name} cannot be continued: its config.json describes no network.",
+            "Choose another run.",
+        )
+    wanted = (config.model.features, config.model.layers, card.channels, card.class_values)
+    there = (options.model.features, options.model.layers, other.channels, other.class_values)
+    names = ("features", "layers", "channels", "label values")
+    if wanted != there:
+        differences = [
+            f"{name} {_words(old)} there, {_words(new)} here"
+            for name, old, new in zip(names, there, wanted, strict=True)
+            if old != new
+        ]
+        raise ModelError(
+            f"The run {parent.name} cannot be continued with this configuration: {'; '.join(differences)}.",
+            "Use the same data and network as there, or start from its model (training.start_from).",
+        )
+    if options.training.optimizer != config.training.optimizer:
+        raise ConfigError(
+            f"training.optimizer is {config.training.optimizer}, the run to continue used "
+            f"{options.training.optimizer}.",
+            "Use the same optimizer, or start from its model (training.start_from).",
+        )
+    if options.model.freeze_encoder != config.model.freeze_encoder:
+        raise ConfigError(
+            "model.freeze_encoder differs from that of the run to continue.",
+            "Use the same value, or start from its model (training.start_from).",
+        )
+    return read_checkpoint(path)
+
+
+def _same_validation(parent: Path, config: RunConfig, card: ModelCard) -> bool:
+    options, other = read_config(parent / "config.json")
+    same = ("axes", "labels_as", "validation_fraction", "validation_slices")
+    return (
+        other is not None
+        and other.data_hash == card.data_hash
+        and all(getattr(options.data, name) == getattr(config.data, name) for name in same)
+    )
+
+
+def _take_best(parent: Path, folder: Path) -> None:
+    """Let the best model so far be that of the new run, too."""
+    for name in (WEIGHTS, f"checkpoints/{BEST}"):
+        source, target = parent / name, folder / name
+        if not source.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)  # both runs only ever replace it
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+def _check_parts(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> None:
+    """Refuse a model of which more than the first convolution and the head do not fit."""
+    free = ("encoder.0.0.", "head.")
+    missing = [name for name in expected if name not in taken and not name.startswith(free)]
+    if missing:
+        raise ModelError(
+            f"{weights} does not fit this network: {len(missing)} of its {len(expected)} arrays differ "
+            f"({', '.join(missing[:3])} …).",
+            "Use a model trained with the same features and layers.",
+        )
+
+
+def _describe(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> str:
+    """Say part by part what was taken over."""
+    parts: dict[str, list[bool]] = {}
+    for name in expected:
+        parts.setdefault(_GROUPS.get(name.split(".")[0], name), []).append(name in taken)
+    whole = [part for part, fits in parts.items() if all(fits)]
+    texts = [f"{', '.join(whole)} taken over"]
+    if not all(parts["encoder"]):
+        texts.append("first convolution new, as the images have another number of channels")
+    if not all(parts["head"]):
+        texts.append("head new, as there is another number of classes")
+    return f"Starting from {weights.parent.name}/{weights.name}: {'; '.join(texts)}."
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,66 @@
+"""Tiny trainings for the tests of training: their options, and what two equal runs have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segcore.config import RunConfig, build_config
+from segcore.data.dataset import load_training_data
+from segcore.events import EpochEvent, Reporter, unheard
+from segcore.training.context import Run
+from segcore.training.run import build_run
+from segcore.training.state import TrainState
+
+
+def config_for(stack: Path, **training: Any) -> RunConfig:
+    """Return options of a run that takes a second; `training` overrides."""
+    return build_config(
+        {
+            "data": {
+                "images": str(stack / "raw.tif"),
+                "labels": str(stack / "labels.tif"),
+                "patch_size": 32,
+                "patches_per_image": 4,
+                "validation_slices": "4-5",
+            },
+            "model": {"features": 4, "layers": 2},
+            "training": {"batch_size": 4, "epochs": 4, "seed": 3, **training},
+            "hardware": {"device": "cpu"},
+        }
+    )
+
+
+def comparable(history: list[EpochEvent]) -> list[dict[str, Any]]:
+    """Return epochs without what depends on the clock or the machine."""
+    clock = {"time", "seconds", "patches_per_second", "loader_wait", "memory", "device_use"}
+    return [event.model_dump(exclude=clock) for event in history]
+
+
+def run_in(folder: Path, config: RunConfig, report: Reporter = unheard) -> Run:
+    """Build a run in a folder, or take it up there."""
+    folder.mkdir(exist_ok=True)
+    return build_run(config, folder, load_training_data(config.data), report)
+
+
+def assert_same_state(one: TrainState, two: TrainState) -> None:
+    """Compare everything that decides how a run goes on, to the bit."""
+    states = (one, two)
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, two.network.state_dict()[name]), name
+    flat = [
+        torch.cat([s[k].flatten() for s in state.optimizer.state.values() for k in sorted(s)])
+        for state in states
+    ]
+    assert torch.equal(*flat)
+    assert torch.equal(one.generator.get_state(), two.generator.get_state())
+    assert (one.average is None) == (two.average is None)
+    if one.average and two.average:
+        assert one.average.count == two.average.count
+        for name, value in one.average.network.state_dict().items():
+            assert torch.equal(value, two.average.network.state_dict()[name]), name
+    plain = [(s.epoch, s.step, s.best_dice, s.best_epoch, s.gain_dice, s.gain_epoch) for s in states]
+    assert plain[0] == plain[1]
+    assert comparable(one.history) == comparable(two.history)
