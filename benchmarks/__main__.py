@@ -1,10 +1,10 @@
-"""`python -m benchmarks`: measure training and inference beside their peers; `--record` keeps the result."""
+"""`python -m benchmarks`: measure training, inference and monitor beside their peers; `--record` keeps it."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import infer_speed, train_speed
+from benchmarks import infer_speed, monitor_refresh, train_speed
 from benchmarks.contest import OURS, Contest
 from benchmarks.material import load_material
 from benchmarks.record import describe_machine, record
@@ -22,7 +22,12 @@ def main() -> None:
     }
     print(describe_machine(), flush=True)
     material = load_material()
-    for name, compare in {"train": train_speed.compare, "infer": infer_speed.compare}.items():
+    contests = {
+        "train": train_speed.compare,
+        "infer": infer_speed.compare,
+        "monitor": monitor_refresh.compare,
+    }
+    for name, compare in contests.items():
         if arguments.only in (None, name):
             contest = compare(material, options, rounds=arguments.rounds, seconds=arguments.seconds)
             _show(contest)
@@ -32,7 +37,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("train", "infer"), help="measure only one of the two")
+    parser.add_argument("--only", choices=("train", "infer", "monitor"), help="measure only one of them")
     parser.add_argument("--patch-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--features", type=int, default=16)

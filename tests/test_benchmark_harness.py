@@ -32,7 +32,7 @@ def test_contestants_take_turns_after_a_turn_that_does_not_count():
     assert rates == {"a": (3.0, 5.0), "b": (4.0, 6.0)}
 
 
-@pytest.mark.parametrize("title", ["Training", "Inference"])
+@pytest.mark.parametrize("title", ["Training", "Inference", "Monitor"])
 def test_record_adds_one_line_to_the_table_of_its_title(tmp_path, title):
     path = tmp_path / "README.md"
     path.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
