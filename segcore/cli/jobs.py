@@ -1,36 +1,40 @@
-"""`segcore jobs`: list, show and stop jobs, and read their logs."""
+"""`segcore jobs`: list and show jobs, pause, resume, stop, discard and move them, and read their logs."""
 
 from __future__ import annotations
 
+import sys
 import time
+from argparse import Namespace
 from datetime import datetime
 from typing import Any
 
 from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, add_common
+from segcore.errors import JobError
 from segcore.events import Request
 from segcore.jobs.journal import read_history, read_log, read_progress
-from segcore.jobs.store import Job, ask, find_job, list_jobs, queue_place
+from segcore.jobs.queue import discard, move, resume, stop
+from segcore.jobs.store import Job, ask, asked, find_job, list_jobs, queue_place
+from segcore.jobs.workers import worker_alive
 from segcore.worker.console import describe_seconds
 from segcore.workspace import Workspace
 
+ACTIONS = {
+    "show": "everything about a job",
+    "logs": "the log of a job",
+    "pause": "save all of a job and free its device; take one that waits out of the line",
+    "resume": "let a job go on that was paused, interrupted, stopped or failed",
+    "stop": "stop a job and keep what it has; cancel one that waits",
+    "discard": "end a job and delete what it made; options, log and curves stay",
+    "move": "give a job that waits another place in its line",
+}
+
 
 def jobs_command(words: list[str]) -> int:
-    """Run `segcore jobs list|show|stop|logs`; without one of these, `list`."""
-    parser = Parser("jobs", "List, show and stop jobs, and read their logs.")
-    actions = parser.add_subparsers(dest="action", required=True, parser_class=_ActionParser)
-    listing = actions.add_parser("list", help="all jobs, newest first")
-    showing = actions.add_parser("show", help="everything about a job")
-    stopping = actions.add_parser("stop", help="stop a job and keep what it has; cancel one that waits")
-    logs = actions.add_parser("logs", help="the log of a job")
-    for action in (showing, stopping, logs):
-        action.add_argument("id", help="a job's id, as in the list")
-    logs.add_argument("--lines", type=int, default=1000, help="how many, from the end (default: 1000)")
-    for action in (listing, showing, stopping, logs):
-        add_common(action)
+    """Run `segcore jobs list|show|logs|pause|resume|stop|discard|move`; without one of these, `list`."""
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words = ["list", *words]
-    options = parser.parse_args(words)
+    options = _parser().parse_args(words)
     workspace = Workspace.open(options.workspace)
     if options.action == "list":
         rows = [describe_job(workspace, job) for job in list_jobs(workspace)]
@@ -41,13 +45,62 @@ def jobs_command(words: list[str]) -> int:
         log = read_log(job.folder, options.lines)
         write_json({"id": job.id, "log": log}) if options.json else write_lines([log])
         return 0
-    if options.action == "stop":
-        job = ask(job.folder, Request.STOP)
-    content = describe_job(workspace, job)
+    content = describe_job(workspace, _act(workspace, job, options))
     if options.action == "show":
         content["config"] = job.config.model_dump(mode="json")
     write_json(content) if options.json else write_lines(_details(content))
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("jobs", "List, show, pause, resume, stop, discard and move jobs, and read their logs.")
+    actions = parser.add_subparsers(dest="action", required=True, parser_class=_ActionParser)
+    add_common(actions.add_parser("list", help="all jobs, newest first"))
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument("id", help="a job's id, as in the list")
+        if name == "logs":
+            action.add_argument(
+                "--lines", type=int, default=1000, help="how many, from the end (default: 1000)"
+            )
+        if name == "move":
+            action.add_argument("--place", type=int, default=1, help="1 for the next to run (default: 1)")
+        add_common(action)
+    return parser
+
+
+def _act(workspace: Workspace, job: Job, options: Namespace) -> Job:
+    """Do to a job what the command says and return what became of it."""
+    match options.action:
+        case "pause":
+            _refuse_ended(job)
+            return ask(job.folder, Request.PAUSE)
+        case "resume":
+            job = resume(workspace, job.folder)
+            tell_if_idle(workspace)
+            return job
+        case "stop":
+            return stop(workspace, job.folder)
+        case "discard":
+            return discard(workspace, job.folder)
+        case "move":
+            return move(workspace, job, options.place)
+    return job
+
+
+def _refuse_ended(job: Job) -> None:
+    if job.state.ended:
+        raise JobError(
+            f"The job {job.id} is {job.state} already.", "Only a job that runs or waits can pause."
+        )
+
+
+def tell_if_idle(workspace: Workspace) -> None:
+    """Say on stderr that a job waits in vain, if no worker is there."""
+    if not worker_alive(workspace):
+        sys.stderr.write(
+            "No worker is running: the job waits until `segcore worker` or `segcore serve` is started.\n"
+        )
 
 
 class _ActionParser(Parser):
@@ -72,6 +125,12 @@ def describe_job(workspace: Workspace, job: Job) -> dict[str, Any]:
         "epochs": history[-1].epochs if history else (progress.epochs if progress else 0),
         "val_dice": max((event.val_dice for event in history), default=None),
         "pid": job.pid,
+        "host": job.host,
+        "device": job.device,
+        "asked": asked(job.folder),
+        "restarts": job.restarts,
+        "parent": job.parent,
+        "group": job.group,
         "created": job.created,
         "seconds": (job.ended or time.time()) - job.started if job.started else None,
         "message": job.message,

@@ -116,12 +116,12 @@ def front_rank(workspace: Workspace, kind: Kind) -> float:
 def resume(workspace: Workspace, folder: Path) -> Job:
     """Put a job that was paused, interrupted, stopped or failed at the end of its line, to go on.
 
-    A training goes on from its last checkpoint, a segmentation begins anew.
+    A training goes on from its last checkpoint, a segmentation begins anew. A job that waits already waits on.
 
     Raises
     ------
     JobError
-        It is under way, finished or discarded.
+        It is at work, finished or discarded.
     """
     job = line_up_again(folder, rank=time.time())
     if job.state is State.QUEUED:
@@ -172,7 +172,6 @@ def bring_token(workspace: Workspace, kind: Kind, count: int = 1) -> None:
 
 
 _INSTEAD = {
-    State.QUEUED: "Nothing needs to be done: it waits in line.",
     State.RUNNING: "Nothing needs to be done: it is at work.",
     State.FINISHED: "Continue it for more epochs instead.",
     State.DISCARDED: "What it had made is deleted; start it again with the same options.",

@@ -79,7 +79,7 @@ def test_the_command_line_has_exactly_the_options_of_the_config() -> None:
     parser = RunParser("train", "").parser
     flags = {text for action in parser._actions for text in action.option_strings}
     expected = {f"--{name.replace('_', '-')}" for name, _ in option_fields()}
-    groups = {"--data", "--model", "--training", "--inference", "--hardware"}
+    groups = {"--data", "--model", "--training", "--inference", "--hardware", "--notify"}
     own = {"--workspace", "--json", "--config", "--help", "-h"}
     negations = {flag for flag in flags if flag.startswith("--no-")}
     assert flags - groups - own - negations == expected
