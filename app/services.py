@@ -19,6 +19,7 @@ from app.control import Control
 from app.facts import Estimate, Stack, pixel_size_text
 from app.history import History
 from app.jobview import JobView, view_job
+from app.memory_desk import MemoryDesk
 from app.registry import ModelCheck, Registry
 from app.uploads import store
 from segcore.config import DataConfig, RunConfig
@@ -63,6 +64,7 @@ class Services:
         self.workspace = workspace
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
+        self.memory = MemoryDesk(workspace)
         self.history = History()
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
         self.control = Control(workspace, worker)
@@ -333,10 +335,6 @@ class Services:
         """Return the jobs that run or wait, oldest first."""
         waiting = [job for job in self.jobs() if not job.state.ended]
         return [view_job(self.workspace, job, log_lines=0, history=self.history) for job in reversed(waiting)]
-
-    def stop(self, identity: str) -> Job:
-        """Ask a job to stop and keep its best model; JobError if it is over."""
-        return self.control.stop(identity)
 
 
 def _is_job_id(model: str) -> bool:

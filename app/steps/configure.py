@@ -1,4 +1,4 @@
-"""Step 2: the form, generated from RunConfig; presets; what the run will cost."""
+"""Step 2: the form, generated from RunConfig; presets; what the run will cost in time and memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from app import forms, views
+from app import forms, memory_panel, views
 from app.facts import Stack
 from app.forms import FormField
+from app.memory_panel import MemoryPanel
 from app.services import Services
 from app.session import Problem, attempt
 from segcore.config import RunConfig
@@ -32,6 +33,7 @@ class ConfigureStep:
     errors: dict[str, gr.HTML]
     findings: gr.HTML
     cost: gr.HTML
+    memory: MemoryPanel
 
     def value_of(self, path: str) -> Any:
         """Return the component of an option."""
@@ -62,6 +64,7 @@ def build(services: Services) -> ConfigureStep:
             gr.Markdown("### Run")
             _add_fields(_fields("", folded=False), values, errors)
             cost = gr.HTML(elem_id="cost")
+            memory = memory_panel.build()
             errors[""] = gr.HTML(visible=False, elem_id="form-problem")
             next_step = gr.Button("Next: Training →", variant="primary", elem_id="next-train")
             back = gr.Button("← Back to the data", size="sm")
@@ -72,7 +75,8 @@ def build(services: Services) -> ConfigureStep:
             lambda *shown, name=name: apply_preset(name, shown), ordered, ordered,
             show_progress="hidden", api_visibility="private",
         )  # fmt: skip
-    return ConfigureStep(ordered, back, next_step, presets, errors, findings, cost)
+    memory_panel.wire_proposal(memory, ordered)
+    return ConfigureStep(ordered, back, next_step, presets, errors, findings, cost, memory)
 
 
 def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: Dependency) -> None:
@@ -90,6 +94,12 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
         "outputs": [*problems, step.cost, step.next, *step.presets.values()],
         **quiet,
     }
+    remembering: dict[str, Any] = {
+        "fn": lambda *shown: memory_panel.show(services, shown[:count], shown[count:]),
+        "inputs": inputs,
+        "outputs": step.memory.shown,
+        **quiet,
+    }
     checking: dict[str, Any] = {
         "fn": lambda *shown: check_data(services, shown[:count], shown[count:]),
         "inputs": inputs,
@@ -97,8 +107,11 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
         **quiet,
     }
     own = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path != "data.labels_as"]
-    gr.on([item.change for item in own], trigger_mode="always_last", **judging).then(**checking)
-    checked.then(**judging).then(**checking)
+    gr.on([item.change for item in own], trigger_mode="always_last", **judging).then(**remembering).then(
+        **checking
+    )
+    checked.then(**judging).then(**remembering).then(**checking)
+    memory_panel.wire_timer(services, step.memory, inputs, count)
 
 
 def error_places() -> list[str]:
@@ -120,7 +133,7 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
         gr.HTML(_error_html(problems[path]) if path in problems else "", visible=path in problems)
         for path in error_places()
     ]
-    stack = attempt(lambda: services.stack(**_described(chosen))) if chosen["images"] else None
+    stack = attempt(lambda: services.stack(**memory_panel.described(chosen))) if chosen["images"] else None
     known = stack if isinstance(stack, Stack) else None
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
     if config is None:
@@ -166,10 +179,6 @@ def preset_text(services: Services, name: str, shown: Sequence[Any], stack: Stac
     if isinstance(estimate, Problem) or estimate.seconds is None:
         return name.capitalize()
     return f"{name.capitalize()} · about {views.duration_text(estimate.seconds)}"
-
-
-def _described(chosen: dict[str, Any]) -> dict[str, Any]:
-    return {"path": chosen["images"], "axes": chosen["axes"].strip(), "labels": chosen["labels"]}
 
 
 def _fields(section: str, folded: bool) -> list[FormField]:

@@ -1,0 +1,164 @@
+"""How much memory a configuration needs: estimated at once, measured by a dry run in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from app.facts import Stack
+from segcore.config import RunConfig
+from segcore.estimate import Machine, read_machine
+from segcore.estimate import Stack as StackSize
+from segcore.footprint import MemoryNeed, estimate_footprint, judge_memory
+from segcore.jobs.store import list_jobs
+from segcore.memory import main_memory
+from segcore.workspace import Workspace
+
+TIMEOUT = 180.0
+"""Seconds a dry run may take."""
+FRESH = 600.0
+"""Seconds a measurement holds: other programs come and go, and with them the memory there is."""
+KEPT = 64
+COUNTED: dict[str, Any] = {
+    "model": {"family", "features", "layers", "freeze_encoder"},
+    "data": {
+        "images",
+        "labels",
+        "axes",
+        "labels_as",
+        "patch_size",
+        "validation_slices",
+        "validation_fraction",
+    },
+    "training": {"batch_size", "micro_batch", "optimizer", "averaging"},
+    "hardware": True,
+}
+"""Options on which the memory depends."""
+
+
+@dataclass(frozen=True)
+class MemoryView:
+    """What a page says about memory: the need, if anybody can say, and whether it is to be measured."""
+
+    need: MemoryNeed | None
+    pending: bool
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    need: MemoryNeed | None
+    """None: it could not be measured."""
+    time: float
+
+
+class MemoryDesk:
+    """Answers how much memory a training needs. Measures one configuration at a time, never while a job runs.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The folder the app serves.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._known: OrderedDict[str, _Measurement] = OrderedDict()
+        self._lock = threading.Lock()
+        self._busy = False
+
+    def need(self, config: RunConfig, stack: Stack) -> MemoryView:
+        """Return what is known now; this takes no time."""
+        measurement = self._measurement(self._key(config))
+        if measurement and measurement.need:
+            return MemoryView(measurement.need, pending=False)
+        pending = (
+            measurement is None and bool(config.data.images and config.data.labels) and not self._working()
+        )
+        return MemoryView(_estimate(config, stack, read_machine(self.workspace)), pending)
+
+    def measure(self, config: RunConfig) -> None:
+        """Begin to measure a configuration, unless it is known or something else is being measured."""
+        key = self._key(config)
+        with self._lock:
+            if self._busy or self._fresh(key) or self._working():
+                return
+            self._busy = True
+        threading.Thread(target=self._measure, args=(config, key), daemon=True).start()
+
+    def _measure(self, config: RunConfig, key: str) -> None:
+        need = None
+        try:
+            need = self._dry_run(config)
+        finally:
+            with self._lock:
+                self._known[key] = _Measurement(need, time.monotonic())
+                self._busy = False
+                while len(self._known) > KEPT:
+                    self._known.popitem(last=False)
+
+    def _dry_run(self, config: RunConfig) -> MemoryNeed | None:
+        """Let a process of its own measure; None if it cannot."""
+        paths = {
+            name: str(self.workspace.resolve(path))
+            for name in ("images", "labels")
+            if (path := getattr(config.data, name))
+        }
+        config = config.model_copy(update={"data": config.data.model_copy(update=paths)})
+        # Beside the workspace's own files: what the system calls temporary may lie in memory.
+        with TemporaryDirectory(dir=self.workspace.state, prefix="memory-") as folder:
+            file = Path(folder, "config.json")
+            file.write_text(config.model_dump_json(), encoding="utf-8")
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "segcore.dryrun", str(file), folder],
+                    capture_output=True, timeout=TIMEOUT, check=False,
+                )  # fmt: skip
+                return MemoryNeed.model_validate_json(done.stdout)
+            except (subprocess.TimeoutExpired, ValidationError):
+                return None
+
+    def _measurement(self, key: str) -> _Measurement | None:
+        with self._lock:
+            return self._known[key] if self._fresh(key) else None
+
+    def _fresh(self, key: str) -> bool:
+        known = self._known.get(key)
+        return known is not None and time.monotonic() - known.time < FRESH
+
+    def _working(self) -> bool:
+        """Say whether a job computes: it would be disturbed, and has the memory that is to be measured."""
+        return any(not job.state.ended for job in list_jobs(self.workspace))
+
+    def _key(self, config: RunConfig) -> str:
+        stats = []
+        for path in (config.data.images, config.data.labels):
+            try:
+                stat = self.workspace.resolve(path).stat() if path else None
+            except OSError:
+                stat = None
+            stats.append((stat.st_mtime_ns, stat.st_size) if stat else None)
+        return f"{config.model_dump_json(include=COUNTED)} {stats}"
+
+
+def _estimate(config: RunConfig, stack: Stack, machine: Machine | None) -> MemoryNeed | None:
+    """Return what can be calculated; None on a GPU, whose memory the page cannot see."""
+    text = machine.text if machine else "CPU"
+    if not text.startswith("CPU") and config.hardware.device != "cpu":
+        return None
+    grey_bytes = np.dtype(stack.dtype).itemsize
+    size = StackSize(stack.planes, stack.height, stack.width, stack.channels, grey_bytes)
+    short = config.hardware.precision == "bf16" or (
+        config.hardware.precision == "auto" and text.endswith("bf16")
+    )
+    footprint = estimate_footprint(config, size, 2 if short else 4)
+    return judge_memory(config, size, main_memory().available, footprint)
