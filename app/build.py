@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import watch
+from app import notice, watch
 from app.api import add_api
 from app.linking import PLACES, as_choice, open_link, watch_run
 from app.pretrained import Pretrained
@@ -72,6 +72,7 @@ def build(services: Services) -> gr.Blocks:
         }
         _wire_run(services, steps, places)
         timer = gr.Timer(HEADER_SECONDS)
+        notice.build(services, [steps.train.run, steps.infer.run], timer, TITLE)
         # When the page is opened too: what the header was built with is as old as the server.
         gr.on(
             [page.load, timer.tick],

@@ -39,13 +39,18 @@ RESUMED = "Resuming: it goes on as soon as a device is free."
 
 @dataclass(frozen=True)
 class Controls:
-    """The components; `said` acknowledges the last click until the job has obeyed."""
+    """The components.
 
+    `said` acknowledges the last click until the job has obeyed; `trouble` keeps what stood in the way of it
+    until the next one.
+    """
+
+    resume: gr.Button
     pause: gr.Button
     stop: gr.Button
     discard: gr.Button
-    resume: gr.Button
     said: gr.HTML
+    trouble: gr.HTML
     stopping: Confirm
     discarding: Confirm
 
@@ -53,7 +58,7 @@ class Controls:
     def shown(self) -> list[gr.blocks.Block]:
         """What `updates` updates."""
         boxes = [self.stopping.box, self.discarding.box]
-        return [self.pause, self.stop, self.discard, self.resume, self.said, *boxes]
+        return [self.resume, self.pause, self.stop, self.discard, self.said, *boxes]
 
 
 def build(kind: Kind, name: str = "") -> Controls:
@@ -68,23 +73,24 @@ def build(kind: Kind, name: str = "") -> Controls:
     """
     name = name or NAMES[kind]
     with gr.Row(elem_classes="acts"):
-        pause, stop, discard, resume = (
+        resume, pause, stop, discard = (
             gr.Button(
                 label, size="sm", visible=False, scale=0, min_width=90, elem_id=f"{word}-{name}",
                 elem_classes=["act", f"act-{word}"],
             )
             for word, label in (
-                ("pause", "Pause"), ("stop", "Stop and keep"), ("discard", "Discard"), ("resume", "Resume"),
+                ("resume", "Resume"), ("pause", "Pause"), ("stop", "Stop and keep"), ("discard", "Discard"),
             )
         )  # fmt: skip
     stopping = build_confirm("Stop and keep", f"stop-{name}")
     discarding = build_confirm("Discard", f"discard-{name}")
-    said = gr.HTML(elem_id=f"said-{name}")
-    return Controls(pause, stop, discard, resume, said, stopping, discarding)
+    said = gr.HTML(elem_id=f"said-{name}", elem_classes="when-said")
+    trouble = gr.HTML(elem_id=f"trouble-{name}", elem_classes="when-said")
+    return Controls(resume, pause, stop, discard, said, trouble, stopping, discarding)
 
 
 def wire(services: Services, controls: Controls, run: gr.Textbox, message: gr.HTML) -> None:
-    """Connect the buttons: `run` holds the id of the job, `message` takes what stands in the way."""
+    """Connect the buttons: `run` holds the id of the job, a click clears what `message` said before."""
     control = services.control
 
     def do(trigger: Callable[..., Any], act: Callable[[str], Job], text: str) -> None:
@@ -92,8 +98,8 @@ def wire(services: Services, controls: Controls, run: gr.Textbox, message: gr.HT
         at_once = json.dumps(_note(text))
         trigger(None, None, controls.said, js=f"() => {at_once}", **QUIET)
         trigger(
-            lambda identity: act_on(services, act, identity), run, [*controls.shown, message],
-            concurrency_limit=8, **QUIET,
+            lambda identity: act_on(services, act, identity), run,
+            [*controls.shown, controls.trouble, message], concurrency_limit=8, **QUIET,
         )  # fmt: skip
 
     do(controls.pause.click, control.pause, "Pausing: it saves where it stands, then the device is free.")
@@ -109,8 +115,9 @@ def wire(services: Services, controls: Controls, run: gr.Textbox, message: gr.HT
     controls.discard.click(outputs=controls.stopping.box, **hide)
     # A question about one run must not be answered for the next.
     run.change(
-        lambda: (gr.Column(visible=False), gr.Column(visible=False)),
-        outputs=[controls.stopping.box, controls.discarding.box], trigger_mode="multiple", **QUIET,
+        lambda: (gr.Column(visible=False), gr.Column(visible=False), ""),
+        outputs=[controls.stopping.box, controls.discarding.box, controls.trouble],
+        trigger_mode="multiple", **QUIET,
     )  # fmt: skip
 
 
@@ -120,10 +127,10 @@ def updates(view: JobView | None) -> list[Any]:
         return [*(gr.Button(visible=False),) * 4, "", *(gr.Column(visible=False),) * 2]
     stops, discards, request = can_stop(view), can_discard(view), view.request
     return [
+        gr.Button(visible=can_resume(view)),
         gr.Button(visible=not view.state.ended and request is None),
         gr.Button(visible=stops),
         gr.Button(visible=discards),
-        gr.Button(visible=can_resume(view)),
         _note(SAID[view.kind][request]) if request else "",
         gr.skip() if stops else gr.Column(visible=False),
         gr.skip() if discards else gr.Column(visible=False),
@@ -132,7 +139,7 @@ def updates(view: JobView | None) -> list[Any]:
 
 def can_stop(view: JobView) -> bool:
     """Say whether there is, or may be, something that a stop keeps."""
-    begun = view.state is State.RUNNING or (view.state is State.QUEUED and view.started is not None)
+    begun = view.state is State.RUNNING or (not view.state.final and has_checkpoint(view))
     # Who has asked for a pause may still decide to end it.
     return view.kind == "train" and begun and view.request in (None, Request.PAUSE)
 
@@ -146,13 +153,17 @@ def can_resume(view: JobView) -> bool:
     """Say whether the job can go on from where it was."""
     if view.state in (State.PAUSED, State.INTERRUPTED):
         return True
-    kept = (view.folder / "checkpoints" / "last.pt").is_file()
-    return view.state in (State.FAILED, State.CANCELLED) and kept
+    return view.state in (State.FAILED, State.CANCELLED) and has_checkpoint(view)
+
+
+def has_checkpoint(view: JobView) -> bool:
+    """Say whether a training has saved where it stands."""
+    return (view.folder / "checkpoints" / "last.pt").is_file()
 
 
 def stop_question(view: JobView) -> str:
     """Return what a stop costs; JobError if there is nothing to stop."""
-    if view.state.ended:
+    if view.state.final:
         raise JobError(f"The run is already {view.state}.", "")
     if view.best is None:
         return "Stop now? No epoch has ended yet: the model kept will hardly have learned anything."
@@ -176,11 +187,11 @@ def discard_question(view: JobView) -> str:
 
 
 def act_on(services: Services, act: Callable[[str], Job], identity: str) -> list[Any]:
-    """Do something with a job; return updates of `Controls.shown` and what stands in the way, or ""."""
+    """Do something with a job; return updates of `Controls.shown`, what stands in the way, and ""."""
     done = attempt(lambda: act(identity))
     view = attempt(lambda: services.job(identity))
     text = mark_html("error", done.message, done.remedy) if isinstance(done, Problem) else ""
-    return [*updates(None if isinstance(view, Problem) else view), text]
+    return [*updates(None if isinstance(view, Problem) else view), text, ""]
 
 
 def _note(text: str) -> str:

@@ -13,7 +13,9 @@ from app.services import Services
 from app.views import count_text, duration_text
 from app.watch import position, waiting_text
 from segcore.config import SECTIONS, RunConfig
+from segcore.config.secret import shown_address
 from segcore.errors import SegcoreError
+from segcore.events import Request
 from segcore.jobs.store import State
 
 HEADER = ("Run", "Session", "Status", "Epoch", "Best Dice", "Duration", "Started", "Parameters", "Options")
@@ -24,6 +26,8 @@ WORDS = {
     State.FAILED: "failed",
     State.CANCELLED: "stopped",
     State.INTERRUPTED: "interrupted",
+    State.PAUSED: "paused",
+    State.DISCARDED: "discarded",
 }
 SIGNS = {
     State.QUEUED: "…",
@@ -32,7 +36,10 @@ SIGNS = {
     State.FAILED: "✗",
     State.CANCELLED: "■",
     State.INTERRUPTED: "⚠",
+    State.PAUSED: "‖",
+    State.DISCARDED: "–",
 }
+ASKED = {Request.PAUSE: "pausing", Request.STOP: "stopping", Request.DISCARD: "discarding"}
 
 
 class RunBook:
@@ -49,8 +56,11 @@ class RunBook:
         self._ended: dict[tuple[str, int], JobView] = {}
         self._lock = threading.Lock()
 
-    def runs(self) -> list[JobView]:
-        """Return all trainings, newest first; an ended one is read again only if its `job.json` changed."""
+    def runs(self, discarded: bool = True) -> list[JobView]:
+        """Return all trainings, newest first, discarded ones too or not.
+
+        An ended one is read again only if its `job.json` changed.
+        """
         views = []
         kept: dict[tuple[str, int], JobView] = {}
         for job in self._services.jobs("train"):
@@ -66,7 +76,7 @@ class RunBook:
             views.append(view)
         with self._lock:
             self._ended = kept
-        return views
+        return [view for view in views if discarded or view.state is not State.DISCARDED]
 
     def find(self, identities: Sequence[str]) -> list[JobView]:
         """Return these runs in the order of the table; unknown ones are left out."""
@@ -96,7 +106,7 @@ def status_text(view: JobView) -> str:
     if view.state is State.QUEUED:
         words = waiting_text(view.place, "training")
     elif view.state is State.RUNNING:
-        words = "stopping" if view.stopping else position(view) or view.stage or words
+        words = ASKED[view.request] if view.request else position(view) or view.stage or words
     return f"{SIGNS[view.state]} {words}"
 
 
@@ -111,7 +121,7 @@ def options_text(config: RunConfig) -> str:
 def signature(views: Sequence[JobView]) -> str:
     """Return a text that changes when the table or the curves would; cheap to compare."""
     return "|".join(
-        f"{view.id} {view.state} {view.stopping} {len(view.history)} {view.place}" for view in views
+        f"{view.id} {view.state} {view.request} {len(view.history)} {view.place}" for view in views
     )
 
 
@@ -144,7 +154,8 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     for section in SECTIONS:
         part = getattr(config, section)
         values |= {f"{section}.{name}": getattr(part, name) for name in type(part).model_fields}
-    return values
+    webhook = config.notify.webhook
+    return values | {"notify.webhook": shown_address(webhook) if webhook else None}
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from app import forms, views, watch
+from app import controls, forms, views, watch
+from app.controls import Controls
 from app.files_input import file_input
 from app.jobview import JobView
 from app.pretrained import model_choices, run_choices
@@ -23,8 +24,7 @@ FIELDS = (forms.axes_field(), *forms.visible_fields("inference"))
 EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
 
 SHOWN = (
-    "timer", "start", "stop", "progress", "message", "picture", "sliders", "plane", "classes", "done",
-    "download",
+    "timer", "start", "progress", "message", "picture", "sliders", "plane", "classes", "done", "download",
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class InferStep:
     images: gr.Dropdown
     values: list[Any]
     start: gr.Button
-    stop: gr.Button
+    controls: Controls
     progress: gr.HTML
     message: gr.HTML
     picture: gr.HTML
@@ -60,7 +60,7 @@ class InferStep:
     @property
     def shown(self) -> list[gr.blocks.Block]:
         """What `show` updates."""
-        return [getattr(self, name) for name in SHOWN]
+        return [*(getattr(self, name) for name in SHOWN), *self.controls.shown]
 
 
 def build(services: Services) -> InferStep:
@@ -78,7 +78,7 @@ def build(services: Services) -> InferStep:
                 values = [forms.helped_component(field, "infer-") for field in FIELDS]
             start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")
             progress = gr.HTML(elem_id="infer-progress")
-            stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="stop-segmentation")
+            buttons = controls.build("predict")
             message = gr.HTML(elem_id="infer-message")
         with gr.Column(scale=3, min_width=320):
             picture = gr.HTML(empty_html(EMPTY), elem_id="infer-picture")
@@ -99,7 +99,7 @@ def build(services: Services) -> InferStep:
                     again = gr.Button("Start new analysis", elem_id="new-analysis", size="md")
     gr.Markdown(forms.step_help_html("step-segment"))
     return InferStep(
-        run, gr.Timer(1.0, active=False), model, config_file, images.path, values, start_button, stop_button,
+        run, gr.Timer(1.0, active=False), model, config_file, images.path, values, start_button, buttons,
         progress, message, picture, sliders, plane, opacity, classes, done, download, viewer, again,
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def wire(services: Services, step: InferStep) -> None:
         [step.run, step.plane, step.opacity], step.picture,
         trigger_mode="always_last", concurrency_limit=8, **quiet,
     )  # fmt: skip
-    step.stop.click(lambda run: stop(services, run), step.run, step.message, **quiet)
+    controls.wire(services, step.controls, step.run, step.message)
 
 
 def start(
@@ -152,22 +152,15 @@ def start(
     return job.id, ""
 
 
-def stop(services: Services, run: str) -> str:
-    """Ask the segmentation to stop and return what to say about it."""
-    done = attempt(lambda: services.stop(run))
-    if isinstance(done, Problem):
-        return views.mark_html("info", done.message, done.remedy)
-    return views.mark_html("info", "Stopping; nothing is kept of this segmentation.")
-
-
 def show(services: Services, run: str, opacity: float) -> list[Any]:
-    """Return updates of `SHOWN` for a segmentation."""
+    """Return updates of `InferStep.shown` for a segmentation."""
     updates: dict[str, Any] = dict.fromkeys(SHOWN, gr.skip())
     updates |= {"sliders": gr.Row(visible=False), "done": gr.Column(visible=False), "classes": ""}
     view = attempt(lambda: services.job(run)) if run else None
     ended = view.state.ended if isinstance(view, JobView) else True
-    updates |= {"timer": gr.Timer(active=not ended), "start": gr.Button(visible=ended)}
-    updates["stop"] = gr.Button(visible=isinstance(view, JobView) and not ended and not view.stopping)
+    # One that is paused may be resumed by somebody else.
+    live = isinstance(view, JobView) and not view.state.final
+    updates |= {"timer": gr.Timer(active=live), "start": gr.Button(visible=ended)}
     if isinstance(view, JobView):
         updates |= {"progress": watch.progress_html(view), "message": watch.message_html(view)}
         if view.state is State.FINISHED and view.segmentation is not None:
@@ -176,7 +169,8 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
         updates |= {"progress": "", "picture": empty_html(EMPTY)}
     else:
         updates |= {"progress": "", "message": views.mark_html("error", view.message, view.remedy)}
-    return [updates[name] for name in SHOWN]
+    buttons = controls.updates(view if isinstance(view, JobView) else None)
+    return [*(updates[name] for name in SHOWN), *buttons]
 
 
 def _result_updates(services: Services, view: JobView, opacity: float) -> dict[str, Any]:

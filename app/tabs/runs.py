@@ -1,4 +1,4 @@
-"""Runs: all trainings in a table, several compared, one in detail."""
+"""Runs: what is at work and waits, all trainings in a table, several compared, one in detail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
+from app import controls, queue_panel
 from app.charts import METRICS, compare, curves
+from app.controls import Controls
 from app.jobview import JobView
 from app.pick_table import pick_table, picked_id, table_value, ticked_ids
 from app.runbook import HEADER, RunBook, differing, options_rows, row, signature
@@ -25,7 +27,6 @@ EMPTY = (
     "the training appears here while it runs."
 )
 HINT = '<p class="subdued">Choose a line to see the run in detail; tick two or more to compare them.</p>'
-TICK_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,24 @@ class Details:
     classes: gr.HTML
     options: gr.HTML
     log: gr.Textbox
-    stop: gr.Button
     register: gr.Row
+    controls: Controls
 
     @property
     def all(self) -> list[Any]:
         """All of them, as outputs of an event."""
-        return list(vars(self).values())
+        return [part for name, part in vars(self).items() if name != "controls"] + self.controls.shown
 
 
 def build(services: Services, tab: gr.Tab) -> None:
-    """Build the tab, inside `with gr.Tab(...) as tab`; runs are read when it is opened or any is active."""
+    """Build the tab, inside `with gr.Tab(...) as tab`; what it shows is read from when it is first opened."""
     book = RunBook(services)
+    panel = queue_panel.build(services)
     with gr.Row():
         empty = gr.HTML(HINT, elem_id="runs-empty")
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="runs-refresh")
     table = pick_table("runs-table")
+    discarded = gr.Checkbox(False, label="Show discarded runs", container=False, elem_id="runs-discarded")
     # The choices stay in the page, so that they outlive a restart of the server.
     run = gr.Textbox("", visible="hidden", elem_id="runs-run")
     chosen = gr.Textbox("", visible="hidden", elem_id="runs-compare")
@@ -62,10 +65,8 @@ def build(services: Services, tab: gr.Tab) -> None:
         overlaid = gr.Plot(show_label=False)
         differences = gr.HTML()
     shown, name, button, message = _build_details()
-    timer = gr.Timer(TICK_SECONDS, active=False)
     known = gr.State("")
 
-    lists = [table, empty, timer, known]
     view_one: dict[str, Any] = {
         "fn": lambda one: details(services, one), "inputs": run, "outputs": shown.all, **QUIET
     }  # fmt: skip
@@ -73,43 +74,47 @@ def build(services: Services, tab: gr.Tab) -> None:
         "fn": lambda *values: comparison_of(book, *values), "inputs": [chosen, metric],
         "outputs": [comparison, overlaid, differences], **QUIET,
     }  # fmt: skip
-    gr.on([refresh.click, tab.select], lambda one: read(book, "", one), run, lists, **QUIET).then(**view_one)
-    timer.tick(lambda *values: read(book, *values), [known, run], lists, **QUIET)
+    lists: dict[str, Any] = {"inputs": [run, discarded], "outputs": [table, empty, known], **QUIET}
+    queue = [panel.lines, panel.known, panel.timer]
+    gr.on([refresh.click, tab.select], lambda: queue_panel.start(services), outputs=queue, **QUIET).then(
+        lambda *values: read(book, "", *values), **lists
+    ).then(**view_one)
+    discarded.input(lambda *values: read(book, "", *values), **lists)
+    # Whatever changes in the table also changes what is at work, waits or is paused.
+    panel.known.change(
+        lambda *values: read(book, *values), [known, run, discarded], [table, empty, known],
+        trigger_mode="multiple", **QUIET,
+    )  # fmt: skip
     # One listener: several that keep only the last call, on one trigger, make Gradio call without end.
     known.change(**view_one).then(**view_many)
     table.select(picked_id, outputs=run, **QUIET)
     table.tick(ticked_ids, outputs=chosen, **QUIET)
     run.change(**view_one).then(lambda: "", outputs=message, **QUIET)
     gr.on([chosen.change, metric.change], **view_many)
-    loud: dict[str, Any] = {"outputs": message, "api_visibility": "private"}
-    shown.stop.click(lambda one: stop(services, one), run, **loud).then(**view_one)
-    button.click(lambda *values: register(services, *values), [run, name], **loud)
-
-
-def read(book: RunBook, before: str, picked: str) -> tuple[Any, ...]:
-    """Return updates of table, line above it, timer and signature; none if nothing changed."""
-    views = book.runs()
-    now = signature(views) or "none"
-    if now == before:
-        return (gr.skip(),) * 4
-    rows = [(view.id, row(view)) for view in views]
-    return (
-        table_value(HEADER, rows, picked, "Compare"),
-        HINT if views else mark_html("info", EMPTY),
-        gr.Timer(active=any(not view.state.ended for view in views)),
-        now,
+    controls.wire(services, shown.controls, run, message)
+    button.click(
+        lambda *values: register(services, *values), [run, name], outputs=message, api_visibility="private"
     )
+
+
+def read(book: RunBook, before: str, picked: str, discarded: bool = False) -> tuple[Any, ...]:
+    """Return updates of table, line above it and signature; none if nothing changed."""
+    views = book.runs(discarded)
+    now = f"{signature(views)}{'|all' if discarded else ''}" or "none"
+    if now == before:
+        return (gr.skip(),) * 3
+    rows = [(view.id, row(view)) for view in views]
+    return table_value(HEADER, rows, picked, "Compare"), HINT if views else mark_html("info", EMPTY), now
 
 
 def details(services: Services, identity: str | None) -> tuple[Any, ...]:
     """Return updates of `Details` for a run."""
     view = attempt(lambda: services.job(identity)) if identity else None
     if view is None:
-        return gr.Column(visible=False), *(gr.skip(),) * 7
+        return gr.Column(visible=False), *(gr.skip(),) * 6, *controls.updates(None)
     if isinstance(view, Problem):
         text = mark_html("error", view.message, view.remedy)
-        hidden = gr.Button(visible=False), gr.Row(visible=False)
-        return gr.Column(visible=True), text, None, "", "", "", *hidden
+        return gr.Column(visible=True), text, None, "", "", "", gr.Row(visible=False), *controls.updates(None)
     marked = "A star marks what differs from the default."
     return (
         gr.Column(visible=True),
@@ -118,8 +123,8 @@ def details(services: Services, identity: str | None) -> tuple[Any, ...]:
         classes_html(view),
         table_html(("Option", "Value"), options_rows(view.config), marked),
         view.log,
-        gr.Button(visible=not view.state.ended, interactive=not view.stopping),
         gr.Row(visible=view.has_model and view.state.ended),
+        *controls.updates(view),
     )
 
 
@@ -149,14 +154,6 @@ def comparison_of(book: RunBook, chosen: str | None, metric: str) -> tuple[gr.Co
     return gr.Column(visible=True), figure, table_html(header, [scores, *rows], "What differs") + note
 
 
-def stop(services: Services, identity: str | None) -> str:
-    """Ask the run to stop and return what happens now."""
-    done = attempt(lambda: services.stop(identity or ""))
-    if isinstance(done, Problem):
-        return mark_html("error", done.message, done.remedy)
-    return mark_html("info", "The run is asked to stop; it keeps its best model so far.")
-
-
 def register(services: Services, identity: str | None, name: str) -> str:
     """Register the model of the run and return how that went."""
 
@@ -178,27 +175,16 @@ def _build_details() -> tuple[Details, gr.Textbox, gr.Button, gr.HTML]:
     with gr.Column(visible=False, elem_id="runs-details") as box:
         status = gr.HTML()
         chart = gr.Plot(show_label=False)
-        with gr.Row(equal_height=True):
-            stop_button = gr.Button(
-                "Stop and keep", size="sm", visible=False, scale=0, min_width=140, elem_id="runs-stop"
+        buttons = controls.build("train", "run")
+        with gr.Row(visible=False, equal_height=True) as row_register:
+            name = gr.Textbox(
+                label="Register the model as", placeholder="membrane-unet", max_lines=1, elem_id="runs-name"
             )
-            with gr.Row(visible=False, equal_height=True) as row_register:
-                name = gr.Textbox(
-                    label="Register the model as",
-                    placeholder="membrane-unet",
-                    max_lines=1,
-                    elem_id="runs-name",
-                )
-                button = gr.Button("Register", size="sm", scale=0, min_width=110, elem_id="runs-register")
-        message = gr.HTML(elem_id="runs-message")
+            button = gr.Button("Register", size="sm", scale=0, min_width=110, elem_id="runs-register")
+        message = gr.HTML(elem_id="runs-message", elem_classes="when-said")
         classes = gr.HTML()
         with gr.Accordion("All options", open=False):
             options = gr.HTML()
         with gr.Accordion("Log", open=False):
             log = gr.Textbox(lines=12, max_lines=12, show_label=False, interactive=False, elem_classes="log")
-    return (
-        Details(box, status, chart, classes, options, log, stop_button, row_register),
-        name,
-        button,
-        message,
-    )
+    return Details(box, status, chart, classes, options, log, row_register, buttons), name, button, message

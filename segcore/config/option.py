@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segcore.config.secret import SECRETS
+
 SESSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?$"
 AXES_PATTERN = r"^[TCZYXtczyx]{2,5}$"
 SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
@@ -75,7 +77,8 @@ def explain(error: ValidationError) -> list[tuple[str, str]]:
         else:
             value = item["input"]
             rule = PATTERN_RULES.get(item.get("ctx", {}).get("pattern", ""), message[0].lower() + message[1:])
-            problems.append((name, f"{name} is {value!r}: {rule}."))
+            shown = "…" if name.rpartition(".")[2] in SECRETS else repr(value)
+            problems.append((name, f"{name} is {shown}: {rule}."))
     return problems
 
 

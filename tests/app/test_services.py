@@ -216,11 +216,11 @@ def test_a_training_waits_with_absolute_paths_and_its_place(services: Services) 
     assert headline(views[2]) == "waiting: 2 trainings come before yours"
     assert views[0].config.data.images == str(services.resolve("data/raw.tif"))
     assert [view.id for view in services.active()] == [job.id for job in jobs]
-    services.stop(jobs[0].id)
+    services.control.stop(jobs[0].id)
     assert services.job(jobs[0].id).state is State.CANCELLED
     assert services.job(jobs[2].id).place == 2
     with pytest.raises(JobError, match="already cancelled"):
-        services.stop(jobs[0].id)
+        services.control.stop(jobs[0].id)
 
 
 def test_the_words_for_waiting() -> None:

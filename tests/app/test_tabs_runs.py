@@ -1,4 +1,4 @@
-"""Runs: the table tells the truth of the folders, comparing shows what differs, stopping answers."""
+"""Runs: the table tells the truth of the folders, details say what can be done, comparing what differs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from app import runbook
 from app.runbook import RunBook
 from app.services import Services
 from app.tabs import runs
+from segcore.config import build_config
+from segcore.errors import ConfigError
 from segcore.events import Progress
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import State, end_job
@@ -33,10 +35,9 @@ def cells(services: Services) -> list[dict[str, str]]:
 
 
 def test_without_runs_the_page_teaches(services: Services) -> None:
-    value, text, timer, _ = runs.read(RunBook(services), "", "")
+    value, text, _ = runs.read(RunBook(services), "", "")
     assert value["rows"] == []
     assert "Start" in text
-    assert not timer.active
 
 
 def test_the_table_shows_every_run_newest_first_in_words(services: Services) -> None:
@@ -57,15 +58,34 @@ def test_the_table_shows_every_run_newest_first_in_words(services: Services) -> 
 def test_the_table_is_sent_again_only_when_something_changed(services: Services) -> None:
     book = RunBook(services)
     job = make_run(services, (0.4,), State.RUNNING)
-    _, _, timer, known = runs.read(book, "", "")
-    assert timer.active
+    *_, known = runs.read(book, "", "")
     assert all(update == gr.skip() for update in runs.read(book, known, ""))
     FolderReporter(job.folder)(epoch(2, 0.5))
-    value, _, _, after = runs.read(book, known, job.id)
+    value, _, after = runs.read(book, known, job.id)
     assert after != known
     assert value["picked"] == job.id
-    end_job(job.folder, State.FINISHED)
-    assert not runs.read(book, after, "")[2].active
+
+
+def test_discarded_runs_are_listed_only_when_asked_for(services: Services) -> None:
+    kept = make_run(services)
+    gone = make_run(services, state=State.DISCARDED)
+    book = RunBook(services)
+    value, _, known = runs.read(book, "", "")
+    assert [line["id"] for line in value["rows"]] == [kept.id]
+    value, _, after = runs.read(book, known, "", discarded=True)
+    assert [line["id"] for line in value["rows"]] == [gone.id, kept.id]
+    assert runs.read(book, after, "")[0]["rows"]  # unticked again, it is sent again
+
+
+def test_the_address_of_a_webhook_is_not_shown(services: Services) -> None:
+    secret = "https://chat.example.org/hooks/very-secret"
+    job = make_run(services, notify={"webhook": secret})
+    rows = dict(runbook.options_rows(services.job(job.id).config))
+    assert rows["notify.webhook"] == "https://chat.example.org/… *"
+    with pytest.raises(ConfigError) as caught:
+        build_config({"notify": {"webhook": "ftp://chat.example.org/very-secret"}})
+    assert "very-secret" not in str(caught.value)
+    assert "http://" in caught.value.message
 
 
 def test_an_ended_run_is_read_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,24 +103,24 @@ def test_an_ended_run_is_read_once(services: Services, monkeypatch: pytest.Monke
 def test_details_show_curves_options_and_the_way_to_stop(services: Services) -> None:
     job = make_run(services, (0.4, 0.6), State.RUNNING, training={"epochs": 12})
     FolderReporter(job.folder)(Progress(stage="training", done=1, total=4, unit="batch", epoch=3, epochs=12))
-    box, status, chart, classes, options, _, stop, register = runs.details(services, job.id)
+    box, status, chart, classes, options, _, register, *buttons = runs.details(services, job.id)
     assert box.visible
     assert "Epoch 3 of 12" in status
     assert f"?run={job.id}" in status
     assert list(chart.data[1].x) == [1, 2]
     assert "0.600" in classes
     assert "12 *" in options
-    assert stop.visible
+    assert [button.visible for button in buttons[:4]] == [False, True, True, True]
     assert not register.visible
 
 
 def test_details_of_a_failed_run_say_why_and_what_to_do(services: Services) -> None:
     job = make_run(services, (0.4,), State.RUNNING)
     end_job(job.folder, State.FAILED, "The disk is full <b>.", "Free some space.")
-    _, status, *_, stop, register = runs.details(services, job.id)
+    _, status, _, _, _, _, register, *buttons = runs.details(services, job.id)
     assert "The disk is full &lt;b&gt;." in status
     assert "Free some space." in status
-    assert not stop.visible
+    assert [button.visible for button in buttons[:4]] == [False, False, False, True]
     assert register.visible
 
 
@@ -129,16 +149,6 @@ def test_comparing_shows_exactly_what_differs(services: Services) -> None:
     assert "model.features" in html
     assert "training.epochs" not in html
     assert not runs.comparison_of(book, first.id, "val_dice")[0].visible
-
-
-def test_stop_asks_once_and_tells_when_it_is_too_late(services: Services) -> None:
-    job = make_run(services, (0.4,), State.RUNNING)
-    assert "keeps its best model" in runs.stop(services, job.id)
-    assert (job.folder / "stop").exists()
-    assert not runs.details(services, job.id)[6].interactive
-    end_job(job.folder, State.CANCELLED)
-    assert "already" in runs.stop(services, job.id)
-    assert "no job" in runs.stop(services, "")
 
 
 @pytest.mark.parametrize("name", ["", "   "])
