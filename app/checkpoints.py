@@ -224,7 +224,7 @@ def scores_html(kept: KeptEpoch) -> str:
     notes = [text for said, text in ((kept.best, "best epoch"), (kept.model, "the model")) if said]
     title = f"Epoch {kept.epoch}" + (f" ({', '.join(notes)})" if notes else "")
     if kept.scores is None:
-        return f"<h4>{title}</h4>" + mark_html("warning", "Its scores cannot be read any more.")
+        return f"<h4>{title}</h4>" + mark_html("info", "Its scores are not in the history of this run.")
     scores = kept.scores
     classes = list(scores.val_dice_per_class)
     iou = [scores.val_iou_per_class.get(value, float("nan")) for value in classes]
@@ -243,7 +243,7 @@ def use(services: Services, run: str, epoch: str) -> str:
     return mark_html(
         "ok",
         f"Epoch {epoch} is the model of this run.",
-        "The one before stays in the list: choose it to go back.",
+        "The one before stays in the list. If the run goes on, its best epoch becomes the model again.",
     )
 
 

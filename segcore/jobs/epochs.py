@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -61,15 +59,14 @@ def best_epoch(history: Sequence[EpochEvent]) -> EpochEvent | None:
 def model_epoch(folder: Path, history: Sequence[EpochEvent]) -> int | None:
     """Return the epoch in best_model.pth: the one somebody chose, else the best; None if there is no model.
 
-    A choice ends when the run goes on and finds a better epoch: that one becomes the model.
+    0 is a model that no epoch of this run has made: it came from the run that this one continues.
     """
     if not (folder / MODEL).is_file():
         return None
+    if chosen := _choice(folder):
+        return chosen[0]
     best = best_epoch(history)
-    chosen, moment = _choice(folder)
-    if chosen is not None and (best is None or best.time <= moment):
-        return chosen
-    return best.epoch if best else None
+    return best.epoch if best else int(read_results(read_job(folder)).get("best_epoch") or 0)
 
 
 def kept_epochs(folder: Path, history: Sequence[EpochEvent]) -> list[KeptEpoch]:
@@ -114,6 +111,8 @@ def find_epoch(folder: Path, epoch: int, history: Sequence[EpochEvent]) -> KeptE
 def use_epoch(folder: Path, epoch: int) -> KeptEpoch:
     """Make a kept epoch the model of its run; the model before it stays as a kept epoch.
 
+    A run that goes on afterwards takes its best epoch as the model again, see `end_choice`.
+
     Raises
     ------
     JobError
@@ -125,31 +124,45 @@ def use_epoch(folder: Path, epoch: int) -> KeptEpoch:
         _check_idle(job)
         history = read_history(folder)
         wanted, before = find_epoch(folder, epoch, history), model_epoch(folder, history)
-        if wanted.model:
-            return wanted
+        own = chosen[1] if (chosen := _choice(folder)) else before
         try:
             if before is not None and not epoch_file(folder, before).exists():
                 share_file(folder / MODEL, epoch_file(folder, before))
-            share_file(wanted.weights, folder / MODEL)
-            write_atomic(folder / CHOICE, json.dumps({"epoch": epoch, "time": time.time()}))
+            # The weights last: killed in between, the same choice made again sets it right.
+            write_atomic(folder / CHOICE, json.dumps({"epoch": epoch, "instead_of": own}))
             _note_choice(job, wanted)
+            if wanted.weights != folder / MODEL:
+                share_file(wanted.weights, folder / MODEL)
         except OSError as error:
             raise JobError(
                 f"Epoch {epoch} cannot be made the model: {error.strerror}.",
                 "Free some disk space, then choose it again.",
             ) from error
-    return find_epoch(folder, epoch, history)
+        return find_epoch(folder, epoch, history)
 
 
-def chosen_results(folder: Path, history: Sequence[EpochEvent], results: dict[str, Any]) -> dict[str, Any]:
-    """Return what results.json says of a model that somebody chose; empty if the best epoch is the model."""
-    chosen, model = _choice(folder)[0], model_epoch(folder, history)
-    if chosen is None or chosen != model:
-        return {}
-    event = next((event for event in history if event.epoch == chosen), None)
-    known = set(results.get("metrics", ())) & set(EpochEvent.model_fields)
-    metrics = event.model_dump(include=known) if event and known else results.get("metrics", {})
-    return {"chosen_epoch": chosen, "metrics": metrics}
+def end_choice(folder: Path) -> None:
+    """Make the training's own best epoch the model again: the run goes on, and its model is the best so far.
+
+    The epoch that was chosen stays among the kept ones.
+
+    Raises
+    ------
+    JobError
+        The disk is full or cannot be written.
+    """
+    if not (chosen := _choice(folder)):
+        return
+    own = epoch_file(folder, chosen[1])
+    try:
+        if own.exists():
+            share_file(own, folder / MODEL)
+        (folder / CHOICE).unlink()
+    except OSError as error:
+        raise JobError(
+            f"The best model so far cannot be put back: {error.strerror}.",
+            "Free some disk space, then resume the run.",
+        ) from error
 
 
 def _check_idle(job: Job) -> None:
@@ -162,20 +175,22 @@ def _check_idle(job: Job) -> None:
         raise JobError(f"The run {job.id} was discarded: its weights are gone.", "Choose another run.")
 
 
-def _choice(folder: Path) -> tuple[int | None, float]:
-    """Return the epoch that somebody chose and when, in seconds since 1970."""
+def _choice(folder: Path) -> tuple[int, int] | None:
+    """Return the epoch that somebody chose and the one the training had made the model."""
     try:
         content = json.loads((folder / CHOICE).read_text())
-        return int(content["epoch"]), float(content["time"])
+        return int(content["epoch"]), int(content["instead_of"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None, 0.0
+        return None
 
 
 def _note_choice(job: Job, chosen: KeptEpoch) -> None:
+    """Let results.json name the chosen epoch and hold its scores."""
     results = read_results(job)
     if not results:
-        return  # paused or interrupted: written when the run ends
-    history = [chosen.scores] if chosen.scores else []
-    results.pop("chosen_epoch", None)
-    results |= chosen_results(job.folder, history, results)
+        return  # the run has not ended yet
+    scores = set(results.get("metrics") or ()) & set(EpochEvent.model_fields)
+    if chosen.scores and scores:
+        results["metrics"] = chosen.scores.model_dump(include=scores)
+    results["chosen_epoch"] = chosen.epoch
     write_atomic(job.folder / "results.json", json.dumps(results, indent=2) + "\n")

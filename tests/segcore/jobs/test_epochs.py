@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pytest
 
 from segcore.errors import JobError
 from segcore.events import EpochEvent
-from segcore.jobs.epochs import chosen_results, epoch_file, find_epoch, kept_epochs, model_epoch, use_epoch
+from segcore.jobs import epochs
+from segcore.jobs.epochs import end_choice, epoch_file, find_epoch, kept_epochs, model_epoch, use_epoch
 from segcore.jobs.journal import FolderReporter, read_history
 from segcore.jobs.store import Job, State, end_job, start_job
 
@@ -81,21 +82,49 @@ def test_the_results_name_the_choice_and_its_scores(run: Path) -> None:
     assert now["metrics"] == results["metrics"]
 
 
-def test_a_choice_lasts_until_the_run_goes_on_and_finds_a_better_epoch(run: Path) -> None:
+def test_a_run_that_goes_on_has_its_best_epoch_as_the_model_again(run: Path) -> None:
     end_job(run, State.PAUSED)
-    use_epoch(run, 2)
+    for number in (2, 4):
+        use_epoch(run, number)
     report(run, 5, 0.69, best=False)
-    results = {"metrics": {"val_dice": 0.7}}
-    assert chosen_results(run, read_history(run), results) == {
-        "chosen_epoch": 2,
-        "metrics": {"val_dice": 0.5},
-    }
-    (run / "best_model.pth").unlink()  # as the training does it: another file under the same name
-    (run / "best_model.pth").write_bytes(b"weights 6")
-    report(run, 6, 0.8, best=True)
-    assert model_epoch(run, read_history(run)) == 6
-    assert chosen_results(run, read_history(run), results) == {}
-    assert contents(run) == EXPECTED | {6: b"weights 6"}
+    assert model_epoch(run, read_history(run)) == 4
+    for _ in range(2):
+        end_choice(run)
+        assert model_epoch(run, read_history(run)) == 3
+        assert contents(run) == EXPECTED
+        assert (run / "best_model.pth").read_bytes() == EXPECTED[3]
+
+
+def test_a_model_from_the_run_before_is_epoch_0_and_not_lost(make_job: Callable[..., Job]) -> None:
+    folder = start_job(make_job().folder).folder
+    (folder / "best_model.pth").write_bytes(b"weights 0")
+    report(folder, 31, 0.2, best=False)
+    epoch_file(folder, 31).parent.mkdir()
+    epoch_file(folder, 31).write_bytes(b"weights 31")
+    end_job(folder, State.PAUSED)
+    use_epoch(folder, 31)
+    assert contents(folder) == {0: b"weights 0", 31: b"weights 31"}
+    assert use_epoch(folder, 0).weights.read_bytes() == b"weights 0"
+
+
+def test_a_choice_that_was_cut_off_is_made_good_by_making_it_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_job(run, State.FINISHED)
+    share = epochs.share_file
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "best_model.pth":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        share(source, target)
+
+    monkeypatch.setattr(epochs, "share_file", fail)
+    with pytest.raises(JobError, match="No space left"):
+        use_epoch(run, 2)
+    monkeypatch.undo()
+    use_epoch(run, 2)
+    assert (run / "best_model.pth").read_bytes() == EXPECTED[2]
+    assert contents(run) == EXPECTED
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.DISCARDED])
@@ -120,8 +149,8 @@ def test_an_epoch_that_was_not_kept_is_told_with_those_that_were(run: Path) -> N
 
 
 def test_a_damaged_choice_counts_as_none(run: Path) -> None:
-    for damage in ("", "[]", '{"epoch": null, "time": 1}', '{"epoch": 2}'):
+    for damage in ("", "[]", '{"epoch": null, "instead_of": 3}', '{"epoch": 2}'):
         (run / "checkpoints" / "chosen.json").write_text(damage)
         assert model_epoch(run, read_history(run)) == 3
-    (run / "checkpoints" / "chosen.json").write_text(json.dumps({"epoch": 2, "time": time.time()}))
+    (run / "checkpoints" / "chosen.json").write_text('{"epoch": 2, "instead_of": 3}')
     assert model_epoch(run, read_history(run)) == 2
