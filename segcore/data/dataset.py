@@ -11,7 +11,7 @@ import psutil
 
 from segcore.card import Normalization, PixelSize
 from segcore.config import DataConfig
-from segcore.data.manifest import Region, class_table, encode_labels, split_planes
+from segcore.data.manifest import Region, Split, class_table, encode_labels, split_planes
 from segcore.data.normalize import fit_normalization
 from segcore.data.open import match_labels, open_labels, open_source
 from segcore.data.planes import Planes
@@ -31,6 +31,8 @@ class TrainingData:
 
     train: list[Pair]
     validation: list[Pair]
+    split: Split
+    """Where the pairs of `train` and `validation` lie in the stack, in the same order."""
     class_values: tuple[int, ...]
     class_names: tuple[str, ...]
     normalization: Normalization
@@ -90,6 +92,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     return TrainingData(
         train=train,
         validation=validation,
+        split=split,
         class_values=class_values,
         class_names=_class_names(class_values, data),
         normalization=fit_normalization((image for image, _ in train), data.normalization),
