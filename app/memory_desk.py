@@ -17,11 +17,10 @@ from pydantic import ValidationError
 
 from app.facts import Stack
 from segcore.config import RunConfig
-from segcore.estimate import Machine, read_machine
 from segcore.estimate import Stack as StackSize
-from segcore.footprint import MemoryNeed, estimate_footprint, judge_memory
+from segcore.estimate import read_machine
+from segcore.footprint import MemoryNeed, estimate_here
 from segcore.jobs.store import list_jobs
-from segcore.memory import main_memory
 from segcore.workspace import Workspace
 
 TIMEOUT = 180.0
@@ -84,7 +83,9 @@ class MemoryDesk:
         pending = (
             measurement is None and bool(config.data.images and config.data.labels) and not self._working()
         )
-        return MemoryView(_estimate(config, stack, read_machine(self.workspace)), pending)
+        grey_bytes = np.dtype(stack.dtype).itemsize
+        size = StackSize(stack.planes, stack.height, stack.width, stack.channels, grey_bytes)
+        return MemoryView(estimate_here(config, size, read_machine(self.workspace)), pending)
 
     def measure(self, config: RunConfig) -> None:
         """Begin to measure a configuration, unless it is known or something else is being measured."""
@@ -148,17 +149,3 @@ class MemoryDesk:
                 stat = None
             stats.append((stat.st_mtime_ns, stat.st_size) if stat else None)
         return f"{config.model_dump_json(include=COUNTED)} {stats}"
-
-
-def _estimate(config: RunConfig, stack: Stack, machine: Machine | None) -> MemoryNeed | None:
-    """Return what can be calculated; None on a GPU, whose memory the page cannot see."""
-    text = machine.text if machine else "CPU"
-    if not text.startswith("CPU") and config.hardware.device != "cpu":
-        return None
-    grey_bytes = np.dtype(stack.dtype).itemsize
-    size = StackSize(stack.planes, stack.height, stack.width, stack.channels, grey_bytes)
-    short = config.hardware.precision == "bf16" or (
-        config.hardware.precision == "auto" and text.endswith("bf16")
-    )
-    footprint = estimate_footprint(config, size, 2 if short else 4)
-    return judge_memory(config, size, main_memory().available, footprint)

@@ -10,14 +10,16 @@ from pydantic import BaseModel, ConfigDict
 
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError
-from segcore.estimate import Stack, unet_parameters, validation_slices
+from segcore.estimate import Machine, Stack, unet_parameters, validation_slices
+from segcore.memory import main_memory
 
 FITS = 0.9
 """Share of the memory that a proposal may need: other programs move too."""
 VALIDATION_SHARE = 0.5
 """A slice that would need more than this share of the memory is predicted in tiles."""
-PATCHES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
-FEATURES = (256, 192, 128, 96, 64, 48, 32, 24, 16, 8)
+PATCHES = (256, 128, 96, 64, 48, 32)
+FEATURES = (128, 96, 64, 48, 32, 16)
+"""The choices of the form."""
 _PROCESS, _CONTEXT = 600 * 10**6, 600 * 10**6
 """A process with torch; what a CUDA context takes on the device."""
 _STATE = {"adamw": 12, "adam": 12, "sgd": 8}
@@ -140,6 +142,17 @@ def _training_slices(config: RunConfig, stack: Stack) -> int:
 
 def _pool_bytes(stack: Stack) -> int:
     return stack.grey_bytes if stack.grey_bytes <= 2 else 4
+
+
+def estimate_here(config: RunConfig, stack: Stack, machine: Machine | None) -> MemoryNeed | None:
+    """Return what can be calculated for this machine; None on a GPU, whose memory torch alone can see."""
+    text = machine.text if machine else "CPU"
+    if not text.startswith("CPU") and config.hardware.device != "cpu":
+        return None
+    precision = config.hardware.precision
+    short = precision == "bf16" or (precision == "auto" and text.endswith("bf16"))
+    footprint = estimate_footprint(config, stack, 2 if short else 4)
+    return judge_memory(config, stack, main_memory().available, footprint)
 
 
 def judge_memory(

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from segcore.cli.memory import warn_of_memory
 from segcore.cli.output import score_lines, write_json, write_lines
 from segcore.cli.parser import RunParser, UsageError
 from segcore.config import RunConfig
@@ -40,6 +41,7 @@ def train_command(words: list[str]) -> int:
     _require(options, config)
     check_first(config)
     workspace = Workspace.open(options.workspace)
+    warn_of_memory(config, workspace)
     if options.queue:
         return queue_job(submit(workspace, "train", config), workspace, options.json)
     job = run_here(create_job(workspace, "train", config, owner="command"), workspace, Console())
