@@ -18,6 +18,7 @@ from torch import Tensor
 from segcore.errors import JobError
 from segcore.events import NoteEvent, Reporter
 from segcore.files import atomic_path, remove_leftovers
+from segcore.jobs.epochs import end_choice
 from segcore.models.saved import WEIGHTS, save_state_dict, save_tensors
 from segcore.training.state import TrainState, kept_weights, read_checkpoint
 
@@ -64,10 +65,13 @@ class Checkpoints:
             It is damaged or belongs to something else.
         """
         remove_leftovers(self.folder)
+        for leftover in self.model.parent.glob(f".{WEIGHTS}.*.part"):
+            leftover.unlink(missing_ok=True)
         if not self.last.exists():
             return False
         content = read_checkpoint(self.last)
         self.state.restore(content, self.last)
+        end_choice(self.folder.parent)
         # The process before may have been killed between the state and what is made from it.
         self._write_best(content)
         return True
