@@ -39,6 +39,7 @@ from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
 from segcore.training.checkpoints import Checkpoints
 from segcore.training.context import Run
+from segcore.training.feedback import Feedback
 from segcore.training.loop import ENDED, fit
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.state import TrainState, build_scaler
@@ -133,7 +134,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         checkpoints=checkpoints,
         autopilot=Autopilot(training, class_shares(data), state.treatment) if training.autopilot else None,
         first_weights=weights,
-        preview=lambda epoch: None,
+        preview=Feedback(folder, data, predictor, training.feedback_region, report).save,
     )
 
 
