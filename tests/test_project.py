@@ -196,7 +196,8 @@ def test_services_wait_for_each_other_and_have_no_secret():
 
 
 def test_every_variable_of_the_services_is_explained():
-    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    files = [ROOT / "compose.yaml", *(ROOT / "deploy").glob("compose.*.yaml")]
+    used = {name for file in files for name in re.findall(r"(?<!\$)\$\{(\w+)", file.read_text())}
     explained = set(re.findall(r"^(\w+)=", (ROOT / "deploy" / "env.example").read_text(), re.MULTILINE))
     assert used == explained
 

@@ -1,4 +1,4 @@
-"""Where a browser or the real data are required, a test that skips for want of them fails."""
+"""Where a browser, the real data or Redis are required, a test that skips for want of them fails."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def test_browser():
 def test_data():
     pass
 
+@pytest.mark.redis
+def test_redis():
+    pytest.skip("no redis-server")
+
 def test_other():
     pytest.skip("not on this system")
 """
@@ -43,10 +47,11 @@ def run_suite(folder: Path, **variables: str) -> str:
 @pytest.mark.parametrize(
     ("variables", "outcome"),
     [
-        ({}, "3 skipped"),
-        ({"SEGCORE_REQUIRE_BROWSER": "0", "SEGCORE_REQUIRE_DATA": ""}, "3 skipped"),
-        ({"SEGCORE_REQUIRE_BROWSER": "1"}, "1 failed, 2 skipped"),
-        ({"SEGCORE_REQUIRE_DATA": "1"}, "2 skipped, 1 error"),
+        ({}, "4 skipped"),
+        ({"SEGCORE_REQUIRE_BROWSER": "0", "SEGCORE_REQUIRE_DATA": ""}, "4 skipped"),
+        ({"SEGCORE_REQUIRE_BROWSER": "1"}, "1 failed, 3 skipped"),
+        ({"SEGCORE_REQUIRE_REDIS": "1"}, "1 failed, 3 skipped"),
+        ({"SEGCORE_REQUIRE_DATA": "1"}, "3 skipped, 1 error"),
     ],
 )
 def test_only_what_is_required_may_not_be_skipped(tmp_path, variables, outcome):
@@ -59,4 +64,4 @@ def test_a_file_may_not_skip_itself_and_hide_what_it_needs(tmp_path):
         "import pytest\npytest.skip('no Chromium', allow_module_level=True)"
     )
     assert "1 error" in run_suite(tmp_path, SEGCORE_REQUIRE_BROWSER="1").splitlines()[-1]
-    assert "4 skipped" in run_suite(tmp_path).splitlines()[-1]
+    assert "5 skipped" in run_suite(tmp_path).splitlines()[-1]
