@@ -15,8 +15,10 @@ from segcore.training.treatment import HIGHEST_RATE, LOWEST_RATE, USUAL_RATE, Di
 
 __all__ = ["Autopilot", "Diagnosis", "Treatment"]
 
-EPOCHS, STEPS = 5, 250
+EPOCHS, STEPS = 5, 150
 """Evidence before a training counts as stuck: so many epochs, and in them so many steps."""
+QUICK_EPOCHS, QUICK_STEPS = 3, 60
+"""The same where the learning rate is far too high: there is nothing to wait for."""
 SLOW = 2
 """So many times the evidence is needed where a run may only be slow: a class without a hit, a flat loss."""
 LAST_PART = 0.85
@@ -105,37 +107,46 @@ class Autopilot:
 
         Epochs of the warm-up prove nothing.
         """
+        epochs, least = (QUICK_EPOCHS, QUICK_STEPS) if self._far_too_high else (EPOCHS, STEPS)
         full = max(event.learning_rate for event in history)
         start = next(index for index, event in enumerate(history) if event.learning_rate >= 0.5 * full)
         settled, steps = history[start:], 0.0
         for count, event in enumerate(reversed(settled), start=1):
             steps += event.patches_per_second * event.seconds / self.training.batch_size
-            if count >= times * EPOCHS and steps >= times * STEPS:
+            if count >= times * epochs and steps >= times * least:
                 return settled[-count:]
         return ()
 
     def _one_class(self, history: Sequence[EpochEvent]) -> Diagnosis | None:
         for times in (1, SLOW):
             recent = self._evidence(history, times)
-            label = self._only_class(recent)
+            labels = {self._only_class(event) for event in recent} or {""}
             # While the loss falls, a rare class may still be found; but not for ever.
-            if label and (times > 1 or self._far_too_high or not _falling(recent)):
-                background = label == "0" and self.shares[label] == max(self.shares.values())
-                what = "all-background" if background else "one-class"
-                name = f"class {label} (background)" if background else f"class {label}"
-                text = f"The network has predicted {name} everywhere since epoch {recent[0].epoch}."
-                return Diagnosis(what, text, self._cause(name))
+            if "" in labels or (times == 1 and self._is_moving(recent)):
+                continue
+            label = self._only_class(recent[-1])
+            background = labels == {"0"} and self.shares["0"] == max(self.shares.values())
+            what = "all-background" if background else "one-class"
+            name = f"class {label} (background)" if background else f"class {label}"
+            changing = ", before that another class everywhere" if len(labels) > 1 else ""
+            text = (
+                f"The network predicts {name} everywhere{changing}, at least since epoch {recent[0].epoch}."
+            )
+            return Diagnosis(what, text, self._cause(name))
         return None
 
-    def _only_class(self, recent: Sequence[EpochEvent]) -> str:
-        """Return the class that alone was predicted in all of these epochs, "" if there is none."""
-        if not recent or any(map(self.has_learned, recent)):
+    def _only_class(self, event: EpochEvent) -> str:
+        """Return the class that alone was predicted in an epoch, "" if there is none."""
+        if self.has_learned(event):
             return ""
         for label, share in self.shares.items():
-            limit = _MISSING * (1 - share)
-            if share < 1 and all(event.val_predicted_share.get(label, 0) > 1 - limit for event in recent):
+            if share < 1 and event.val_predicted_share.get(label, 0) > 1 - _MISSING * (1 - share):
                 return label
         return ""
+
+    def _is_moving(self, recent: Sequence[EpochEvent]) -> bool:
+        """Say whether the loss falls, so that there is something to wait for; not at a far too high rate."""
+        return _falling(recent) and not self._far_too_high
 
     def _flat(self, history: Sequence[EpochEvent]) -> Diagnosis | None:
         recent = self._evidence(history, SLOW)
@@ -143,7 +154,7 @@ class Autopilot:
             self.has_learned(event) or event.train_dice > self._constant_dice + 5 * _LEARNED
             for event in recent
         )
-        if not recent or learned or _falling(recent):
+        if not recent or learned or self._is_moving(recent):
             return None
         text = (
             f"The network has learned nothing since epoch {recent[0].epoch}: the loss stays at about "
@@ -157,7 +168,7 @@ class Autopilot:
         last = history[-1]
         if not recent or len(recent) < 0.1 * last.epochs or last.epoch > LAST_PART * last.epochs:
             return None
-        if _falling(recent):
+        if self._is_moving(recent):
             return None
         for label, share in self.shares.items():
             if all(event.val_dice_per_class.get(label, 1.0) < 1e-3 for event in recent):

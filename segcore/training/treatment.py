@@ -109,7 +109,8 @@ def treat(
     )
     unchanged = advice == earlier
     # A class that stays at 0 while the others do well is worth a better loss and one gentler start, no more.
-    hopeless = diagnosis.what == "dice-zero" and number > 1 and advice.loss == earlier.loss
+    usual = training.learning_rate * earlier.rate_factor <= HIGHEST_RATE[training.optimizer]
+    hopeless = diagnosis.what == "dice-zero" and number > 1 and usual and advice.loss == earlier.loss
     return None if unchanged or hopeless else advice
 
 
