@@ -112,9 +112,10 @@ def _without_holes(history: Sequence[EpochEvent]) -> tuple[list[int], list[Epoch
     there = {event.epoch: event for event in history}
     numbers = list(range(history[0].epoch, history[-1].epoch + 1))
     nothing = float("nan")
-    hole = EpochEvent.model_construct(
-        train_loss=nothing, train_dice=nothing, val_loss=nothing, val_dice=nothing, learning_rate=nothing,
-        patches_per_second=nothing, seconds=nothing, val_dice_per_class={}, val_iou_per_class={},
+    hole = EpochEvent(
+        epoch=0, epochs=0, best=False, train_loss=nothing, train_dice=nothing, val_loss=nothing,
+        val_dice=nothing, learning_rate=nothing, patches_per_second=nothing, seconds=nothing,
+        val_dice_per_class={}, val_iou_per_class={},
     )  # fmt: skip
     return numbers, [there.get(number, hole) for number in numbers]
 

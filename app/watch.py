@@ -100,10 +100,11 @@ def message_html(view: JobView) -> str:
     lines = [views.mark_html(note.level, note.text, note.remedy) for note in view.notes]
     if view.interventions:
         lines.append(interventions_html(view.interventions))
-    if view.state.ended and view.message:
+    meaning = meaning_text(view)
+    # What a pause and a discard mean says more than that they happened.
+    if view.state.ended and view.message and view.state not in (State.PAUSED, State.DISCARDED):
         levels = {State.FINISHED: "ok", State.INTERRUPTED: "warning", State.FAILED: "error"}
         lines.append(views.mark_html(levels.get(view.state, "info"), view.message, view.remedy))
-    meaning = meaning_text(view)
     if meaning:
         level = "warning" if view.state is State.INTERRUPTED else "info"
         lines.append(views.mark_html(level, meaning))

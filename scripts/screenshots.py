@@ -154,7 +154,7 @@ def step_three(camera: Camera) -> None:
     expect(curves).to_be_visible(timeout=PATIENCE_MS)
     camera.take("step3-train")
     camera.click("#stop-training")
-    camera.click("#stop-now")
+    camera.click("#stop-training-yes")
     expect(page.locator("#next-inference")).to_be_visible(timeout=PATIENCE_MS)
     expect(curves).to_be_visible(timeout=PATIENCE_MS)
     camera.take("step3-trained")

@@ -31,6 +31,8 @@ class TrainStep:
         The id of the run that is shown, "" before one is started.
     drawn : gr.Textbox
         What of it the pictures show; when it changes, they are drawn anew.
+    trouble : gr.HTML
+        What stood in the way of the last click; it stays until the next one.
     """
 
     run: gr.Textbox
@@ -41,6 +43,7 @@ class TrainStep:
     progress: gr.HTML
     numbers: gr.HTML
     controls: controls.Controls
+    trouble: gr.HTML
     message: gr.HTML
     log: gr.Textbox
     command: gr.Code
@@ -73,6 +76,7 @@ def build(services: Services) -> TrainStep:
             progress = gr.HTML(elem_id="train-progress")
             numbers = gr.HTML(elem_id="train-numbers")
             buttons = controls.build("train")
+            trouble = gr.HTML(elem_id="train-trouble")
             message = gr.HTML(elem_id="train-message")
             next_step = gr.Button(
                 "Next: Segmentation →", variant="primary", visible=False, elem_id="next-inference"
@@ -98,7 +102,7 @@ def build(services: Services) -> TrainStep:
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
-        message, log, command, curves, scores, picker, tabs, back, next_step,
+        trouble, message, log, command, curves, scores, picker, tabs, back, next_step,
     )  # fmt: skip
 
 
@@ -112,7 +116,7 @@ def wire(
     count = len(data)
     step.start.click(
         lambda *shown: start(services, shown[:count], shown[count:]), [*data, *values],
-        [step.run, step.message], concurrency_limit=4, api_visibility="private",
+        [step.run, step.trouble], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
     gr.on(
         [step.run.change, step.timer.tick], lambda run: show(services, run), step.run, step.shown,
@@ -122,7 +126,9 @@ def wire(
         lambda *shown: draw(services, *shown), [step.run, *step.curves.look], step.pictures,
         concurrency_limit=16, **QUIET,
     )  # fmt: skip
-    controls.wire(services, step.controls, step.run, step.message)
+    controls.wire(services, step.controls, step.run, step.trouble)
+    # What stood in the way of one run says nothing about the next.
+    step.run.change(lambda: "", outputs=step.trouble, trigger_mode="multiple", **QUIET)
     monitor.wire(services, step.curves, step.run)
     checkpoints.wire(services, step.checkpoints, step.run)
     step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
@@ -174,8 +180,7 @@ def show(services: Services, run: str) -> list[Any]:
         updates |= {
             "timer": gr.Timer(active=False),
             "start": gr.Button("Start training", visible=True, variant="primary"),
-            # A message about the start that just failed stays.
-            "message": message or gr.skip(),
+            "message": message,
             "next": gr.Button(visible=False),
         }
     job = view if isinstance(view, JobView) else None

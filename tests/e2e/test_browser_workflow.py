@@ -205,11 +205,11 @@ def test_a_run_survives_the_server_and_is_stopped_from_another_browser(
     assert run_in_address(other) == run
 
     other.click("#stop-training")
-    expect(other.locator("#confirm-stop")).to_contain_text("the best model so far is kept")
-    other.click("#go-on")
-    expect(other.locator("#confirm-stop")).to_be_hidden()
+    expect(other.locator("#stop-training-confirm")).to_contain_text("the best model so far is kept")
+    other.click("#stop-training-no")
+    expect(other.locator("#stop-training-confirm")).to_be_hidden()
     other.click("#stop-training")
-    other.click("#stop-now")
+    other.click("#stop-training-yes")
     expect(other.locator("#train-progress")).to_contain_text("Stopped")
     expect(other.locator("#next-inference")).to_be_visible()
     folder = next((app.workspace / "models").glob(f"*/{run}"))
