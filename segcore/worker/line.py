@@ -159,7 +159,7 @@ class Line:
         if not self._begun:
             return
         logger.info("%s %s %s", job.id, job.state, job.message)
-        if not self._ending.is_set():
+        if job.state is State.INTERRUPTED and not self._ending.is_set():
             with suppress(SegcoreError):  # deleted meanwhile
                 if recover(self.workspace, job).state is State.QUEUED:
                     logger.info("%s goes on by itself", job.id)
