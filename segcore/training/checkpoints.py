@@ -7,8 +7,6 @@ when the process is killed in between can be made again from last.pt.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from segcore.errors import JobError
 from segcore.events import NoteEvent, Reporter
-from segcore.files import atomic_path, remove_leftovers
+from segcore.files import remove_leftovers, share_file
 from segcore.jobs.epochs import end_choice
 from segcore.models.saved import WEIGHTS, save_state_dict, save_tensors
 from segcore.training.state import TrainState, kept_weights, read_checkpoint
@@ -164,21 +162,16 @@ class Checkpoints:
     def _write_best(self, content: dict[str, Any]) -> None:
         """Make best.pt and best_model.pth from what was written to last.pt, if it holds the best epoch."""
         if content["is_best"]:
-            _link(self.last, self.best)
+            _share(self.last, self.best)
             save_state_dict(kept_weights(content), self.model)
         elif "best" in content:
             save_tensors(content["best"], self.best)
             save_state_dict(kept_weights(content["best"]), self.model)
 
 
-def _link(source: Path, target: Path) -> None:
-    """Let `target` be the same file as `source` from now on; a copy where the disk knows no links."""
+def _share(source: Path, target: Path) -> None:
     try:
-        with atomic_path(target) as temporary:
-            try:
-                os.link(source, temporary)
-            except OSError:
-                shutil.copyfile(source, temporary)
+        share_file(source, target)
     except OSError as error:
         raise JobError(
             f"{target} cannot be written: {error.strerror}.", "Free some disk space and start again."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from segcore.card import ModelCard, write_config
+from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import PatchPool
 from segcore.devices import Hardware, choose, versions
+from segcore.errors import ConfigError
 from segcore.events import (
     EpochEvent,
     NoteEvent,
@@ -119,7 +121,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         continue_run(state, config, card, folder, report)
     elif config.model.freeze_encoder and not config.training.start_from:
         report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
-    write_config(folder / "config.json", config, card)
+    write_config(folder / "config.json", _as_asked(config, folder), card)
     predictor = Predictor(network, card, hardware)
     training = config.training
     return Run(
@@ -136,6 +138,16 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         first_weights=weights,
         preview=Feedback(folder, data, predictor, training.feedback_region, report).save,
     )
+
+
+def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
+    """Return the options with the name of a registered model instead of the folder it was fetched to."""
+    with suppress(ConfigError):
+        given = read_config(folder / "config.json")[0].training.start_from
+        if given and given.startswith("models:/") and config.training.start_from:
+            training = config.training.model_copy(update={"start_from": given})
+            return config.model_copy(update={"training": training})
+    return config
 
 
 _FROZEN_NOISE = "The encoder is frozen but has random weights: it will never learn to see anything."

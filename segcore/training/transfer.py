@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from segcore.card import ModelCard, read_config
 from segcore.config import RunConfig
 from segcore.errors import ConfigError, ModelError
 from segcore.events import NoteEvent, Reporter
+from segcore.files import share_file
 from segcore.models.build import build_model
-from segcore.models.saved import WEIGHTS, find_model, read_weights
+from segcore.models.saved import WEIGHTS, find_model, read_weights, save_state_dict
 from segcore.training.checkpoints import BEST, LAST
-from segcore.training.state import Phase, TrainState, read_checkpoint
+from segcore.training.state import Phase, TrainState, kept_weights, read_checkpoint
 
 FirstWeights = Callable[[int], dict[str, Tensor]]
 """From a seed to the weights a run begins with."""
@@ -104,12 +103,14 @@ def continue_run(
     if state.average and state.average.kind == "swa":
         state.average.restart()
     report(NoteEvent(text=f"Going on with run {parent.name} after epoch {state.epoch}."))
-    if _same_validation(parent, config, card):
+    if not state.best_epoch:
+        return
+    if _same_validation(parent, config, card) and (parent / "checkpoints" / BEST).is_file():
         _take_best(parent, folder)
     else:
         state.best_dice = state.gain_dice = -1.0
         state.best_epoch = 0
-        report(NoteEvent(text="The images differ from those of that run, so the best score begins anew."))
+        report(NoteEvent(text="The validation images are not those of that run: the best score begins anew."))
 
 
 def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, Any]:
@@ -163,17 +164,12 @@ def _same_validation(parent: Path, config: RunConfig, card: ModelCard) -> bool:
 
 
 def _take_best(parent: Path, folder: Path) -> None:
-    """Let the best model so far be that of the new run, too."""
-    for name in (WEIGHTS, f"checkpoints/{BEST}"):
-        source, target = parent / name, folder / name
-        if not source.is_file():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)  # both runs only ever replace it
-        except OSError:
-            shutil.copyfile(source, target)
+    """Let the best state so far be that of the new run, too, and its weights the model."""
+    source, target = parent / "checkpoints" / BEST, folder / "checkpoints" / BEST
+    target.parent.mkdir(parents=True, exist_ok=True)
+    share_file(source, target)
+    # Not the other run's best_model.pth: somebody may have chosen another epoch for it.
+    save_state_dict(kept_weights(read_checkpoint(source)), folder / WEIGHTS)
 
 
 def _check_parts(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> None:

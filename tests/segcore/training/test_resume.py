@@ -107,7 +107,8 @@ def test_a_pause_in_a_validation_repeats_only_the_validation(stack: Path, tmp_pa
     planes = []
     logits = part.validator.predictor.logits
     part.validator.predictor.logits = lambda image: (planes.append(1), logits(image))[1]  # type: ignore[method-assign,assignment,func-returns-value]
-    assert fit(part, lambda: Request.PAUSE if len(planes) == 3 else None) == "paused"
+    # The first epoch predicts two planes and its feedback: the fourth is in the second validation.
+    assert fit(part, lambda: Request.PAUSE if len(planes) == 4 else None) == "paused"
     assert (part.state.epoch, part.state.step) == (1, 2 * part.steps_per_epoch)
     resumed = run_in(tmp_path / "part", config)
     assert fit(resumed, unasked) == "finished"

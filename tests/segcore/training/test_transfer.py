@@ -12,6 +12,7 @@ import tifffile
 import torch
 from trainings import config_for, run_in
 
+from segcore.card import read_config, write_config
 from segcore.config import RunConfig
 from segcore.errors import ConfigError, ModelError
 from segcore.events import EpochEvent, Event, NoteEvent, Request, unasked
@@ -98,7 +99,7 @@ def test_on_other_images_the_best_score_of_the_parent_does_not_count(
     config = config_for(stack, epochs=1, continue_from=str(parent))
     train(config, tmp_path / "child", events.append)
     assert json.loads((tmp_path / "child" / "results.json").read_text())["best_epoch"] == 4
-    assert "best score begins anew" in notes_of(events)
+    assert "the best score begins anew" in notes_of(events)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,22 @@ def test_other_channels_and_classes_get_new_ends_and_keep_the_rest(
     assert new == {"encoder.0.0.weight", "head.weight", "head.bias"}
     assert "first convolution new" in notes_of(events)
     assert "head new" in notes_of(events)
+
+
+def test_a_registered_model_keeps_its_name_in_the_options(stack: Path, tmp_path: Path, parent: Path) -> None:
+    folder = tmp_path / "child"
+    write_config(folder / "config.json", config_for(stack, start_from="models:/discs@best"))
+    run_in(folder, config_for(stack, start_from=str(parent)))
+    assert read_config(folder / "config.json")[0].training.start_from == "models:/discs@best"
+
+
+def test_another_epoch_chosen_as_the_model_of_the_parent_is_not_taken_for_its_best(
+    stack: Path, tmp_path: Path, parent: Path
+) -> None:
+    best = (parent / "best_model.pth").read_bytes()
+    (parent / "best_model.pth").write_bytes(b"another epoch")
+    run_in(tmp_path / "child", config_for(stack, continue_from=str(parent)))
+    assert (tmp_path / "child" / "best_model.pth").read_bytes() == best
 
 
 def test_a_model_of_another_size_is_refused_with_the_size_to_use(
