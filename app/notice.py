@@ -128,7 +128,9 @@ def running_text(view: JobView) -> str:
     if view.state is State.QUEUED:
         return "waiting"
     progress = view.progress
-    if view.kind == "train" and progress is not None and progress.epochs:
+    if view.kind == "train":
+        if progress is None or not progress.epochs:
+            return "starting"
         return f"epoch {min(progress.epoch, progress.epochs)}/{progress.epochs}"
     share = watch.fraction_done(view)
     return f"{100 * share:.0f} %" if share is not None else "starting"

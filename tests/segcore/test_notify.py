@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from filelock import FileLock
 
 from segcore.config import build_config
 from segcore.events import EpochEvent, Request
+from segcore.jobs import supervisor
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import Job, State, ask, create_job, end_job, read_job, start_job
+from segcore.worker import local
+from segcore.worker.console import Console
 from segcore.worker.notify import MARKER, Notifier, post
 from segcore.workspace import Workspace
 
@@ -275,3 +281,20 @@ def test_a_discarded_job_that_waited_is_nobodys_news(
     notifier.catch_up()
     notifier.close()
     assert room.heard == []
+
+
+def test_a_command_tells_the_end_of_its_job_before_it_returns(
+    workspace: Workspace, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from segcore.jobs.store import *; folder = Path(sys.argv[1]);"
+        "start_job(folder); end_job(folder, State.FINISHED)"
+    )
+    monkeypatch.setattr(
+        supervisor, "job_command", lambda folder, _: [sys.executable, "-c", code, str(folder)]
+    )
+    monkeypatch.setattr(local, "FollowingThread", lambda _: MagicMock())
+    config = build_config({"notify": {"webhook": room.address}})
+    job = create_job(workspace, "train", config, owner="command")
+    assert local.run_here(job, workspace, Console(io.StringIO())).state is State.FINISHED
+    assert [told["id"] for told in room.heard] == [job.id]
