@@ -13,6 +13,7 @@ from filelock import FileLock
 from segcore.config import RunConfig
 from segcore.errors import JobError
 from segcore.events import Request
+from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import (
     Job,
     Kind,
@@ -116,7 +117,7 @@ def front_rank(workspace: Workspace, kind: Kind) -> float:
 def resume(workspace: Workspace, folder: Path) -> Job:
     """Put a job that was paused, interrupted, stopped or failed at the end of its line, to go on.
 
-    A training goes on from its last checkpoint, a segmentation begins anew. A job that waits already waits on.
+    A training goes on from its last checkpoint, a segmentation begins anew. One that waits already waits on.
 
     Raises
     ------
@@ -152,11 +153,12 @@ def discard(workspace: Workspace, folder: Path) -> Job:
     Raises
     ------
     JobError
-        It is finished.
+        It is finished, or another job that is not over goes on from it.
     DataError
         The folder lies outside the workspace.
     """
     folder = workspace.resolve(folder)
+    check_unneeded(workspace, folder)
     job = ask(folder, Request.DISCARD)
     if job.state.ended:
         job = end_anew(folder, State.DISCARDED, "Discarded.")

@@ -1,0 +1,217 @@
+"""Lineage: what a training goes on from, whether that is fit to go on from, and which runs are needed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from segcore.card import read_config
+from segcore.config import RunConfig
+from segcore.errors import ConfigError, JobError, ModelError, SegcoreError
+from segcore.jobs.store import Job, State, find_job, list_jobs, read_job
+from segcore.workspace import Workspace
+
+REGISTRY = "models:/"
+WEIGHTS = "best_model.pth"
+GENTLER = 10
+"""A model that is trained further learns with so many times smaller steps."""
+
+
+def continued(parent: Job, epochs: int) -> RunConfig:
+    """Return the options of a run that goes on with a run that has ended, for `epochs` more epochs.
+
+    Raises
+    ------
+    ModelError
+        It cannot be continued.
+    """
+    check_continuable(parent)
+    return with_training(
+        parent.config,
+        continue_from=str(parent.folder),
+        epochs=epochs,
+        # Of the run that goes on; the number of epochs is what was asked for now.
+        start_from=None,
+        max_minutes=None,
+        repeats=1,
+    )
+
+
+def fine_tuned(config: RunConfig, source: str) -> RunConfig:
+    """Return options to train a model further on other images: encoder frozen, smaller steps.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The options the model was trained with.
+    source : str
+        The model, as `training.start_from` takes it.
+    """
+    config = config.model_copy(update={"model": config.model.model_copy(update={"freeze_encoder": True})})
+    return with_training(
+        config,
+        start_from=source,
+        continue_from=None,
+        learning_rate=gentler_rate(config),
+    )
+
+
+def gentler_rate(config: RunConfig) -> float:
+    """Return the learning rate with which a model that was trained so is trained further."""
+    return float(f"{config.training.learning_rate / GENTLER:.3g}")
+
+
+def with_training(config: RunConfig, **changes: Any) -> RunConfig:
+    """Return `config` with other options of the training."""
+    return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+def check_continuable(parent: Job) -> None:
+    """Say why a run cannot be continued for more epochs.
+
+    Raises
+    ------
+    ModelError
+        It is no training, has not ended, or left no checkpoint.
+    """
+    if parent.kind != "train":
+        raise ModelError(f"{parent.id} is a segmentation.", "Choose a training.")
+    if parent.state in (State.PAUSED, State.INTERRUPTED):
+        raise ModelError(
+            f"The run {parent.id} is {parent.state}: it has epochs left.",
+            "Resume it instead of continuing it.",
+        )
+    if not parent.state.ended:
+        raise ModelError(f"The run {parent.id} is {parent.state}.", "Wait for its end, or stop it first.")
+    if not parent.has_checkpoint:
+        gone = "it was discarded" if parent.state is State.DISCARDED else "it has no checkpoint"
+        raise ModelError(
+            f"The run {parent.id} cannot be continued: {gone}.",
+            "Choose a run that has its checkpoint, or start from a model (training.start_from).",
+        )
+
+
+def located(config: RunConfig, workspace: Workspace) -> RunConfig:
+    """Return `config` with the run or model to begin from as an absolute path; ids of runs become folders."""
+    names = ("start_from", "continue_from")
+    given = {name: value for name in names if (value := getattr(config.training, name))}
+    return with_training(config, **{name: _located(value, workspace) for name, value in given.items()})
+
+
+def _located(source: str, workspace: Workspace) -> str:
+    if source.startswith(REGISTRY):
+        return source
+    with suppress(JobError):
+        return str(find_job(workspace, source).folder)
+    return str(Path(source).expanduser().resolve())
+
+
+def check_origin(config: RunConfig, workspace: Workspace) -> str:
+    """Check before a training is queued that what it begins from is there and fits.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With the paths of `located`.
+    workspace : Workspace
+        Knows the runs.
+
+    Returns
+    -------
+    str
+        Id of the run it goes on from; "" if it begins with random weights or another file.
+
+    Raises
+    ------
+    ModelError
+        The run or model is missing, not fit to go on from, or of another size.
+    ConfigError
+        Both a run to continue and a model to start from are given.
+    """
+    training = config.training
+    if training.start_from and training.continue_from:
+        raise ConfigError(
+            "training.start_from and training.continue_from are both given.",
+            "Continue a run, or start from a model: leave one of them out.",
+        )
+    if training.continue_from:
+        parent = read_job(Path(training.continue_from))
+        check_continuable(parent)
+        _check_size(parent.folder, config, "The run to continue")
+        return parent.id
+    if not training.start_from or training.start_from.startswith(REGISTRY):
+        return ""  # the worker fetches a registered model, and compares it when it has
+    path = Path(training.start_from)
+    weights = path / WEIGHTS if path.is_dir() else path
+    if not weights.is_file():
+        raise ModelError(
+            f"There is no model to start from at {path}.",
+            "Give a run that has finished an epoch, a .pth file, or models:/name@alias.",
+        )
+    _check_size(weights, config, "The model to start from")
+    return _run_of(weights, workspace)
+
+
+def _check_size(origin: Path, config: RunConfig, name: str) -> None:
+    """Compare features and layers with those in the config.json beside the weights, or in the run folder."""
+    places = [origin / "config.json"] if origin.is_dir() else [
+        origin.with_name("config.json"), origin.with_suffix(".json"), origin.parents[1] / "config.json"
+    ]  # fmt: skip
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ModelError(
+            f"{name} has no configuration: {places[0]} is missing.",
+            "Put the config.json of its run beside it.",
+        )
+    options = read_config(found)[0]
+    features, layers = options.model.features, options.model.layers
+    if (features, layers) != (config.model.features, config.model.layers):
+        raise ModelError(
+            f"{name} has {features} features and {layers} layers, this run {config.model.features} and "
+            f"{config.model.layers}.",
+            f"Set features to {features} and layers to {layers}.",
+        )
+
+
+def _run_of(weights: Path, workspace: Workspace) -> str:
+    for folder in weights.parents[:2]:  # a kept epoch lies in the run's checkpoints/
+        if folder.is_relative_to(workspace.models) and (folder / "job.json").is_file():
+            with suppress(SegcoreError):
+                return read_job(folder).id
+    return ""
+
+
+def needed_by(workspace: Workspace, path: Path) -> list[Job]:
+    """Return the jobs that are not over and need something below `path` of another run.
+
+    A training needs the run or model it goes on from until it is over, because it may be begun again; a
+    segmentation needs its model.
+    """
+    found = []
+    for job in list_jobs(workspace):
+        if job.state.final or job.folder.is_relative_to(path):
+            continue
+        with suppress(SegcoreError):  # of a damaged job nobody knows what it needs
+            config = job.config
+            sources = (config.training.start_from, config.training.continue_from, config.inference.model)
+            if any(Path(source).is_relative_to(path) for source in sources if source):
+                found.append(job)
+    return found
+
+
+def check_unneeded(workspace: Workspace, path: Path) -> None:
+    """Refuse to delete what another job needs.
+
+    Raises
+    ------
+    JobError
+        A job that is not over goes on from something below `path`.
+    """
+    jobs = needed_by(workspace, path)
+    if jobs:
+        kind = "training" if jobs[0].kind == "train" else "segmentation"
+        raise JobError(
+            f"{path.name} is needed by the {kind} {jobs[0].id}, which is {jobs[0].state}.",
+            "Wait for its end, or stop or discard it, first.",
+        )
