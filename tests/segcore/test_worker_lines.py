@@ -55,7 +55,7 @@ if job.pid == os.getpid():
     end_job(folder, State.FINISHED, attempt=job.attempts)
 '''
 supervisor.job_command = lambda folder, _: [sys.executable, "-c", job, str(folder)]
-supervisor.BEAT_SECONDS, supervisor.STALE_SECONDS, service.RECONCILE_SECONDS = 0.2, 2.0, 0.3
+supervisor.BEAT_SECONDS, supervisor.STALE_SECONDS, service.RECONCILE_SECONDS = 0.2, 4.0, 0.3
 line.IDLE_SECONDS = line.UNFIT_SECONDS = 0.1
 service.run_worker(Workspace.open(sys.argv[1]), devices=("cpu",))
 """
@@ -233,6 +233,7 @@ def test_two_hosts_work_one_queue_and_take_over_from_each_other(
     workers = {name: start_host(name) for name in ("alpha", "beta")}
     # Both work: each holds one of the first two.
     wait_until(lambda: {read_job(job.folder).host for job in held} == set(workers), 60)
+    wait_until(lambda: all((job.folder / "runs").exists() for job in held))
 
     # One host goes down, with all its processes.
     (silent,) = (read_job(job.folder) for job in held if read_job(job.folder).host == "alpha")
@@ -263,7 +264,7 @@ def test_a_job_of_a_host_that_speaks_is_not_taken_over(
     # The other host has looked several times by now, and the first has beaten its heart past the limit.
     beat = job.folder / ".heartbeat"
     began = beat.stat().st_mtime
-    wait_until(lambda: beat.stat().st_mtime > began + 3, 60)
+    wait_until(lambda: beat.stat().st_mtime > began + 5, 60)
     assert (read_job(job.folder).state, read_job(job.folder).attempts) == (State.RUNNING, 1)
     (job.folder / "hold").unlink()
     wait_until(lambda: read_job(job.folder).state is State.FINISHED)
