@@ -17,6 +17,7 @@ from app.checkpoint_store import CheckpointStore
 from app.command import command_line
 from app.control import Control
 from app.facts import Estimate, Stack, pixel_size_text
+from app.feedback_store import FeedbackStore
 from app.history import History
 from app.jobview import JobView, view_job
 from app.memory_desk import MemoryDesk
@@ -67,6 +68,7 @@ class Services:
         self.memory = MemoryDesk(workspace)
         self.history = History()
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
+        self.feedback = FeedbackStore(workspace, lambda run: self.history.read(run).epochs)
         self.control = Control(workspace, worker)
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
