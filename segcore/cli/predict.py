@@ -8,7 +8,7 @@ from typing import Any
 
 from segcore.cli.output import score_lines, write_json, write_lines
 from segcore.cli.parser import RunParser, UsageError
-from segcore.cli.train import queue_job, raise_failure
+from segcore.cli.train import queue_jobs, raise_failure
 from segcore.config import RunConfig
 from segcore.files import atomic_path
 from segcore.jobs.journal import read_results
@@ -31,7 +31,7 @@ def predict_command(words: list[str]) -> int:
         raise UsageError("--output cannot be used with --queue.", "The result lies in the run folder.")
     workspace = Workspace.open(options.workspace)
     if options.queue:
-        return queue_job(submit(workspace, "predict", config), workspace, options.json)
+        return queue_jobs([submit(workspace, "predict", config)], workspace, options.json)
     job = run_here(create_job(workspace, "predict", config, owner="command"), workspace, Console())
     raise_failure(job)
     if job.state is State.CANCELLED:

@@ -9,16 +9,17 @@ from typing import Any
 
 from segcore.cli.memory import warn_of_memory
 from segcore.cli.output import score_lines, write_json, write_lines
-from segcore.cli.parser import RunParser, UsageError
+from segcore.cli.parser import Parser, RunParser, UsageError, add_common
+from segcore.cli.repeats import best_of, repeats_line, repeats_result, run_all
 from segcore.config import RunConfig
 from segcore.data.validate import Finding, check_data
 from segcore.errors import DataError, JobError
+from segcore.jobs.groups import submit_repeats
 from segcore.jobs.journal import read_results
-from segcore.jobs.queue import submit
-from segcore.jobs.store import Job, State, create_job
+from segcore.jobs.lineage import check_origin, continued, located
+from segcore.jobs.store import Job, State, find_job
 from segcore.jobs.workers import worker_alive
-from segcore.worker.console import Console, describe_seconds
-from segcore.worker.local import run_here
+from segcore.worker.console import describe_seconds
 from segcore.workspace import Workspace
 
 
@@ -26,7 +27,8 @@ def train_command(words: list[str]) -> int:
     """Run `segcore train`.
 
     Ctrl-C stops the training and keeps the best model so far; the results are complete and the status is 0.
-    If there is no model yet, or after a second Ctrl-C, the status is 130.
+    If there is no model yet, or after a second Ctrl-C, the status is 130. Of several repeats, the best is
+    reported and registered.
     """
     parser = RunParser("train", "Train a model on an image stack and its labels.")
     add = parser.parser.add_argument
@@ -37,22 +39,66 @@ def train_command(words: list[str]) -> int:
     )
     add("--register", metavar="NAME", help="register the trained model under this name")
     add("--alias", metavar="ALIAS", help="give the registered model this alias, for example champion")
-    options, config = parser.parse(words)
+    add("--continue", dest="parent", metavar="RUN", help=_CONTINUE)
+    options, config = parser.parse(continue_words(words))
     _require(options, config)
-    check_first(config)
     workspace = Workspace.open(options.workspace)
+    config = located(config, workspace)
+    parent = check_origin(config, workspace)
+    check_first(config)
     warn_of_memory(config, workspace)
     if options.queue:
-        return queue_job(submit(workspace, "train", config), workspace, options.json)
-    job = run_here(create_job(workspace, "train", config, owner="command"), workspace, Console())
+        return queue_jobs(submit_repeats(workspace, config, parent), workspace, options.json)
+    jobs = run_all(workspace, config, parent)
+    job = best_of(jobs)
     raise_failure(job)
     if not read_results(job).get("best_epoch"):
         raise KeyboardInterrupt
-    result = training_result(job)
+    result = training_result(job) | repeats_result(workspace, jobs)
     if options.register:
         result["registered"] = register_model(job, workspace, options.register, options.alias)
-    write_json(result) if options.json else write_lines(_summary(job, result))
+    lines = [*_summary(job, result), *([repeats_line(workspace, jobs)] if job.group else [])]
+    write_json(result) if options.json else write_lines(lines)
     return 0
+
+
+_CONTINUE = (
+    "go on with this run, which has ended, with its options and data; --training.epochs says for how many "
+    "more epochs (default: as many as it had)"
+)
+
+
+def continue_words(words: list[str]) -> list[str]:
+    """Return `words` with the options of the run that `--continue` names before them, if it is among them.
+
+    Raises
+    ------
+    JobError, ModelError
+        There is no such run, or it cannot be continued.
+    UsageError
+        A configuration file is given as well.
+    """
+    if not any(word.partition("=")[0] == "--continue" for word in words):
+        return words
+    parser = Parser("train", "")
+    add_common(parser)
+    parser.add_argument("--continue", dest="parent")
+    parser.add_argument("--config")
+    known, _ = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
+    if known.config:
+        raise UsageError(
+            "--continue cannot be used with --config.", "The run that goes on brings its own options along."
+        )
+    parent = find_job(Workspace.open(known.workspace), known.parent)
+    config = continued(parent, parent.config.training.epochs)
+    own = [f"--config={parent.folder / 'config.json'}"]
+    for name in CHANGED:
+        own += [f"--training.{name.replace('_', '-')}", str(getattr(config.training, name))]
+    return [*own, *words]
+
+
+CHANGED = ("continue_from", "start_from", "max_minutes", "repeats")
+"""In what the options of a continued run differ from those of its parent, see `continued`."""
 
 
 def _require(options: Namespace, config: RunConfig) -> None:
@@ -91,16 +137,21 @@ def describe_finding(finding: Finding) -> str:
     return f"{finding.where}: {finding.what}" if finding.where else finding.what
 
 
-def queue_job(job: Job, workspace: Workspace, as_json: bool) -> int:
-    """Tell the person where the queued job is, and whether anybody will work it."""
+def queue_jobs(jobs: list[Job], workspace: Workspace, as_json: bool) -> int:
+    """Tell the person where the queued job, or each of its repeats, is, and whether anybody will work it."""
     if not worker_alive(workspace):
         sys.stderr.write(
             "No worker is running: the job waits until `segcore worker` or `segcore serve` is started.\n"
         )
     if as_json:
-        write_json({"id": job.id, "state": job.state, "run_folder": job.folder})
+        content: dict[str, Any] = {"id": jobs[0].id, "state": jobs[0].state, "run_folder": jobs[0].folder}
+        if len(jobs) > 1:
+            content["repeats"] = [
+                {"id": job.id, "seed": job.config.training.seed, "run_folder": job.folder} for job in jobs
+            ]
+        write_json(content)
     else:
-        write_lines([f"queued as {job.id}", f"run folder  {job.folder}"])
+        write_lines([line for job in jobs for line in (f"queued as {job.id}", f"run folder  {job.folder}")])
     return 0
 
 
