@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from zlib import crc32
 
 import gradio as gr
 
-from app import checkpoints, controls, forms, monitor, views, watch
+from app import checkpoints, controls, feedback, forms, monitor, views, watch
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
@@ -49,6 +50,7 @@ class TrainStep:
     command: gr.Code
     curves: monitor.Curves
     scores: monitor.Scores
+    feedback: feedback.Panel
     checkpoints: checkpoints.Panel
     tabs: gr.Tabs
     back: gr.Button
@@ -62,7 +64,9 @@ class TrainStep:
     @property
     def pictures(self) -> list[gr.blocks.Block]:
         """What `draw` updates, when there is something new to see."""
-        return [self.curves.chart, *self.scores.shown, *self.checkpoints.shown]
+        return [
+            self.curves.chart, *self.feedback.shown, *self.checkpoints.shown, *self.scores.shown,
+        ]  # fmt: skip
 
 
 def build(services: Services) -> TrainStep:
@@ -95,6 +99,8 @@ def build(services: Services) -> TrainStep:
         with gr.Column(scale=3, min_width=320):
             curves = monitor.build_curves()
             with gr.Tabs(elem_id="train-tabs") as tabs:
+                with gr.Tab("Feedback", id="feedback"):
+                    pictures = feedback.build(services)
                 with gr.Tab("Checkpoints", id="checkpoints"):
                     picker = checkpoints.build()
                 with gr.Tab("Table", id="table"):
@@ -102,7 +108,7 @@ def build(services: Services) -> TrainStep:
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
-        trouble, message, log, command, curves, scores, picker, tabs, back, next_step,
+        trouble, message, log, command, curves, scores, pictures, picker, tabs, back, next_step,
     )  # fmt: skip
 
 
@@ -115,12 +121,13 @@ def wire(
     """Connect the step with the chosen data (images, labels, axes) and the form."""
     count = len(data)
     step.start.click(
-        lambda *shown: start(services, shown[:count], shown[count:]), [*data, *values],
+        lambda region, *shown: start(services, shown[:count], shown[count:], region),
+        [step.feedback.region, *data, *values],
         [step.run, step.trouble], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
     gr.on(
-        [step.run.change, step.timer.tick], lambda run: show(services, run), step.run, step.shown,
-        concurrency_limit=16, **QUIET,
+        [step.run.change, step.timer.tick], lambda *values: show(services, *values), [step.run, step.drawn],
+        step.shown, concurrency_limit=16, **QUIET,
     )  # fmt: skip
     step.drawn.change(
         lambda *shown: draw(services, *shown), [step.run, *step.curves.look], step.pictures,
@@ -130,6 +137,7 @@ def wire(
     # What stood in the way of one run says nothing about the next.
     step.run.change(lambda: "", outputs=step.trouble, trigger_mode="multiple", **QUIET)
     monitor.wire(services, step.curves, step.run)
+    feedback.wire(services, step.feedback, step.run, data)
     checkpoints.wire(services, step.checkpoints, step.run)
     step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
 
@@ -156,9 +164,10 @@ def plan_html(config: RunConfig) -> str:
     return f'<dl class="cost-list">{items}</dl>'
 
 
-def start(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> tuple:
-    """Start a run; return its id and a message, or what stands in its way."""
-    config, problems = forms.check(forms.read_training(shown, dict(zip(forms.DATA, data, strict=True))))
+def start(services: Services, data: Sequence[Any], shown: Sequence[Any], region: str = "") -> tuple:
+    """Start a run that shows `region` after every epoch; return its id and what stands in its way, or ""."""
+    values = forms.read_training(shown, dict(zip(forms.DATA, data, strict=True)))
+    config, problems = forms.check(forms.merged(values, {"training": {"feedback_region": region or None}}))
     if config is None:
         text = views.mark_html("error", "\n".join(problems.values()), "Go back to the configuration.")
         return gr.skip(), text
@@ -168,33 +177,40 @@ def start(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> tupl
     return job.id, ""
 
 
-def show(services: Services, run: str) -> list[Any]:
-    """Return updates of `TrainStep.shown` for a run, or for none."""
-    updates = dict.fromkeys(SHOWN, gr.skip())
+def show(services: Services, run: str, drawn: str = "") -> list[Any]:
+    """Return updates of `TrainStep.shown` for a run, or for none.
+
+    As long as `drawn` says that all is as it was, only where the run stands is sent: every update costs the
+    page time, and this one comes every second.
+    """
     view = attempt(lambda: services.job(run)) if run else None
     if isinstance(view, JobView):
-        updates |= _job_updates(services, view)
-    else:
-        message = "" if view is None else views.mark_html("error", view.message, view.remedy)
-        updates |= dict.fromkeys(("drawn", "progress", "numbers", "log"), "")
-        updates |= {
-            "timer": gr.Timer(active=False),
-            "start": gr.Button("Start training", visible=True, variant="primary"),
-            "message": message,
-            "next": gr.Button(visible=False),
-        }
-    job = view if isinstance(view, JobView) else None
-    return [*(updates[name] for name in SHOWN), *controls.updates(job)]
+        if signature(view) == drawn:
+            updates = {"progress": watch.progress_html(view)}
+            return [updates.get(name, gr.skip()) for name in SHOWN] + [gr.skip()] * len(
+                controls.updates(None)
+            )
+        updates = _job_updates(services, view)
+        return [*(updates[name] for name in SHOWN), *controls.updates(view)]
+    updates = dict.fromkeys(("drawn", "progress", "numbers", "log"), "") | {
+        "timer": gr.Timer(active=False),
+        "start": gr.Button("Start training", visible=True, variant="primary"),
+        "message": "" if view is None else views.mark_html("error", view.message, view.remedy),
+        "next": gr.Button(visible=False),
+    }
+    return [*(updates.get(name, gr.skip()) for name in SHOWN), *controls.updates(None)]
 
 
 def draw(services: Services, run: str, *look: Any) -> list[Any]:
     """Return updates of `TrainStep.pictures` for a run, or for none."""
     view = attempt(lambda: services.job(run)) if run else None
     job = view if isinstance(view, JobView) else None
+    shown = job.id if job else ""
     return [
         monitor.chart_text(job, *look),
+        *feedback.show(services, shown),
+        *checkpoints.show(services, shown),
         *monitor.show_scores(job),
-        *checkpoints.show(services, job.id if job else ""),
     ]
 
 
@@ -205,10 +221,9 @@ def to_checkpoint(event: gr.EventData) -> tuple[str, gr.Tabs]:
 
 def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
     again = gr.Button("Train once more", visible=True, variant="secondary")
-    waits = view.state is not State.RUNNING
     return {
         "drawn": signature(view),
-        "timer": gr.Timer(WAIT_SECONDS if waits else WATCH_SECONDS, active=not view.state.final),
+        "timer": gr.Timer(WAIT_SECONDS if view.state.ended else WATCH_SECONDS, active=not view.state.final),
         "summary": watch.run_html(view) + plan_html(view.config),
         "start": again if view.state.final else gr.Button(visible=False),
         "progress": watch.progress_html(view),
@@ -221,10 +236,11 @@ def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
 
 
 def signature(view: JobView) -> str:
-    """Return a text that changes whenever the pictures of a run have something new to show."""
+    """Return a text that changes whenever there is more to show of a run than where it stands."""
     newest = view.last.time if view.last else 0
-    marks = (len(view.history), newest, len(view.interventions), len(view.resumes), len(view.kept))
-    return f"{view.id}:{view.state}:{':'.join(map(str, marks))}"
+    told = (len(view.history), newest, len(view.interventions), len(view.resumes), len(view.notes))
+    words = crc32("\0".join((view.log, view.message, view.request or "")).encode())
+    return f"{view.id}:{view.state}:{':'.join(map(str, told))}:{len(view.kept)}:{words:x}"
 
 
 def can_go_on(view: JobView) -> bool:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from tabs_workspace import epoch, make_run, make_services
 
@@ -14,9 +15,9 @@ from app import monitor
 from app.series import KINDS, USUAL
 from app.services import Services
 from app.steps import train
-from segcore.events import ResumeEvent
+from segcore.events import Request, ResumeEvent
 from segcore.jobs.journal import FolderReporter
-from segcore.jobs.store import State, end_job
+from segcore.jobs.store import State, ask, end_job
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_every_state_is_shown_and_watched_as_long_as_it_can_change(services: Ser
     updates = shown(services, run)
     timer = updates["timer"]
     assert timer.active is not state.final
-    assert (timer.value == train.WATCH_SECONDS) == (state is State.RUNNING)
+    assert (timer.value == train.WATCH_SECONDS) is not state.ended
     if state is not State.QUEUED:
         assert curve(drawn(services, run)) == [0.4, 0.6]
     assert updates["start"].visible is state.final
@@ -56,6 +57,16 @@ def test_a_run_that_is_gone_is_said_to_be_gone(services: Services) -> None:
     assert "no job" in updates["message"]
     assert updates["timer"].active is False
     assert drawn(services, "20200101-000000-gone")["data"] == []
+
+
+def test_a_tick_without_news_sends_only_where_the_run_stands(services: Services) -> None:
+    job = make_run(services, (0.4,), State.RUNNING)
+    first = train.show(services, job.id)
+    again = train.show(services, job.id, first[train.SHOWN.index("drawn")])
+    assert len(again) == len(first)
+    kept = [name for name, update in zip(train.SHOWN, again, strict=False) if update != gr.skip()]
+    assert kept == ["progress"]
+    assert again[len(train.SHOWN) :] == [gr.skip()] * (len(again) - len(train.SHOWN))
 
 
 def test_pictures_are_drawn_anew_exactly_when_something_is_new(services: Services) -> None:
@@ -72,7 +83,8 @@ def test_pictures_are_drawn_anew_exactly_when_something_is_new(services: Service
         lambda: report(ResumeEvent(epoch=1, step=1)),
         lambda: report(epoch(2, 0.5)),
         lambda: ((job.folder / "checkpoints").mkdir(), (job.folder / "checkpoints/epoch-0002.pth").touch()),
-        lambda: end_job(job.folder, State.FINISHED),
+        lambda: ask(job.folder, Request.PAUSE),
+        lambda: end_job(job.folder, State.PAUSED, "Paused."),
     ):
         change()
         assert signature() != before
