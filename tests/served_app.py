@@ -24,10 +24,13 @@ class ServedApp:
     ----------
     folder : Path
         The workspace; the log of the server goes beside it.
+    worker : bool
+        Let it start a worker when there is something to do.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, worker: bool = True) -> None:
         self.workspace = folder
+        self._options = [] if worker else ["--no-worker"]
         self.port = free_port()
         self._log = folder.with_name("app.log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,6 +53,7 @@ class ServedApp:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         command = [sys.executable, "-m", "app", "--workspace", str(self.workspace), "--port", str(self.port)]
+        command += self._options
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
