@@ -23,8 +23,8 @@ from segcore.workspace import Workspace
 
 MOST_AT_ONCE = 100
 """Pictures handed out in one go."""
-MOST_FRAMES = 250
-"""Of more epochs, evenly spread ones are in the animation."""
+MOST_FRAMES, MOST_PIXELS = 250, 24_000_000
+"""Of more epochs, evenly spread ones are in the animation, which would else be too large to send."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class FeedbackStore:
         raise JobError(f"The prediction of epoch {epoch} was not saved.", "Choose another epoch.")
 
     def film(self, run: str, look: Look) -> bytes:
-        """Return the predictions after all epochs as an animated GIF.
+        """Return the predictions after all epochs, of very many an even choice, as an animated GIF.
 
         Raises
         ------
@@ -142,7 +142,9 @@ class FeedbackStore:
         if not recording.shots:
             raise JobError("No epoch has been saved yet.", "Wait for the first one.")
         count = len(recording.shots)
-        picked = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
+        largest = max(scene.window.height * scene.window.width for scene in recording.scenes.values())
+        most = min(count, MOST_FRAMES, max(2, MOST_PIXELS // largest))
+        picked = np.unique(np.linspace(0, count - 1, most).round().astype(int))
         return film([_frame(recording, recording.shots[index]) for index in picked], look)
 
     def images(self, run: str) -> Stack:

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from app.views import class_colour
 from segcore.jobs.feedback import UNANNOTATED
 
-LEAST_SIDE = 320
+LEAST_SIDE = 256
 """Smaller pictures are enlarged, so that single pixels and the number of the epoch can be seen."""
 STRIP = 22
 """Height in px of the line with the number of the epoch."""
