@@ -75,6 +75,8 @@ def fraction_done(view: JobView) -> float | None:
     """Return how much of the job is done, 0 to 1, or None if nobody knows."""
     if view.state is State.FINISHED:
         return 1.0
+    if view.kind == "train" and view.state.ended and view.last:
+        return min(view.last.epoch / max(view.last.epochs, 1), 1.0)  # however far the last stage had got
     progress = view.progress
     if progress is None or progress.total < 1:
         return None if view.state is State.RUNNING else 0.0

@@ -193,12 +193,12 @@ def show(services: Services, run: str, drawn: str = "") -> list[Any]:
         updates = _job_updates(services, view)
         return [*(updates[name] for name in SHOWN), *controls.updates(view)]
     updates = {
-        **dict.fromkeys(("drawn", "progress", "numbers", "log"), ""),
+        "drawn": "", "progress": "", "numbers": "", "log": "",
         "timer": gr.Timer(active=False),
         "start": gr.Button("Start training", visible=True, variant="primary"),
         "message": "" if view is None else views.mark_html("error", view.message, view.remedy),
         "next": gr.Button(visible=False),
-    }
+    }  # fmt: skip
     return [*(updates.get(name, gr.skip()) for name in SHOWN), *controls.updates(None)]
 
 

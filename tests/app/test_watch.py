@@ -10,7 +10,7 @@ from tabs_workspace import epoch, make_run, make_services
 
 from app import watch
 from app.jobview import JobView
-from segcore.events import InterventionEvent, Request, ResumeEvent
+from segcore.events import InterventionEvent, Progress, Request, ResumeEvent
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import State, ask, end_job
 
@@ -25,6 +25,14 @@ def test_every_state_has_words(tmp_path: Path, state: State) -> None:
     words = {State.PAUSED: "device is free", State.INTERRUPTED: "by itself", State.DISCARDED: "deleted"}
     for one, text in words.items():
         assert (text in html) == (one is state)
+
+
+def test_a_run_that_was_stopped_is_not_shown_as_complete(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    stopped = services.job(make_run(services, (0.4, 0.5), State.CANCELLED).id)
+    FolderReporter(stopped.folder)(Progress(stage="results", done=5, total=5, unit="file"))
+    assert watch.fraction_done(services.job(stopped.id)) == pytest.approx(0.2)
+    assert watch.fraction_done(services.job(make_run(services, (0.4,)).id)) == 1.0
 
 
 def test_what_interrupted_means_depends_on_who_resumes(tmp_path: Path) -> None:
