@@ -184,6 +184,7 @@ def show(services: Services, run: str, drawn: str = "") -> list[Any]:
     page time, and this one comes every second.
     """
     view = attempt(lambda: services.job(run)) if run else None
+    updates: dict[str, Any]
     if isinstance(view, JobView):
         if signature(view) == drawn:
             updates = {"progress": watch.progress_html(view)}
