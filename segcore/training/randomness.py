@@ -11,6 +11,14 @@ import torch
 _MERSENNE = "MT19937"
 
 
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed Python, NumPy and torch, from which a network may draw, and return the run's own generator."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
 def random_state(generator: torch.Generator) -> dict[str, Any]:
     """Return the state of the run's own generator and of those of Python, NumPy and torch.
 

@@ -44,6 +44,7 @@ from segcore.training.context import Run
 from segcore.training.feedback import Feedback
 from segcore.training.loop import ENDED, fit
 from segcore.training.optim import build_optimizer, freeze
+from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
 from segcore.training.transfer import FirstWeights, continue_run, first_weights
 from segcore.training.validation import Validator
@@ -164,7 +165,7 @@ def _first_state(config: RunConfig, network: UNet, weights: FirstWeights, hardwa
         network=network,
         optimizer=build_optimizer(network, training, hardware.device),
         scaler=build_scaler(hardware),
-        generator=torch.Generator().manual_seed(training.seed),
+        generator=seed_everything(training.seed),
         average=None if training.averaging == "none" else WeightAverage(network, training.averaging),
         micro_batch=training.micro_batch,
     )
