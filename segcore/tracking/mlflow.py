@@ -5,70 +5,38 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segcore.errors import ConfigError, JobError
-from segcore.events import EpochEvent
+from segcore.events import EpochEvent, Event, InterventionEvent, ResumeEvent
 from segcore.files import write_atomic
-from segcore.jobs.journal import EventTail, read_history, read_results
+from segcore.jobs.journal import EventTail
 from segcore.jobs.store import Job, State, list_jobs, read_job, update_job
 from segcore.tracking import store
-from segcore.tracking.curves import draw_curves
-from segcore.tracking.package import CONFIG, WEIGHTS, log_model, log_scores
-from segcore.tracking.record import best_epoch, card_tags, epoch_metrics
-from segcore.tracking.runs import open_run, set_tags
+from segcore.tracking.cursor import FILE, Cursor, read_cursor
+from segcore.tracking.ending import STATE_TAG, send_results
+from segcore.tracking.record import card_tags, epoch_metrics, intervention_tags
+from segcore.tracking.runs import link_parent, open_run, set_tags
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-FILE = "tracking.json"
-ARTIFACTS = (CONFIG, "results.json", WEIGHTS, "log.txt")
-STATUS = {
-    State.FINISHED: "FINISHED",
-    State.FAILED: "FAILED",
-    State.INTERRUPTED: "FAILED",
-    State.CANCELLED: "KILLED",
-}
+WAITS = "SCHEDULED"
+"""What MLflow calls a run that waits, is paused or was interrupted: there is more to come."""
 BATCH = 1000
 """Most metrics MLflow takes at once."""
 
 _log = logging.getLogger(__name__)
 
 
-class Cursor(BaseModel):
-    """What `tracking.json` says: how much of the folder which store has accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    uri: str = ""
-    run_id: str | None = None
-    offset: int = 0
-    """Bytes of events.jsonl that were sent."""
-    epoch: int = 0
-    """Last epoch that was sent."""
-    described: bool = False
-    """Whether the model card was sent."""
-    complete: bool = False
-
-
-def read_cursor(folder: Path) -> Cursor:
-    """Return what `tracking.json` says; nothing was sent if it is missing or damaged."""
-    try:
-        return Cursor.model_validate_json((folder / FILE).read_bytes())
-    except (OSError, ValidationError):
-        return Cursor()
-
-
 def pending(workspace: Workspace) -> list[Path]:
     """Return the folders of trainings of which MLflow does not know everything yet, oldest first."""
     jobs = [job for job in list_jobs(workspace, "train") if job.started is not None]
-    return [job.folder for job in reversed(jobs) if not read_cursor(job.folder).complete]
+    return [job.folder for job in reversed(jobs) if read_cursor(job.folder).has_news(job)]
 
 
 class Follower:
@@ -107,7 +75,7 @@ class Follower:
             return False
         try:
             job = read_job(self.folder)
-            if job.kind != "train" or job.started is None or not self._has_news(job):
+            if job.kind != "train" or job.started is None or not self._cursor().has_news(job):
                 return True
             with FileLock(self.folder / ".tracking.lock", timeout=0):
                 self._send(job)
@@ -124,12 +92,13 @@ class Follower:
         return True
 
     def finish(self, timeout: float = 60) -> bool:
-        """Send all that is left of an ended job, trying again until `timeout` seconds are over.
+        """Send all that is left of a job that is over, trying again until `timeout` seconds are over.
 
         Returns
         -------
         bool
-            True if MLflow knows everything; False if the rest has to be sent later, or the job has not ended.
+            True if MLflow knows everything; False if the rest has to be sent later, or the job is not over,
+            as one that is paused or was interrupted.
         """
         deadline = time.monotonic() + timeout
         pause = 0.2
@@ -160,14 +129,8 @@ class Follower:
             job = read_job(self.folder)
         except JobError:
             return True
-        return job.kind != "train" or (job.state.ended and job.started is None) or self._cursor().complete
-
-    def _has_news(self, job: Job) -> bool:
-        cursor = self._cursor()
-        if cursor.complete:
-            return False
-        size = (self.folder / "events.jsonl").stat().st_size
-        return cursor.run_id is None or size > cursor.offset or job.state.ended
+        unbegun = job.state.final and job.started is None
+        return job.kind != "train" or unbegun or self._cursor().is_complete(job)
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
@@ -187,34 +150,45 @@ class Follower:
         cursor = self._cursor()
         if self._run is None:
             self._run = open_run(client, self.workspace, job)
+            link_parent(client, self.workspace, self._run, job)
             if self._run.info.run_id != cursor.run_id:
                 cursor = self._save(Cursor(uri=self.uri, run_id=self._run.info.run_id))
         if job.mlflow_run_id != cursor.run_id:
             update_job(self.folder, mlflow_run_id=cursor.run_id)
-        cursor = self._send_epochs(client, self._run, cursor)
+        cursor = self._send_state(client, self._run, job, cursor)
+        cursor = self._send_events(client, self._run, cursor)
         cursor = self._send_card(client, self._run, job, cursor)
-        if job.state.ended:
-            self._send_results(client, self._run, job)
-            self._save(cursor.model_copy(update={"complete": True}))
+        if job.state.final:
+            link_parent(client, self.workspace, self._run, job)  # the other run may be known by now
+            send_results(client, self._run, job, self.workspace, cursor.described)
+            self._save(cursor.model_copy(update={"complete": True, "ended": job.ended, "state": job.state}))
 
-    def _send_epochs(self, client: MlflowClient, run: Run, cursor: Cursor) -> Cursor:
+    def _send_state(self, client: MlflowClient, run: Run, job: Job, cursor: Cursor) -> Cursor:
+        """Say whether the run is at work or waits; also of one that had ended and was resumed."""
+        if job.state.final or cursor.state == job.state:
+            return cursor
+        client.update_run(run.info.run_id, "RUNNING" if job.state is State.RUNNING else WAITS)
+        set_tags(client, run, {STATE_TAG: job.state})
+        return self._save(cursor.model_copy(update={"state": job.state, "complete": False}))
+
+    def _send_events(self, client: MlflowClient, run: Run, cursor: Cursor) -> Cursor:
         tail = EventTail(self.folder, cursor.offset)
         events = tail.new()
         if tail.offset == cursor.offset:
             return cursor
-        last, metrics = cursor.epoch, []
-        for event in events:
-            # A resumed training reports some epochs again; MLflow cannot take a point of a curve back.
-            if isinstance(event, EpochEvent) and event.epoch > last:
-                last = event.epoch
-                metrics += _metrics(event)
+        epochs = _new_epochs(events, cursor.epoch)
+        metrics = [metric for event in epochs for metric in _metrics(event)]
         for start in range(0, len(metrics), BATCH):
             client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
+        set_tags(
+            client, run, intervention_tags([one for one in events if isinstance(one, InterventionEvent)])
+        )
+        last = epochs[-1].epoch if epochs else cursor.epoch
         return self._save(cursor.model_copy(update={"offset": tail.offset, "epoch": last}))
 
     def _send_card(self, client: MlflowClient, run: Run, job: Job, cursor: Cursor) -> Cursor:
         try:
-            card = None if cursor.described and not job.state.ended else job.card
+            card = None if cursor.described and not job.state.final else job.card
         except ConfigError:
             return cursor  # damaged: the job itself will have said so
         if card is None:
@@ -222,24 +196,19 @@ class Follower:
         set_tags(client, run, card_tags(card))
         return self._save(cursor.model_copy(update={"described": True}))
 
-    def _send_results(self, client: MlflowClient, run: Run, job: Job) -> None:
-        run_id = run.info.run_id
-        for name in ARTIFACTS:
-            if (self.folder / name).exists():
-                client.log_artifact(run_id, str(self.folder / name))
-        model = None
-        if (self.folder / WEIGHTS).exists() and self._cursor().described:
-            model = log_model(client, client.get_run(run_id), self.folder, self.workspace.state / "scratch")
-        history = read_history(self.folder)
-        best = best_epoch(history)
-        if best is not None:
-            log_scores(client, run_id, model.model_id if model else None, history, best)
-            with TemporaryDirectory() as temporary:
-                picture = Path(temporary) / "curves.png"
-                draw_curves(history, picture, f"{job.session} / {job.id}")
-                client.log_artifact(run_id, str(picture))
-        set_tags(client, run, {"segcore.device": _device(self.folder), "segcore.message": job.message})
-        client.set_terminated(run_id, STATUS[job.state], round((job.ended or time.time()) * 1000))
+
+def _new_epochs(events: list[Event], told: int) -> list[EpochEvent]:
+    """Return the epochs after the last one that was told, each once, as last reported.
+
+    A resumed training reports some epochs again; MLflow cannot take a point of a curve back.
+    """
+    found: dict[int, EpochEvent] = {}
+    for event in events:
+        if isinstance(event, EpochEvent) and event.epoch > told:
+            found[event.epoch] = event
+        elif isinstance(event, ResumeEvent):
+            found = {number: epoch for number, epoch in found.items() if number <= event.epoch}
+    return [found[number] for number in sorted(found)]
 
 
 def _metrics(event: EpochEvent) -> list[Metric]:
@@ -247,7 +216,3 @@ def _metrics(event: EpochEvent) -> list[Metric]:
 
     moment = round(event.time * 1000)
     return [Metric(name, value, moment, event.epoch) for name, value in epoch_metrics(event).items()]
-
-
-def _device(folder: Path) -> str:
-    return str(read_results(read_job(folder)).get("device", ""))

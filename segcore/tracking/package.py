@@ -13,7 +13,7 @@ from segcore.files import share_file
 from segcore.jobs.epochs import KeptEpoch, model_epoch
 from segcore.jobs.journal import read_history
 from segcore.tracking import store
-from segcore.tracking.record import best_epoch, epoch_metrics, final_metrics
+from segcore.tracking.record import best_epoch, epoch_metrics, final_metrics, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -129,6 +129,7 @@ def _send(
         return model
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="model-") as temporary:
+        files = (files[0], without_secrets(files[1], Path(temporary)))
         save_model(Path(temporary) / NAME, files, run.info.run_id, model)
         client.log_model_artifacts(model.model_id, str(Path(temporary) / NAME))
     outputs = client.get_run(run.info.run_id).outputs

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from segcore import __version__
 from segcore.card import ModelCard
 from segcore.config import RunConfig
-from segcore.events import EpochEvent
+from segcore.config.secret import SECRETS, shown_address
+from segcore.events import EpochEvent, InterventionEvent
+from segcore.jobs.journal import read_history, read_results
 from segcore.jobs.store import Job
 
 JOB_TAG = "segcore.job_id"
+PARENT_TAG = "segcore.parent"
+"""Tag of a run that goes on from another one: the id of the other job."""
 LONGEST = 6000
 """Longest value MLflow stores for an option, in characters."""
+LONGEST_TAG = 4000
 
 
 def parameters(config: RunConfig) -> dict[str, str]:
-    """Return every option as `group.option` → text: lists as JSON, long values cut with "…"."""
+    """Return every option as `group.option` → text: lists as JSON, long values cut with "…", no secrets."""
     flat: dict[str, str] = {}
     for group, value in config.model_dump(mode="json").items():
         options = (
@@ -26,8 +35,29 @@ def parameters(config: RunConfig) -> dict[str, str]:
             if isinstance(value, dict)
             else {group: value}
         )
-        flat.update({name: _text(item) for name, item in options.items()})
+        flat.update({name: _text(_shown(name, item)) for name, item in options.items()})
     return flat
+
+
+def _shown(name: str, value: Any) -> Any:
+    return shown_address(value) if value and name.rpartition(".")[2] in SECRETS else value
+
+
+def without_secrets(config: Path, scratch: Path) -> Path:
+    """Return a config.json as others may see it: the file itself, or a copy in `scratch` without its secrets.
+
+    Whoever takes the options over would otherwise send messages in the name of who made them.
+    """
+    content = json.loads(config.read_text(encoding="utf-8"))
+    sections = [part for part in content.values() if isinstance(part, dict)]
+    found = [(part, name) for part in sections for name in SECRETS if part.get(name)]
+    if not found:
+        return config
+    for part, name in found:
+        part[name] = None
+    copy = scratch / config.name
+    copy.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return copy
 
 
 def _text(value: Any) -> str:
@@ -42,6 +72,8 @@ def job_tags(job: Job) -> dict[str, str]:
         "segcore.session": job.session,
         "segcore.kind": job.kind,
         "segcore.host": job.host,
+        PARENT_TAG: job.parent,
+        "segcore.group": job.group,
         "segcore.version": __version__,
         "mlflow.source.name": "segcore",
         "mlflow.source.type": "LOCAL",
@@ -66,6 +98,18 @@ def card_tags(card: ModelCard) -> dict[str, str]:
     return tags | {f"segcore.version.{name}": version for name, version in card.versions.items()}
 
 
+def intervention_tags(events: list[InterventionEvent]) -> dict[str, str]:
+    """Return what the autopilot changed: one tag each, by its number, and how many there are by now."""
+    tags = {f"segcore.intervention.{event.number}": _intervention_text(event) for event in events}
+    return tags | ({"segcore.interventions": str(max(event.number for event in events))} if events else {})
+
+
+def _intervention_text(event: InterventionEvent) -> str:
+    parts = (f"after epoch {event.epoch}: {event.text}", event.cause, event.action)
+    text = " ".join(part for part in parts if part)
+    return text if len(text) <= LONGEST_TAG else text[: LONGEST_TAG - 1] + "…"
+
+
 def epoch_metrics(event: EpochEvent) -> dict[str, float]:
     """Return the metrics of one epoch; those that are not a number (a class without a pixel) are left out."""
     values = {
@@ -76,10 +120,23 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         "learning_rate": event.learning_rate,
         "patches_per_second": event.patches_per_second,
         "seconds": event.seconds,
+        "loader_wait": event.loader_wait,
+        **({"memory_gb": event.memory / 1e9} if event.memory else {}),
+        **({} if event.device_use is None else {"device_use": event.device_use}),
         **{f"val_dice_class_{value}": score for value, score in event.val_dice_per_class.items()},
         **{f"val_iou_class_{value}": score for value, score in event.val_iou_per_class.items()},
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def whole_history(job: Job) -> list[EpochEvent]:
+    """Return the epochs that led to the run's model: of a continued run also those of the runs before it."""
+    own = read_history(job.folder)
+    known: list[EpochEvent] = []
+    with suppress(ValidationError, TypeError):  # results of another version
+        known = [EpochEvent.model_validate(item) for item in read_results(job).get("history", ())]
+    # Results of an end before the run was resumed know less than the events.
+    return known if known and (not own or known[-1].epoch >= own[-1].epoch) else own
 
 
 def best_epoch(history: list[EpochEvent]) -> EpochEvent | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segcore.jobs.store import Job
+from segcore.errors import JobError
+from segcore.jobs.store import Job, find_job
 from segcore.tracking import store
 from segcore.tracking.record import JOB_TAG, job_tags, parameters
 from segcore.workspace import Workspace
@@ -26,7 +27,8 @@ def open_run(client: MlflowClient, workspace: Workspace, job: Job) -> Run:
             client.restore_run(run.info.run_id)
     else:
         began = round((job.started or job.created) * 1000)
-        run = client.create_run(experiment, start_time=began, tags=job_tags(job), run_name=job.id)
+        known = {name: value for name, value in job_tags(job).items() if value}
+        run = client.create_run(experiment, start_time=began, tags=known, run_name=job.id)
     # MLflow refuses to change an option; one that is there already stays as it is.
     missing = {name: value for name, value in parameters(job.config).items() if name not in run.data.params}
     if missing:
@@ -58,3 +60,27 @@ def set_tags(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
     from mlflow.entities import RunTag
 
     client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items() if value])
+
+
+def link_parent(client: MlflowClient, workspace: Workspace, run: Run, job: Job) -> None:
+    """Show the run below that of the job it goes on from, if MLflow knows that one; otherwise do nothing."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    if not job.parent or MLFLOW_PARENT_RUN_ID in run.data.tags:
+        return
+    parent = _parent_run(client, workspace, job)
+    if parent is not None:
+        client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
+
+
+def _parent_run(client: MlflowClient, workspace: Workspace, job: Job) -> str | None:
+    # By the tag alone: what job.json of the parent has noted may belong to another store.
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    try:
+        session = find_job(workspace, job.parent).session
+        experiment = client.get_experiment_by_name(session)
+        experiments = [experiment.experiment_id] if experiment else []
+    except JobError:
+        pass  # its folder was deleted: its run may still be anywhere
+    found = client.search_runs(experiments, f"tags.`{JOB_TAG}` = '{job.parent}'", max_results=1)
+    return str(found[0].info.run_id) if found else None

@@ -98,7 +98,7 @@ def test_everything_about_a_run_is_told(workspace: Workspace, finished_run: Star
 
 @pytest.mark.parametrize(
     ("state", "status"),
-    [(State.FAILED, "FAILED"), (State.INTERRUPTED, "FAILED"), (State.CANCELLED, "KILLED")],
+    [(State.FAILED, "FAILED"), (State.DISCARDED, "KILLED"), (State.CANCELLED, "KILLED")],
 )
 def test_the_end_of_a_run_is_told(workspace: Workspace, start_run: Start, state: State, status: str) -> None:
     job = start_run()

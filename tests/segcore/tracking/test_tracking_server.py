@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from segcore.jobs.queue import discard
 from segcore.jobs.store import Job, State, end_job, read_job
 from segcore.tracking import models, store
 from segcore.tracking.mlflow import Follower, pending
@@ -108,3 +109,11 @@ def test_a_server_that_comes_late_gets_everything(
     before = (folder / "best_model.pth").stat().st_mtime_ns
     assert models.fetch("models:/cells/1", workspace) == folder
     assert (folder / "best_model.pth").stat().st_mtime_ns == before, "downloaded once"
+
+    stopped = finished_run(state=State.CANCELLED)
+    assert Follower(stopped.folder, workspace).finish(0)
+    run_id = str(read_job(stopped.folder).mlflow_run_id)
+    assert "best_model.pth" in {item.path for item in client.list_artifacts(run_id)}
+    discard(workspace, stopped.folder)
+    assert Follower(stopped.folder, workspace).finish(0)
+    assert "best_model.pth" not in {item.path for item in client.list_artifacts(run_id)}
