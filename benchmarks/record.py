@@ -40,14 +40,19 @@ def row(contest: Contest, command: str) -> str:
 
 
 def record(contest: Contest, command: str, path: Path = README) -> None:
-    """Put the contest's line at the end of its table, the one under the heading with its title."""
+    """Put the contest's line at the end of its table, see `add_row`."""
+    add_row(contest.title, row(contest, command), path)
+
+
+def add_row(title: str, line: str, path: Path = README) -> None:
+    """Put a line at the end of the table under the heading `title`."""
     lines = path.read_text(encoding="utf-8").split("\n")
-    place = lines.index(f"## {contest.title}") + 1
+    place = lines.index(f"## {title}") + 1
     while not lines[place].startswith("|"):
         place += 1
     while place < len(lines) and lines[place].startswith("|"):
         place += 1
-    lines.insert(place, row(contest, command))
+    lines.insert(place, line)
     write_atomic(path, "\n".join(lines))
 
 

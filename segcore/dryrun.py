@@ -7,6 +7,7 @@ the app knows no torch and because the peak of a process cannot be taken back.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -230,6 +231,8 @@ def _noise(folder: Path, stack: Stack, classes: int) -> tuple[Path, Path]:
 
 def main(words: list[str]) -> int:
     """Measure the configuration in the file `words[0]`; temporary files go to the folder `words[1]`."""
+    if hasattr(os, "nice"):
+        os.nice(10)  # whoever trains or looks at a page meanwhile comes first
     config, _ = read_config(Path(words[0]))
     try:
         need = dry_run(config, read_material(config), Path(words[1]))

@@ -99,10 +99,11 @@ def treat(
     if number > MOST_TREATMENTS:
         return None
     stuck = diagnosis.what != "not-finite"
+    other_loss = stuck and (earlier.loss or training.loss) != "dice+ce"
     advice = Treatment(
-        rate_factor=earlier.rate_factor * _rate_step(training, earlier, stuck, number),
+        rate_factor=earlier.rate_factor * _rate_step(training, earlier, stuck, number, other_loss),
         warm_up=max(WARM_UP, training.warm_up),
-        loss="dice+ce" if stuck and (earlier.loss or training.loss) != "dice+ce" else earlier.loss,
+        loss="dice+ce" if other_loss else earlier.loss,
         clipping=min(training.gradient_clipping or CLIPPING, CLIPPING),
         # The first time the last good point is trusted; if the run got stuck from there too, it is not.
         fresh=number > 1 and diagnosis.what in ("all-background", "one-class", "flat"),
@@ -114,12 +115,14 @@ def treat(
     return None if unchanged or hopeless else advice
 
 
-def _rate_step(training: TrainingConfig, earlier: Treatment, stuck: bool, number: int) -> float:
+def _rate_step(
+    training: TrainingConfig, earlier: Treatment, stuck: bool, number: int, other_loss: bool
+) -> float:
     """Return the factor on the rate: 1/3, or less where that would not get to a usual rate in time."""
     rate, usual = training.learning_rate * earlier.rate_factor, USUAL_RATE[training.optimizer]
     if stuck and rate < LOWEST_RATE[training.optimizer]:
         return usual / rate
-    if stuck and rate <= usual / 9:
+    if stuck and rate <= (usual if other_loss else usual / 9):
         return 1.0  # gentle enough: lower still would only be slow
     thirds = math.log(max(rate / usual, 1.0), 3)
     # Half of the way first, as more than the usual rate may do; all of it the second time.

@@ -121,11 +121,15 @@ def test_a_slow_full_size_is_calculated_too(
 
 
 def test_a_configuration_that_cannot_be_used_is_said_in_words(
-    tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: RunConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = json.loads(tiny_config.model_dump_json())
     values["data"]["labels"] = str(tmp_path / "none.tif")
     file = tmp_path / "config.json"
     file.write_text(json.dumps(values))
+    monkeypatch.setattr(dryrun.os, "nice", lambda step: step)
     assert dryrun.main([str(file), str(tmp_path)]) == 1
     assert "none.tif" in capsys.readouterr().err

@@ -228,7 +228,7 @@ def test_a_loss_that_counts_pixels_gives_way_and_a_stuck_start_gets_new_weights(
     training, stuck = TrainingConfig(loss="ce"), Diagnosis("all-background", "", "")
     first = treat(training, stuck, Treatment(), 1)
     assert first is not None
-    assert (first.loss, first.fresh) == ("dice+ce", False)
+    assert (first.loss, first.fresh, first.rate_factor) == ("dice+ce", False, 1)
     second = treat(training, stuck, first, 2)
     assert second is not None
     assert second.fresh
