@@ -7,119 +7,49 @@ import os
 import pickle
 import re
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urljoin
 
 import numpy as np
 import pytest
 import tifffile
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser_steps import (
+    choose,
+    configure_tiny,
+    epochs_shown,
+    run_in_address,
+    set_number,
+    take_sample,
+    wait_for_epochs,
+)
+from playwright.sync_api import Page, expect
 from served_app import ServedApp
 
-CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
-WAIT = 90_000
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start Chromium, where there is one."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Chromium at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+def app(serve: Callable[..., ServedApp], tmp_path_factory: pytest.TempPathFactory) -> ServedApp:
     """Serve an empty workspace."""
-    app = ServedApp(tmp_path_factory.mktemp("steps") / "workspace")
-    app.start()
-    yield app
-    app.close()
+    return serve(tmp_path_factory.mktemp("steps") / "workspace")
 
 
 @pytest.fixture
-def new_page(browser: Browser, app: ServedApp) -> Iterator[Callable[..., Page]]:
-    """Return a function that opens the app as a new person would; errors of scripts fail the test."""
-    errors: list[str] = []
-    pages: list[Page] = []
+def new_page(open_page: Callable[..., Page], app: ServedApp) -> Callable[..., Page]:
+    """Return a function that opens the app as a new person would."""
 
-    def open_page(query: str = "", width: int = 1280) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 800 if width > 800 else 844})
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(app.url + query)
+    def start(width: int = 1280) -> Page:
+        page = open_page(app.url, width)
         expect(page.locator("#header")).to_contain_text("CPU, 2 cores")
-        pages.append(page)
         return page
 
-    expect.set_options(timeout=WAIT)
-    yield open_page
-    for page in pages:
-        page.close()
-    assert errors == []
-    assert "Traceback" not in app.log
+    return start
 
 
 @pytest.fixture
 def page(new_page: Callable[..., Page]) -> Page:
     return new_page()
-
-
-def take_sample(page: Page) -> None:
-    page.click("#use-sample")
-    expect(page.locator("#findings")).to_contain_text("The data can be used.")
-    expect(page.locator("#next-configure")).to_be_enabled()
-
-
-def set_number(page: Page, field: str, value: float) -> None:
-    box = page.locator(f"#field-{field} input[type=number]")
-    box.fill(str(value))
-    box.press("Tab")
-
-
-def choose(page: Page, field: str, value: str) -> None:
-    page.click(f"#field-{field} input")
-    page.locator(f'[role=option][aria-label="{value}"]:visible').click()
-
-
-def configure_tiny(page: Page, epochs: int) -> None:
-    """Go from step 1 to step 3 with a network that learns in seconds."""
-    page.click("#next-configure")
-    page.click("#preset-quick")
-    expect(page.locator("#field-data-patch-size input")).to_have_value("128")
-    choose(page, "data-patch-size", "32")
-    set_number(page, "data-patches-per-image", 4)
-    set_number(page, "model-layers", 2)
-    set_number(page, "training-epochs", epochs)
-    expect(page.locator("#cost")).to_contain_text("117 k")
-    page.click("#next-train")
-    expect(page.locator("#train-summary")).to_contain_text(f"{epochs} epochs")
-
-
-def epochs_shown(page: Page) -> int:
-    """Return how many epochs the curves show."""
-    traces = page.evaluate(
-        "(document.querySelector('#curves .js-plotly-plot')?.data ?? []).map(trace => trace.x?.length ?? 0)"
-    )
-    return max(traces, default=0)
-
-
-def wait_for_epochs(page: Page, count: int) -> None:
-    page.wait_for_function(
-        "count => (document.querySelector('#curves .js-plotly-plot')?.data ?? [])"
-        ".some(trace => (trace.x?.length ?? 0) >= count)",
-        arg=count,
-    )
-
-
-def run_in_address(page: Page) -> str:
-    found = re.search(r"run=([0-9a-f-]+)", page.url)
-    return found[1] if found else ""
 
 
 def job_state(app: ServedApp, run: str) -> str:
@@ -183,7 +113,7 @@ def test_train_refresh_and_segment(page: Page, app: ServedApp) -> None:
     page.click("#new-analysis")
     expect(page.locator("#use-sample")).to_be_visible()
     expect(page.locator("#next-configure")).to_be_disabled()
-    assert run_in_address(page) == ""
+    page.wait_for_function("!window.location.search.includes('run=')")
 
 
 def test_a_run_survives_the_server_and_is_stopped_from_another_browser(
