@@ -65,8 +65,9 @@ class FollowingThread:
 
     def _put(self, folder: Path, ended: bool) -> None:
         self._inbox.put((folder, ended))
-        if self._thread.ident is None:
-            self._thread.start()
+        with self._told:  # the lines of two devices may come at the same moment
+            if self._thread.ident is None:
+                self._thread.start()
 
     def _work(self) -> None:
         # MLflow takes seconds to import; here nobody waits for it.
