@@ -10,10 +10,11 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 # `make demo WORKSPACE=… SERVE=0`, `make test ARGS="-k tiling"`, `make bench ARGS=--record`
 WORKSPACE ?= workspace
 SERVE ?= 1
+KILLS ?= 500
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo app test check format bench screenshots lock
+.PHONY: help install dev demo app test soak check format bench screenshots lock
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -50,6 +51,9 @@ app: install ## Serve the app, a worker and MLflow on your own workspace until C
 
 test: dev ## Run the test suite; ARGS are pytest's
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: dev ## Kill processes 500 times at random moments of trainings and segmentations (KILLS=…)
+	@SEGCORE_KILLS=$(KILLS) $(BIN)/python -m pytest tests/e2e/faults -x -rA $(ARGS)
 
 check: dev ## ruff, mypy and import-linter
 	@$(BIN)/ruff check

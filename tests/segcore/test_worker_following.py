@@ -17,7 +17,7 @@ def test_lines_that_begin_at_the_same_moment_start_one_thread(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[FollowingThread] = []
-    monkeypatch.setattr(FollowingThread, "_work", started.append)
+    monkeypatch.setattr(FollowingThread, "_work", lambda following: started.append(following))
     for attempt in range(30):
         following, barrier = FollowingThread(workspace), Barrier(LINES)
 
