@@ -36,7 +36,7 @@ class ServedApp:
         self._process: subprocess.Popen[bytes] | None = None
         self._family: set[psutil.Process] = set()
         state = folder / ".segcore"
-        state.mkdir(parents=True)
+        state.mkdir(parents=True, exist_ok=True)
         # Known already, so that no measurement takes the processor from the tests.
         (state / "machine.json").write_text('{"text": "CPU, 2 cores", "gflops": 50}')
 
@@ -55,6 +55,8 @@ class ServedApp:
         command = [sys.executable, "-m", "app", "--workspace", str(self.workspace), "--port", str(self.port)]
         command += self._options
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        # One core for its jobs, so that several of them and the browser do not stand in each other's way.
+        environment["OMP_NUM_THREADS"] = "1"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=REPOSITORY, env=environment, start_new_session=True

@@ -3,61 +3,29 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from feedback_runs import FIRST, SECOND, make_watched, save_picture
 from PIL import Image, ImageColor
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from served_app import ServedApp
 from tabs_workspace import epoch
 
-from app.services import Services
 from app.views import class_colour
 from segcore.jobs.feedback import wanted
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import Job
 
-CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
-WAIT = 60_000
+SECONDS = 60
 pytestmark = pytest.mark.browser
 MIDDLE = """() => {
   const canvas = document.querySelector('#feedback-view canvas.classes'), { width, height } = canvas;
   const pixel = canvas.getContext('2d').getImageData(width >> 1, height >> 1, 1, 1).data;
   return [width, height, ...pixel.slice(0, 3)];
 }"""
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[Services, Job, str]]:
-    """Serve a run at work with three epochs; the last shows another part."""
-    server = ServedApp(tmp_path / "workspace", worker=False)
-    services, job = make_watched(tmp_path)
-    try:
-        server.start()
-        yield services, job, f"{server.url}?run={job.id}"
-    finally:
-        server.close()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Open a page on a small screen that fails the test on any error of a script."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Chromium at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(WAIT)
-        expect.set_options(timeout=WAIT)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
-        assert not errors
 
 
 def report(job: Job, number: int) -> None:
@@ -67,12 +35,17 @@ def report(job: Job, number: int) -> None:
 
 
 def test_a_run_is_scrubbed_followed_and_redirected(
-    watched: tuple[Services, Job, str], page: Page, wait_until: Callable[..., None]
+    serve: Callable[..., ServedApp],
+    open_page: Callable[..., Page],
+    wait_until: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
-    _, job, address = watched
+    _, job = make_watched(tmp_path)  # three epochs; the last shows another part
+    app = serve(tmp_path / "workspace", worker=False)
+    page = open_page("about:blank", width=390)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
+    page.goto(f"{app.url}?run={job.id}")
     number, slider = page.locator("#feedback-view .number"), page.locator("#feedback-view input.epoch")
 
     def shows(at: int) -> None:
@@ -80,7 +53,7 @@ def test_a_run_is_scrubbed_followed_and_redirected(
         expect(number).to_have_text(f"Epoch {at}")
         window = FIRST if at < 3 else SECOND
         picture = [window.width, window.height, *ImageColor.getrgb(class_colour(at % 2))]
-        wait_until(lambda: page.evaluate(MIDDLE) == picture, WAIT / 1000)
+        wait_until(lambda: page.evaluate(MIDDLE) == picture, SECONDS)
 
     shows(3)
     slider.press("Home")
@@ -107,7 +80,9 @@ def test_a_run_is_scrubbed_followed_and_redirected(
 
     page.get_by_text("Choose the part to watch").click()
     stage = page.locator("#feedback-canvas .stage")
-    wait_until(lambda: page.evaluate("document.querySelector('#feedback-canvas img').naturalWidth") == 50, 60)
+    wait_until(
+        lambda: page.evaluate("document.querySelector('#feedback-canvas img').naturalWidth") == 50, SECONDS
+    )
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     assert box is not None
@@ -120,6 +95,6 @@ def test_a_run_is_scrubbed_followed_and_redirected(
     )
     stage.press("ArrowUp")
     page.locator("#feedback-canvas .take").click()
-    wait_until(lambda: wanted(job.folder) == "2,0,5,28,30", WAIT / 1000)
+    wait_until(lambda: wanted(job.folder) == "2,0,5,28,30", SECONDS)
     expect(page.locator("#feedback-message")).to_contain_text("next epoch")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

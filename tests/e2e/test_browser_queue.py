@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from served_app import ServedApp
 from tabs_workspace import make_run
 
@@ -15,42 +14,19 @@ from app.services import Services
 from segcore.jobs.store import Job, State, end_job, read_job
 from segcore.workspace import Workspace
 
-CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[ServedApp]:
-    """Serve a workspace in which nobody works: what is asked of a job stays asked."""
-    app = ServedApp(tmp_path / "served", worker=False)
-    app.start()
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Open a page that fails the test on any error of a script."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Chromium at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
-        assert errors == []
-
-
-def test_lines_obey_and_a_watched_end_is_told(app: ServedApp, page: Page) -> None:
+def test_lines_obey_and_a_watched_end_is_told(
+    serve: Callable[..., ServedApp], open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    # Nobody works there: what is asked of a job stays asked.
+    app = serve(tmp_path / "served", worker=False)
     services = Services(Workspace.open(app.workspace), worker=False)
     running = make_run(services, (0.4, 0.83), State.RUNNING, session="watched")
     first, second, third = (make_run(services, (), State.QUEUED, session=name) for name in "abc")
 
-    page.goto(f"{app.url}?tab=runs")
+    page = open_page(f"{app.url}?tab=runs", width=390)
     names = page.locator("#queue section").nth(1).locator(".name")
     expect(names).to_have_text(["Training a", "Training b", "Training c"])
     click(page, "Make it the first", third)

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
+from served_app import ServedApp
 from tabs_workspace import make_result, make_run, make_services, write_labels, write_stack
 
 from app.services import Services
 from segcore.jobs.store import State
 
-CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
-REPOSITORY = Path(__file__).resolve().parents[2]
-WAIT = 30_000
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs Chromium at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,52 +26,21 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
     write_labels(services)
     wide = (np.indices((2400, 3600)).sum(0) % 251).astype(np.uint8)
     tifffile.imwrite(services.workspace.data / "wide.tif", wide, tile=(256, 256))
-    (services.workspace.state / "machine.json").write_text('{"text": "CPU, 2 cores", "gflops": 50}')
     return services
 
 
 @pytest.fixture(scope="module")
-def address(services: Services, empty_store: Path) -> Iterator[str]:
-    """Serve the workspace in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def address(services: Services, serve: Callable[..., ServedApp], empty_store: Path) -> str:
+    """Serve the workspace."""
     mlruns = services.workspace.root.parent / "mlruns"
     mlruns.mkdir()
     (mlruns / "mlflow.db").write_bytes(empty_store.read_bytes())
-    command = [sys.executable, "-m", "app", "--no-worker", "--port", str(port), "--workspace"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    environment["SEGCORE_MLRUNS"] = str(mlruns)
-    server = subprocess.Popen([*command, str(services.workspace.root)], cwd=REPOSITORY, env=environment)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(url, timeout=5):
-                    break
-            except OSError:
-                assert server.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server did not answer"
-                time.sleep(0.2)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
+    return serve(services.workspace.root, worker=False).url.rstrip("/")
 
 
 @pytest.fixture
-def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """Open a page that fails the test on any error of a script."""
-    size = getattr(request, "param", (1280, 800))
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-    page.set_default_timeout(WAIT)
-    expect.set_options(timeout=WAIT)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert errors == []
+def page(open_page: Callable[..., Page], request: pytest.FixtureRequest) -> Page:
+    return open_page("about:blank", getattr(request, "param", 1280))
 
 
 def open_tab(page: Page, address: str, name: str, query: str = "") -> None:
@@ -213,7 +164,7 @@ def test_the_help_is_found_by_a_word(page: Page, address: str) -> None:
     expect(page.locator("#help-text")).to_contain_text("--training.loss")
 
 
-@pytest.mark.parametrize("page", [(390, 844)], indirect=True)
+@pytest.mark.parametrize("page", [390], indirect=True)
 def test_nothing_is_cut_off_on_a_phone(page: Page, address: str) -> None:
     for name in ("Runs", "Models", "Viewer", "Files", "Help"):
         open_tab(page, address, name, "&path=data/images.tif")
