@@ -165,7 +165,7 @@ def cost_html(services: Services, config: RunConfig, stack: Stack | None) -> str
     elif estimate.seconds is None:
         rows.append(("Training time", "this machine is still being measured"))
     else:
-        rows.append(("Training time", f"about {views.duration_text(estimate.seconds)}"))
+        rows.append(("Training time", about_text(estimate.seconds)))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return f'<dl class="cost-list">{items}</dl>'
 
@@ -178,7 +178,19 @@ def preset_text(services: Services, name: str, shown: Sequence[Any], stack: Stac
     estimate = attempt(lambda: services.estimate(config, stack))
     if isinstance(estimate, Problem) or estimate.seconds is None:
         return name.capitalize()
-    return f"{name.capitalize()} · about {views.duration_text(estimate.seconds)}"
+    return f"{name.capitalize()} · {about_text(estimate.seconds)}"
+
+
+def about_text(seconds: float) -> str:
+    """Return an estimate, which nobody knows to the second.
+
+    Examples
+    --------
+    >>> about_text(3278), about_text(95), about_text(162_000)
+    ('about 55 min', 'about 1 min 35 s', 'about 1 d 21 h')
+    """
+    unit = next((unit for unit in (86400, 3600, 60) if seconds >= 10 * unit), None)
+    return f"about {views.duration_text(round(seconds / unit) * unit if unit else seconds)}"
 
 
 def _fields(section: str, folded: bool) -> list[FormField]:
