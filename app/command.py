@@ -7,11 +7,15 @@ import shlex
 from typing import Any
 
 from segcore.config import SECTIONS, RunConfig
+from segcore.config.secret import SECRETS
 from segcore.jobs.store import Kind
 
 
 def command_line(config: RunConfig, kind: Kind = "train", workspace: str = "") -> str:
     """Return the `segcore` command for `config`, quoted for a POSIX shell.
+
+    A command is copied into chats, notes and the shell's history: a secret is left for the person to fill in,
+    and the command line refuses what stands in its place.
 
     Examples
     --------
@@ -28,7 +32,8 @@ def command_line(config: RunConfig, kind: Kind = "train", workspace: str = "") -
         for name in type(part).model_fields:
             value = getattr(part, name)
             if value != getattr(default, name):
-                words += [f"--{section}.{name.replace('_', '-')}", _text(value)]
+                text = name.upper() if name in SECRETS else _text(value)
+                words += [f"--{section}.{name.replace('_', '-')}", text]
     return " ".join(shlex.quote(word) for word in words)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, add_common
+from segcore.config.secret import concealed
 from segcore.errors import JobError
 from segcore.events import Request
 from segcore.jobs.journal import read_history, read_log, read_progress
@@ -47,7 +48,7 @@ def jobs_command(words: list[str]) -> int:
         return 0
     content = describe_job(workspace, _act(workspace, job, options))
     if options.action == "show":
-        content["config"] = job.config.model_dump(mode="json")
+        content["config"] = concealed(job.config.model_dump(mode="json"))
     write_json(content) if options.json else write_lines(_details(content))
     return 0
 
@@ -73,13 +74,16 @@ def _act(workspace: Workspace, job: Job, options: Namespace) -> Job:
     """Do to a job what the command says and return what became of it."""
     match options.action:
         case "pause":
-            _refuse_ended(job)
+            if job.state.ended:
+                raise _too_late(job, "Only a job that runs or waits can pause.")
             return ask(job.folder, Request.PAUSE)
         case "resume":
             job = resume(workspace, job.folder)
             tell_if_idle(workspace)
             return job
         case "stop":
+            if job.state.final:
+                raise _too_late(job, "Only a job that is not over can be stopped.")
             return stop(workspace, job.folder)
         case "discard":
             return discard(workspace, job.folder)
@@ -88,11 +92,8 @@ def _act(workspace: Workspace, job: Job, options: Namespace) -> Job:
     return job
 
 
-def _refuse_ended(job: Job) -> None:
-    if job.state.ended:
-        raise JobError(
-            f"The job {job.id} is {job.state} already.", "Only a job that runs or waits can pause."
-        )
+def _too_late(job: Job, rule: str) -> JobError:
+    return JobError(f"The job {job.id} is {job.state} already.", rule)
 
 
 def tell_if_idle(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 SECRETS = ("webhook",)
@@ -22,3 +23,19 @@ def shown_address(address: str) -> str:
     except ValueError:
         return "…"
     return f"{parts.scheme}://{host}/…" if parts.scheme and host else "…"
+
+
+def concealed(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options by section, as `RunConfig.model_dump` gives them, with what may be shown of the secrets.
+
+    Examples
+    --------
+    >>> concealed({"session": "em", "notify": {"webhook": "https://chat.example.org/hooks/abc"}})
+    {'session': 'em', 'notify': {'webhook': 'https://chat.example.org/…'}}
+    """
+    return {name: _concealed(value) if isinstance(value, dict) else value for name, value in options.items()}
+
+
+def _concealed(section: dict[str, Any]) -> dict[str, Any]:
+    secret = {name: shown_address(section[name]) for name in SECRETS if section.get(name)}
+    return section | secret

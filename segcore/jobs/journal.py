@@ -18,8 +18,15 @@ from segcore.jobs.store import Job
 
 
 def read_events(folder: Path) -> Iterator[Event]:
-    """Yield the job's events in order; a last line that is still being written is left out."""
-    return iter(EventTail(folder).new())
+    """Yield the job's events in order; a last line that is still being written is left out.
+
+    A folder that is being deleted, or was put together by hand, has none: it may not keep others from being
+    read.
+    """
+    try:
+        return iter(EventTail(folder).new())
+    except FileNotFoundError:
+        return iter(())
 
 
 class EventTail:
@@ -87,11 +94,15 @@ def read_results(job: Job) -> dict[str, Any]:
 
 
 def read_log(folder: Path, lines: int = 50) -> str:
-    """Return the last lines of the log; reads at most the last 64 KiB."""
-    with (folder / "log.txt").open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - 65536))
-        return "\n".join(stream.read().decode("utf-8", "replace").splitlines()[-lines:])
+    """Return the last lines of the log, none if there is no log; reads at most the last 64 KiB."""
+    try:
+        with (folder / "log.txt").open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 65536))
+            content = stream.read()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:])
 
 
 class FolderReporter:

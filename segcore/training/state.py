@@ -186,9 +186,10 @@ def kept_weights(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _unusable(path: Path, error: Exception) -> ModelError:
+    reason = "another version of the program wrote it" if isinstance(error, KeyError) else error
     return ModelError(
-        f"the checkpoint {path} cannot be used: {error}",
-        "Start the training anew with the same configuration.",
+        f"The checkpoint {path} cannot be used: {reason}.",
+        "Start a new training with the same options, or from its best model (training.start_from).",
     )
 
 

@@ -66,7 +66,8 @@ class Switch:
     """Says what the job is asked to do: by a file in its folder, or by a signal.
 
     SIGINT stops and keeps, SIGUSR1 pauses, SIGUSR2 discards, as the file does. SIGTERM comes from a machine
-    that goes down: the job saves and ends as interrupted. The same signal again ends the process at once.
+    that goes down: the job saves and ends as interrupted. The same signal of a person again ends the process
+    at once.
 
     Parameters
     ----------
@@ -88,9 +89,11 @@ class Switch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
+            # It comes twice where every process of a service gets it and the worker passes its own on: the
+            # second one may not cut off the saving.
             self._told_to_go = True
-        else:
-            self._signalled, self._noted = SIGNALS[signal.Signals(number).name], False
+            return
+        self._signalled, self._noted = SIGNALS[signal.Signals(number).name], False
         signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> Request | None:

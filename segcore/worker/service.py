@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from segcore.errors import JobError
 from segcore.jobs.recovery import reconcile, resumes_itself
 from segcore.jobs.store import list_jobs, read_job
-from segcore.jobs.tokens import LINES, QueueUnreachable
+from segcore.jobs.tokens import LINES, QueueUnreachable, Tokens
 from segcore.jobs.workers import announce_worker, worker_lock
 from segcore.tracking.mlflow import pending
 from segcore.worker.following import FollowingThread
@@ -50,8 +50,10 @@ def run_worker(workspace: Workspace, follow: int | None = None, devices: tuple[s
     Raises
     ------
     JobError
-        Another worker of this host serves the workspace.
+        Another worker of this host serves the workspace, or SEGCORE_QUEUE_URL is no address of a queue.
     """
+    with suppress(QueueUnreachable), Tokens(workspace, "train"):
+        pass  # a server that does not answer is waited for, an address that can never work is told at once
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s worker: %(message)s")
     # huey's own lines say nothing that ours do not.
     logging.getLogger("huey").setLevel(logging.WARNING)

@@ -21,7 +21,7 @@ from app.services import Services
 from app.uploads import safe_name
 from app.watch import headline, waiting_text
 from segcore.card import ModelCard, Normalization, write_config
-from segcore.cli.parser import RunParser
+from segcore.cli.parser import RunParser, UsageError
 from segcore.config import RunConfig, build_config
 from segcore.errors import DataError, JobError, ModelError
 from segcore.jobs.store import State, create_job, end_job, find_job, start_job
@@ -286,6 +286,14 @@ def test_the_command_means_the_same_configuration(options: dict[str, Any]) -> No
     assert words[:2] == ["segcore", "train"]
     _, parsed = RunParser("train", "").parse(words[2:])
     assert parsed == config
+
+
+def test_the_command_tells_no_secret_and_is_refused_until_it_is_filled_in() -> None:
+    config = build_config({"notify": {"webhook": "https://chat.example.org/hooks/abc"}})
+    command = command_line(config)
+    assert "chat" not in command
+    with pytest.raises(UsageError, match=r"notify\.webhook"):
+        RunParser("train", "").parse(shlex.split(command)[2:])
 
 
 def test_the_command_on_the_page_works_from_any_folder(services: Services) -> None:

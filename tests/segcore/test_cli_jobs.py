@@ -60,6 +60,21 @@ def test_a_job_is_paused_resumed_and_stopped(run: Run, jobs: list[Job]) -> None:
     assert run("resume", job.id)["place"] == 3  # twice is not too much
     assert run("stop", job.id)["state"] == "cancelled"
     assert state(job) is State.CANCELLED
+    assert "already" in run("stop", job.id, status=1)["error"]
+
+
+def test_a_job_without_journal_and_log_is_listed_with_the_others(run: Run, jobs: list[Job]) -> None:
+    for name in ("events.jsonl", "log.txt"):
+        (jobs[1].folder / name).unlink()
+    assert [row["id"] for row in run("list")] == [job.id for job in reversed(jobs)]
+    assert run("logs", jobs[1].id)["log"] == ""
+
+
+def test_a_job_is_shown_without_its_secrets(run: Run, workspace: Workspace) -> None:
+    config = build_config({"session": "fake", "notify": {"webhook": "https://chat.example.org/hooks/abc"}})
+    shown = run("show", submit(workspace, "train", config).id)["config"]
+    assert shown["notify"] == {"webhook": "https://chat.example.org/…"}
+    assert shown["session"] == "fake"
 
 
 @pytest.mark.parametrize("request_", list(Request))

@@ -188,6 +188,20 @@ def test_a_job_is_asked_by_file_or_signal(
     assert (job.folder / "config.json").exists()
 
 
+def test_sigterm_from_two_sides_does_not_cut_off_the_saving(
+    workspace: Workspace, job: Job, train_with: Callable[[Train], None]
+) -> None:
+    def train(config: RunConfig, folder: Path, report: object, asked_now: Asked) -> Outcome:
+        for _ in range(2):
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # which would end this process
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(asked_now(), {})
+
+    train_with(train)
+    child.work(job.folder, workspace)
+    assert read_job(job.folder).state is State.INTERRUPTED
+
+
 def test_what_a_person_wants_counts_when_the_machine_goes_down_too(
     workspace: Workspace, job: Job, train_with: Callable[[Train], None]
 ) -> None:

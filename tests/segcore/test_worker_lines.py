@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from segcore.config import build_config
-from segcore.errors import ConfigError
+from segcore.errors import ConfigError, JobError
 from segcore.jobs import supervisor
 from segcore.jobs.host import this_host
 from segcore.jobs.process import child_environment
@@ -25,6 +25,7 @@ from segcore.worker import line as line_module
 from segcore.worker.following import FollowingThread
 from segcore.worker.line import Line
 from segcore.worker.notify import Notifier
+from segcore.worker.service import run_worker
 from segcore.worker.slots import Slot, detect_devices, parse_devices
 from segcore.workspace import Workspace
 
@@ -124,6 +125,15 @@ def test_a_job_goes_where_its_device_is(
     names = ("auto", "cpu", "cuda", "mps")
     place = Slot("predict", slot, devices)
     assert {name for name in names if place.fits(job_on(workspace, name), elsewhere)} == fitting
+
+
+def test_a_queue_at_an_address_that_can_never_work_is_told_at_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGCORE_QUEUE_URL", "http://queue.example.org")
+    with pytest.raises(JobError, match="no address of a Redis server"):
+        run_worker(workspace)
+    assert not worker_alive(workspace)
 
 
 def test_devices_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
