@@ -97,6 +97,8 @@ def figure(
     legend: set[str] = set()
     for number, kind in enumerate(kinds, start=1):
         own = [one for one in series if one.kind == kind]
+        if not own:
+            data.append(_nothing(number))
         for one in own:
             data += _traces(one, epochs, number, look, one.name not in legend and len(own) > 1)
             legend.add(one.name)
@@ -122,6 +124,12 @@ def _without_holes(history: Sequence[EpochEvent]) -> tuple[list[int], list[Epoch
 
 def _axes(number: int) -> tuple[str, str]:
     return ("x", "y") if number == 1 else (f"x{number}", f"y{number}")
+
+
+def _nothing(number: int) -> Part:
+    """Return a curve without points: a chart that has none at all would not be drawn."""
+    x, y = _axes(number)
+    return {"type": "scatter", "x": [], "y": [], "xaxis": x, "yaxis": y, "showlegend": False}
 
 
 def _traces(series: Series, epochs: list[int], number: int, look: Look, listed: bool) -> list[Part]:

@@ -48,7 +48,7 @@ function showRange() {
   const share = (epoch) => (whole ? (100 * (epoch - first)) / (last - first) : epoch === low ? 0 : 100);
   Object.assign($(".part").style, { left: `${share(low)}%`, right: `${100 - share(high)}%` });
   $(".all").disabled = low === first && high === last;
-  $(".range").style.visibility = figure.data.length ? "visible" : "hidden";
+  $(".range").style.visibility = figure.data.some((trace) => trace.x.length) ? "visible" : "hidden";
 }
 
 async function draw() {
