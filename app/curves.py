@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ MARKERS_UP_TO = 60
 PLATEAU_FROM = 3
 """Epochs without gain that are worth a mark."""
 MOST_MARKS = 30
+EXPLODED = 50
+"""A loss so many times above nine tenths of its values would press all the others flat."""
 Part = dict[str, Any]
 
 
@@ -95,6 +98,7 @@ def figure(
     pointed = [kind for kind in kinds if kind in USUAL] or kinds[:1]
     data: list[Part] = []
     legend: set[str] = set()
+    top = clipped([value for one in series if one.kind == "loss" for value in one.values])
     for number, kind in enumerate(kinds, start=1):
         own = [one for one in series if one.kind == kind]
         if not own:
@@ -104,7 +108,27 @@ def figure(
             legend.add(one.name)
         if own and kind in pointed:
             data += _points(own[-1 if len(own) == 2 else 0], epochs, number, marks, kind == pointed[0])
-    return {"data": data, "layout": _layout(kinds, look, marks, epochs)}
+    layout = _layout(kinds, look, marks, epochs)
+    if top is not None and "loss" in kinds and not look.log:
+        number = kinds.index("loss")
+        layout[f"yaxis{number + 1 if number else ''}"]["range"] = [0, top]
+        layout["annotations"][number]["text"] += " (peaks are cut off)"
+    return {"data": data, "layout": layout}
+
+
+def clipped(values: Sequence[float | None]) -> float | None:
+    """Return where to end the axis of a loss that exploded for a few epochs; None if all of it can be shown.
+
+    Examples
+    --------
+    >>> clipped([2.0, 1.0, 2491.0, *[1.0] * 20]), clipped([2.2, 1.0, 0.1])
+    (2.1, None)
+    """
+    there = sorted(value for value in values if value is not None and math.isfinite(value))
+    usual = there[int(0.9 * (len(there) - 1))] if there else 0.0
+    if not there or there[-1] <= EXPLODED * usual:
+        return None
+    return 1.05 * max(value for value in there if value <= EXPLODED * usual / 5)
 
 
 def _without_holes(history: Sequence[EpochEvent]) -> tuple[list[int], list[EpochEvent]]:

@@ -205,7 +205,9 @@ def classes_html(view: JobView) -> str:
         )
     ]
     head = ("Class", "Name", "Dice", "IoU") if named else ("Class", "Dice", "IoU")
-    return views.table_html(head, rows, f"Validation, epoch {best.epoch} (best so far)")
+    return views.table_html(
+        head, rows, f"Validation, epoch {best.epoch} ({'best' if view.state.final else 'best so far'})"
+    )
 
 
 def run_html(view: JobView) -> str:

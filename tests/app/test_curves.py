@@ -128,3 +128,14 @@ def test_a_legend_names_everything_once() -> None:
     assert sorted(listed) == sorted(
         ["training", "validation", "class 0", "255 cell", "saved", "best: epoch 2"]
     )
+
+
+def test_a_loss_that_exploded_for_an_epoch_leaves_the_others_readable() -> None:
+    calm = [epoch(number, 0.5) for number in range(1, 30)]
+    whole = figure(calm)["layout"]["yaxis"]
+    burst = [one.model_copy(update={"val_loss": 2491.0}) if one.epoch == 8 else one for one in calm]
+    drawn = figure(burst)["layout"]
+    assert "range" not in whole
+    assert drawn["yaxis"]["range"][1] < 3
+    assert "cut off" in titles({"layout": drawn})[0]
+    assert "range" not in figure(burst, Look(log=True))["layout"]["yaxis"]
