@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
+from screenshots_monitor import Cast, cast
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP: ViewportSize = {"width": 1280, "height": 800}
@@ -33,8 +34,14 @@ class Camera:
     """Takes the pictures of one page."""
 
     page: Page
+    address: str
     folder: Path
     suffix: str = ""
+
+    def open(self, query: str = "") -> None:
+        """Open the app anew."""
+        self.page.goto(self.address + query)
+        expect(self.page.locator("#header")).to_contain_text("device", timeout=PATIENCE_MS)
 
     def take(self, name: str) -> None:
         """Wait until nothing moves any more, then write `name`.png."""
@@ -42,6 +49,10 @@ class Camera:
         path = self.folder / f"{name}{self.suffix}.png"
         self.page.screenshot(path=path)
         print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path, flush=True)
+
+    def show(self, selector: str) -> None:
+        """Scroll until an element stands at the top of the screen."""
+        self.page.locator(selector).evaluate("element => element.scrollIntoView({ block: 'start' })")
 
     def click(self, selector: str) -> None:
         """Press a button as soon as it can be pressed."""
@@ -65,8 +76,7 @@ class Camera:
         if tab.is_visible():
             tab.click()
         else:
-            address = re.sub(r"\?.*", "", self.page.url)
-            self.page.goto(f"{address}?tab={name.lower()}")
+            self.open(f"?tab={name.lower()}")
 
 
 def main() -> None:
@@ -75,6 +85,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=ROOT / "demo" / "workspace")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
     parser.add_argument("--only", choices=("laptop", "phone"))
+    parser.add_argument("--part", choices=("steps", "monitor", "tabs"), help="take these pictures only")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -84,11 +95,24 @@ def main() -> None:
         # Chromium's own sandbox does not work for root, as in a container.
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        cameras = []
         if arguments.only != "phone":
-            walk(Camera(_page(browser.new_page(viewport=LAPTOP), address), arguments.out))
+            cameras.append(Camera(browser.new_page(viewport=LAPTOP), address, arguments.out))
         if arguments.only != "laptop":
             phone = browser.new_page(viewport=PHONE, has_touch=True, device_scale_factor=2)
-            walk(Camera(_page(phone, address), arguments.out, "-phone"))
+            cameras.append(Camera(phone, address, arguments.out, "-phone"))
+        for camera in cameras:
+            camera.page.set_default_timeout(PATIENCE_MS)
+        if arguments.part in (None, "steps"):
+            for camera in cameras:
+                steps(camera)
+        if arguments.part in (None, "monitor", "tabs"):
+            with cast(arguments.workspace) as runs:
+                for camera in cameras:
+                    if arguments.part != "tabs":
+                        monitor(camera, runs)
+                    if arguments.part != "monitor":
+                        tabs(camera)
         browser.close()
 
 
@@ -114,12 +138,12 @@ def serving(workspace: Path) -> Iterator[str]:
         process.wait(timeout=90)
 
 
-def walk(camera: Camera) -> None:
-    """Go through the steps with the sample data, then through the tabs."""
+def steps(camera: Camera) -> None:
+    """Go through the four steps with the sample data."""
+    camera.open()
     steps_one_and_two(camera)
     step_three(camera)
     step_four(camera)
-    tabs(camera)
 
 
 def steps_one_and_two(camera: Camera) -> None:
@@ -174,10 +198,39 @@ def step_four(camera: Camera) -> None:
     camera.take("tab-viewer")
 
 
+def monitor(camera: Camera, runs: Cast) -> None:
+    """Look at a run in every way; then at one that is paused, and at what waits."""
+    page = camera.page
+    camera.open(f"?run={runs.steep.id}")
+    expect(page.locator("#curves .js-plotly-plot")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#train-message")).to_contain_text("autopilot", timeout=PATIENCE_MS)
+    if camera.suffix:
+        camera.show("#curves")
+    camera.take("monitor")
+    expect(page.locator("#feedback-view .view")).to_be_visible(timeout=PATIENCE_MS)
+    page.locator("#feedback-view input.epoch").press("ArrowLeft")
+    camera.show("#feedback-view")
+    camera.take("monitor-feedback")
+    page.locator("#train-tabs").get_by_role("tab", name="Checkpoints").click()
+    page.locator("#checkpoints-table tbody button").nth(1).click(timeout=PATIENCE_MS)
+    expect(page.locator("#checkpoints-status")).to_contain_text("differ", timeout=PATIENCE_MS)
+    camera.show("#checkpoints-table")
+    camera.take("monitor-checkpoints")
+    page.locator("#train-tabs").get_by_role("tab", name="Table").click()
+    camera.show("#train-tabs")
+    camera.take("monitor-table")
+    camera.open(f"?run={runs.paused.id}")
+    expect(page.locator("#train-progress")).to_contain_text("Paused", timeout=PATIENCE_MS)
+    camera.take("step3-paused")
+    camera.open("?tab=runs")
+    expect(page.locator("#queue section")).to_have_count(3, timeout=PATIENCE_MS)
+    camera.take("queue")
+
+
 def tabs(camera: Camera) -> None:
     """Compare two runs, then show the registry, the files and the help."""
     page = camera.page
-    camera.tab("Runs")
+    camera.open("?tab=runs")
     expect(page.locator("#runs-table")).to_be_visible(timeout=PATIENCE_MS)
     for number in (0, 1):
         page.locator("#runs-table input[type=checkbox]").nth(number).check(timeout=PATIENCE_MS)
@@ -192,12 +245,6 @@ def tabs(camera: Camera) -> None:
     camera.tab("Help")
     expect(page.locator("#help-text")).to_be_visible(timeout=PATIENCE_MS)
     camera.take("tab-help")
-
-
-def _page(page: Page, address: str) -> Page:
-    page.goto(address)
-    expect(page.locator("#use-sample")).to_be_visible(timeout=PATIENCE_MS)
-    return page
 
 
 def _answers(address: str) -> bool:
