@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import notice, watch
+from app import follow_ups_panel, notice, watch
 from app.api import add_api
 from app.linking import PLACES, as_choice, open_link, watch_run
 from app.pretrained import Pretrained
@@ -37,6 +37,9 @@ class Steps:
     configure: ConfigureStep
     train: TrainStep
     infer: InferStep
+    source: gr.Textbox
+    """The model that the next training begins with, "" for random weights."""
+    chips: tuple[follow_ups_panel.Chip, ...]
 
 
 def build(services: Services) -> gr.Blocks:
@@ -117,27 +120,32 @@ def _step_places(steps: Steps) -> dict[str, Any]:
         "segmented_axes": steps.infer.axes,
         "model": steps.infer.model,
         "config_file": steps.infer.config_file,
+        "source": steps.source,
     }
 
 
 def _build_steps(services: Services) -> Steps:
+    source = gr.Textbox("", visible="hidden", elem_id="train-source")
     with gr.Walkthrough(selected=1, elem_id="workflow") as walkthrough:
         with gr.Step("Data or model", id=1):
+            chips = [follow_ups_panel.build_chip("data")]
             data_step = data.build(services)
         with gr.Step("Configure", id=2):
+            chips.append(follow_ups_panel.build_chip("configure"))
             configure_step = configure.build(services)
         with gr.Step("Train", id=3):
             train_step = train.build(services)
         with gr.Step("Segment", id=4):
             infer_step = infer.build(services)
-    return Steps(walkthrough, data_step, configure_step, train_step, infer_step)
+    return Steps(walkthrough, data_step, configure_step, train_step, infer_step, source, tuple(chips))
 
 
 def _wire_steps(services: Services, steps: Steps) -> None:
     checked = data.wire(services, steps.data, steps.configure.value_of("data.labels_as"))
     configure.wire(services, steps.configure, steps.data.chosen, checked)
-    train.wire(services, steps.train, steps.data.chosen, steps.configure.values)
+    train.wire(services, steps.train, steps.data.chosen, steps.configure.values, steps.source)
     infer.wire(services, steps.infer)
+    _wire_tuning(services, steps)
     ways = (
         (steps.data.next, 2),
         (steps.configure.back, 1),
@@ -149,10 +157,10 @@ def _wire_steps(services: Services, steps: Steps) -> None:
         )
     count = len(steps.data.chosen)
     steps.configure.next.click(
-        lambda *shown: (
-            gr.Walkthrough(selected=3), "", *train.prepare(services, shown[:count], shown[count:])
+        lambda source, *shown: (
+            gr.Walkthrough(selected=3), "", *train.prepare(services, shown[:count], shown[count:], source)
         ),
-        [*steps.data.chosen, *steps.configure.values],
+        [steps.source, *steps.data.chosen, *steps.configure.values],
         [steps.walkthrough, steps.train.run, steps.train.summary, steps.train.command], **QUIET,
     )  # fmt: skip
     steps.train.next.click(
@@ -164,6 +172,27 @@ def _wire_steps(services: Services, steps: Steps) -> None:
         lambda chosen, config: (gr.Walkthrough(selected=4), as_choice(services, chosen), config, ""),
         [ready.chosen, ready.config_file],
         [steps.walkthrough, steps.infer.model, steps.infer.config_file, steps.infer.run], **QUIET,
+    )  # fmt: skip
+
+
+def _wire_tuning(services: Services, steps: Steps) -> None:
+    """Lead from a run that has ended, or from a chosen model, to its training on other images."""
+    ready: Pretrained = steps.data.pretrained
+    places = [
+        steps.walkthrough, steps.source, *steps.data.chosen, steps.data.scratch, steps.data.ready,
+        steps.data.next, *steps.configure.values,
+    ]  # fmt: skip
+    after = steps.train.follow_ups
+    for trigger, inputs, message in (
+        (after.tune, [steps.train.run], after.message),
+        (ready.further, [ready.chosen, ready.config_file], ready.status),
+    ):
+        trigger.click(
+            lambda *model: follow_ups_panel.tune(services, *model), inputs, [message, *places], **QUIET
+        )
+    follow_ups_panel.wire_chips(
+        services, steps.chips, steps.source, steps.data.scratch,
+        steps.configure.value_of("model.freeze_encoder"), steps.configure.value_of("training.learning_rate"),
     )  # fmt: skip
 
 
@@ -181,9 +210,9 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
         lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
         [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
-    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented", "segmented_axes")
+    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented", "segmented_axes", "source")
     steps.infer.again.click(
-        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None, ""), None,
+        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None, "", ""), None,
         [steps.walkthrough, *(places[name] for name in cleared)], **QUIET,
     )  # fmt: skip
 

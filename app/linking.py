@@ -20,6 +20,7 @@ FIELDS = forms.training_fields()
 PLACES = (
     "tabs", "walkthrough", "train_run", "infer_run", "banner", "resume_text", "resume_run", "resume",
     "viewed", "images", "labels", "axes", "segmented", "segmented_axes", "model", "config_file",
+    "source",
 )  # fmt: skip
 """What an address can change, before the fields of the form."""
 
@@ -85,6 +86,7 @@ def lead_to(services: Services, view: JobView) -> dict[str, Any]:
             "images": images,
             "labels": labels,
             "axes": data.axes or "",
+            "source": model_of(services, view.config.training.start_from or ""),
         }
     return {
         "walkthrough": gr.Walkthrough(selected=4),
@@ -102,7 +104,7 @@ def as_choice(services: Services, model: str) -> gr.Dropdown:
 
 
 def model_of(services: Services, source: str) -> str:
-    """Return the choice of the page for what `Services.model_source` made of it."""
+    """Return the choice of the page for what the services made of it: a run by its id, or a shown path."""
     path = Path(source)
     if path.is_absolute() and path.is_relative_to(services.workspace.models) and path.suffix != ".pth":
         return path.name

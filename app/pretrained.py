@@ -21,7 +21,8 @@ class Pretrained:
     """The components of the model choice.
 
     `chosen` holds what `Services.model_source` takes (registered model, run id, path of a `.pth`),
-    `config_file` the path of its `config.json`; both "" while nothing usable is chosen.
+    `config_file` the path of its `config.json`; both "" while nothing usable is chosen. `next` leads to the
+    segmentation with it, `further` to its training on other images.
     """
 
     kind: gr.Radio
@@ -32,6 +33,8 @@ class Pretrained:
     chosen: gr.Textbox
     config_file: gr.Textbox
     next: gr.Button
+    further: gr.Button
+    status: gr.HTML
 
 
 def build_pretrained(services: Services) -> Pretrained:
@@ -54,9 +57,12 @@ def build_pretrained(services: Services) -> Pretrained:
     next_step = gr.Button(
         "Next: Segmentation →", variant="primary", interactive=False, elem_id="next-segment"
     )
+    further = gr.Button(
+        "Train it further on my images", size="sm", interactive=False, elem_id="train-further"
+    )  # fmt: skip
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    outputs = [status, chosen, config_file, next_step]
+    outputs = [status, chosen, config_file, next_step, further]
     inputs = [kind, registered, run, weights.path, config.path]
     kind.input(
         lambda chosen_kind: (
@@ -74,7 +80,9 @@ def build_pretrained(services: Services) -> Pretrained:
         show_progress="minimal", show_progress_on=status, trigger_mode="always_last", concurrency_limit=4,
         api_visibility="private",
     )  # fmt: skip
-    return Pretrained(kind, registered, run, weights, config, chosen, config_file, next_step)
+    return Pretrained(
+        kind, registered, run, weights, config, chosen, config_file, next_step, further, status
+    )  # fmt: skip
 
 
 def model_choices(services: Services) -> list[tuple[str, str]]:
@@ -126,7 +134,7 @@ def examine(
     weights: str | None,
     config: str | None,
 ) -> tuple:
-    """Return updates of status, chosen model, its configuration and Next for what is chosen."""
+    """Return updates of status, chosen model, its configuration and the two ways on for what is chosen."""
     if kind == FILES:
         return _examine_files(services, weights, config)
     model = registered if kind == REGISTERED else run
@@ -135,7 +143,7 @@ def examine(
     source = attempt(lambda: services.model_source(model))
     if isinstance(source, Problem):
         return _nothing(views.mark_html("error", source.message, source.remedy))
-    return views.mark_html("ok", "The model can be used."), model, "", gr.Button(interactive=True)
+    return views.mark_html("ok", "The model can be used."), model, "", *_ways_on(True)
 
 
 def _hint(services: Services, kind: str) -> str:
@@ -162,8 +170,12 @@ def _examine_files(services: Services, weights: str | None, config: str | None) 
     if not answer.ok:
         return _nothing(views.mark_html("error", answer.message, answer.remedy))
     text = views.mark_html("ok", answer.message)
-    return text, weights, config, gr.Button(interactive=True)
+    return text, weights, config, *_ways_on(True)
 
 
 def _nothing(status: str) -> tuple:
-    return status, "", "", gr.Button(interactive=False)
+    return status, "", "", *_ways_on(False)
+
+
+def _ways_on(usable: bool) -> tuple:
+    return gr.Button(interactive=usable), gr.Button(interactive=usable)

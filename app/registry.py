@@ -57,6 +57,12 @@ class Registry:
 
         return models.describe(reference, self.workspace)
 
+    def fetch(self, reference: str) -> Path:
+        """Return a folder of this machine with weights and config.json of a registered model."""
+        from segcore.tracking import models
+
+        return models.fetch(reference, self.workspace)
+
     def register(self, job: Job, name: str, epoch: int | None = None) -> ModelVersion:
         """Register the model of a run, or one of its kept epochs, under `name`.
 

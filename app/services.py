@@ -18,6 +18,7 @@ from app.command import command_line
 from app.control import Control
 from app.facts import Estimate, Stack, pixel_size_text
 from app.feedback_store import FeedbackStore
+from app.follow_ups import FollowUps
 from app.history import History
 from app.jobview import JobView, view_job
 from app.memory_desk import MemoryDesk
@@ -34,6 +35,7 @@ from segcore.estimate import Machine, read_machine, training_seconds, unet_param
 from segcore.estimate import Stack as StackSize
 from segcore.jobs import queue
 from segcore.jobs import store as jobs
+from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import Job, Kind
 from segcore.workspace import Workspace
 
@@ -70,6 +72,7 @@ class Services:
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
         self.feedback = FeedbackStore(workspace, lambda run: self.history.read(run).epochs)
         self.control = Control(workspace, worker)
+        self.follow_ups = FollowUps(workspace, self.models, self.control.wake)
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
         self._sampling = Lock()
@@ -110,7 +113,9 @@ class Services:
         Raises
         ------
         DataError
-            The path is one of the workspace's own folders, or a job is still using it.
+            The path is one of the workspace's own folders, or of a job that has not ended.
+        JobError
+            A job that is not over goes on from it.
         """
         full = self.resolve(path)
         own = (self.workspace.root, self.workspace.data, self.workspace.models, self.workspace.results)
@@ -123,6 +128,7 @@ class Services:
                 full in (job.folder, *job.folder.parents) or job.folder in full.parents
             ):
                 raise DataError(f"{path!r} belongs to a run that has not ended.", "Stop the run first.")
+        check_unneeded(self.workspace, full)
         try:
             shutil.rmtree(full) if full.is_dir() else full.unlink()
         except OSError as error:
@@ -245,12 +251,14 @@ class Services:
     # Jobs ----
 
     def submit_training(self, config: RunConfig) -> Job:
-        """Check the data, make the run folder and queue it.
+        """Check the data, make the run folder and queue it; of several repeats, the first is returned.
 
         Raises
         ------
         DataError
             Images or labels are missing, or the check found errors: all are listed.
+        ModelError
+            The model or run it is to begin from does not fit.
         """
         if not config.data.images or not config.data.labels:
             raise DataError("A training needs images and labels.", "Choose both in step 1.")
@@ -263,7 +271,7 @@ class Services:
             )
         paths = {key: str(self.resolve(getattr(config.data, key))) for key in ("images", "labels")}
         data = config.data.model_copy(update=paths)
-        return self._submit("train", config.model_copy(update={"data": data}))
+        return self.follow_ups.submit(config.model_copy(update={"data": data}))
 
     def submit_segmentation(self, config: RunConfig) -> Job:
         """Queue the segmentation of `data.images` with `inference.model`, see `model_source`."""
@@ -282,7 +290,10 @@ class Services:
             }
         )
         data = config.data.model_copy(update={"images": str(images), "labels": None})
-        return self._submit("predict", config.model_copy(update={"data": data, "inference": inference}))
+        config = config.model_copy(update={"data": data, "inference": inference})
+        job = queue.submit(self.workspace, "predict", config)
+        self.control.wake()
+        return job
 
     def _check_channels(self, config: RunConfig) -> None:
         """Raise ModelError if it is known before the job runs that model and images do not fit."""
@@ -313,11 +324,6 @@ class Services:
         """Register the model of a run, and give it an alias if one is named."""
         version = self.models.register(jobs.find_job(self.workspace, run), name)
         return self.models.set_alias(name, alias, version.version) if alias else version
-
-    def _submit(self, kind: Kind, config: RunConfig) -> Job:
-        job = queue.submit(self.workspace, kind, config)
-        self.control.wake()
-        return job
 
     def jobs(self, kind: Kind | None = None) -> list[Job]:
         """Return all jobs, newest first; only `job.json` of each is read."""

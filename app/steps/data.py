@@ -35,6 +35,8 @@ class DataStep:
     swap: gr.Button
     foreground: gr.Button
     pretrained: Pretrained
+    scratch: gr.Accordion
+    ready: gr.Accordion
     picture: gr.HTML
     sliders: gr.Row
     plane: gr.Slider
@@ -88,8 +90,8 @@ def build(services: Services) -> DataStep:
             outputs=[other, next_step], show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     return DataStep(
-        images, labels, axes, sample, findings, swap, foreground, pretrained, picture, sliders, plane,
-        opacity, legend, next_step,
+        images, labels, axes, sample, findings, swap, foreground, pretrained, scratch, ready, picture,
+        sliders, plane, opacity, legend, next_step,
     )  # fmt: skip
 
 

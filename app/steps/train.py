@@ -10,7 +10,7 @@ from zlib import crc32
 
 import gradio as gr
 
-from app import checkpoints, controls, feedback, forms, monitor, views, watch
+from app import checkpoints, controls, feedback, follow_ups_panel, forms, monitor, views, watch
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
@@ -46,6 +46,7 @@ class TrainStep:
     controls: controls.Controls
     trouble: gr.HTML
     message: gr.HTML
+    follow_ups: follow_ups_panel.Panel
     log: gr.Textbox
     command: gr.Code
     curves: monitor.Curves
@@ -66,6 +67,7 @@ class TrainStep:
         """What `draw` updates, when there is something new to see."""
         return [
             self.curves.chart, *self.feedback.shown, *self.checkpoints.shown, *self.scores.shown,
+            *self.follow_ups.shown,
         ]  # fmt: skip
 
 
@@ -85,6 +87,7 @@ def build(services: Services) -> TrainStep:
             next_step = gr.Button(
                 "Next: Segmentation →", variant="primary", visible=False, elem_id="next-inference"
             )
+            after = follow_ups_panel.build()
             back = gr.Button("← Back to the configuration", size="sm")
             with gr.Accordion("Log", open=False):
                 log = gr.Textbox(
@@ -108,7 +111,7 @@ def build(services: Services) -> TrainStep:
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
-        trouble, message, log, command, curves, scores, pictures, picker, tabs, back, next_step,
+        trouble, message, after, log, command, curves, scores, pictures, picker, tabs, back, next_step,
     )  # fmt: skip
 
 
@@ -117,12 +120,13 @@ def wire(
     step: TrainStep,
     data: Sequence[Any],
     values: Sequence[Any],
+    source: gr.Textbox,
 ) -> None:
-    """Connect the step with the chosen data (images, labels, axes) and the form."""
+    """Connect the step with the chosen data (images, labels, axes), the form, and the model to begin with."""
     count = len(data)
     step.start.click(
-        lambda region, *shown: start(services, shown[:count], shown[count:], region),
-        [step.feedback.region, *data, *values],
+        lambda region, model, *shown: start(services, shown[:count], shown[count:], region, model),
+        [step.feedback.region, source, *data, *values],
         [step.run, step.trouble], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
     gr.on(
@@ -139,12 +143,16 @@ def wire(
     monitor.wire(services, step.curves, step.run)
     feedback.wire(services, step.feedback, step.run, data)
     checkpoints.wire(services, step.checkpoints, step.run)
+    follow_ups_panel.wire(services, step.follow_ups, step.run)
     step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
 
 
-def prepare(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> tuple[str, str]:
-    """Return the summary and the command of the run that would be started now."""
-    config, _ = forms.check(forms.read_training(shown, dict(zip(forms.DATA, data, strict=True))))
+def prepare(
+    services: Services, data: Sequence[Any], shown: Sequence[Any], source: str = ""
+) -> tuple[str, str]:
+    """Return the summary and the command of the run that would be started now, beginning with `source`."""
+    values = forms.read_training(shown, dict(zip(forms.DATA, data, strict=True)))
+    config, _ = forms.check(forms.merged(values, {"training": {"start_from": source or None}}))
     if config is None:
         return "", ""
     return plan_html(config), services.command_line(config)
@@ -160,14 +168,35 @@ def plan_html(config: RunConfig) -> str:
         ("Network", f"{config.model.features} features, {config.model.layers} layers"),
         ("Training", f"{config.training.epochs} epochs, batch {config.training.batch_size}"),
     ]
+    training = config.training
+    rows += [("Repeats", f"{training.repeats} seeds")] if training.repeats > 1 else []
+    rows += [("Continues", training.continue_from.rpartition("/")[2])] if training.continue_from else []
+    if training.start_from:
+        frozen = ", encoder frozen" if config.model.freeze_encoder else ""
+        rows.append(("Starts from", training.start_from.rpartition("/")[2] + frozen))
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return f'<dl class="cost-list">{items}</dl>'
 
 
-def start(services: Services, data: Sequence[Any], shown: Sequence[Any], region: str = "") -> tuple:
-    """Start a run that shows `region` after every epoch; return its id and what stands in its way, or ""."""
+def start(
+    services: Services, data: Sequence[Any], shown: Sequence[Any], region: str = "", source: str = ""
+) -> tuple:
+    """Start a run and return its id and what stands in its way, or "".
+
+    Parameters
+    ----------
+    services : Services
+        The door to the engine.
+    data, shown : sequence
+        What step 1 has chosen, in the order of `forms.DATA`, and what the form shows.
+    region : str
+        What the visual feedback shows after every epoch; "" lets the training choose.
+    source : str
+        The model it begins with, "" for random weights.
+    """
     values = forms.read_training(shown, dict(zip(forms.DATA, data, strict=True)))
-    config, problems = forms.check(forms.merged(values, {"training": {"feedback_region": region or None}}))
+    hidden = {"feedback_region": region or None, "start_from": source or None}
+    config, problems = forms.check(forms.merged(values, {"training": hidden}))
     if config is None:
         text = views.mark_html("error", "\n".join(problems.values()), "Go back to the configuration.")
         return gr.skip(), text
@@ -213,6 +242,7 @@ def draw(services: Services, run: str, *look: Any) -> list[Any]:
         *feedback.show(services, shown),
         *checkpoints.show(services, shown),
         *monitor.show_scores(job),
+        *follow_ups_panel.show(services, shown),
     ]
 
 

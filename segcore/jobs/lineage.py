@@ -84,7 +84,7 @@ def check_continuable(parent: Job) -> None:
         )
     if not parent.state.ended:
         raise ModelError(f"The run {parent.id} is {parent.state}.", "Wait for its end, or stop it first.")
-    if not parent.has_checkpoint:
+    if not parent.has_checkpoint or parent.state is State.DISCARDED:
         gone = "it was discarded" if parent.state is State.DISCARDED else "it has no checkpoint"
         raise ModelError(
             f"The run {parent.id} cannot be continued: {gone}.",

@@ -1,0 +1,198 @@
+"""FollowUps: what may come after a run — more epochs, other images, other seeds — and how it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.registry import Registry
+from segcore.card import read_config
+from segcore.config import RunConfig, build_config
+from segcore.errors import DataError, ModelError, SegcoreError
+from segcore.jobs.groups import GroupSummary, submit_repeats, summary
+from segcore.jobs.lineage import (
+    REGISTRY,
+    WEIGHTS,
+    check_continuable,
+    check_origin,
+    continued,
+    fine_tuned,
+    gentler_rate,
+    with_training,
+)
+from segcore.jobs.store import Job, State, find_job
+from segcore.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What can be done after a run.
+
+    Parameters
+    ----------
+    continues : bool
+        It can be trained for more epochs.
+    tunes : bool
+        Its model can be trained further on other images.
+    epochs : int
+        A sensible number of more epochs: half as many as it was given.
+    group : GroupSummary or None
+        The repeats of the same training with other seeds, if there are any.
+    """
+
+    continues: bool = False
+    tunes: bool = False
+    epochs: int = 10
+    group: GroupSummary | None = None
+
+
+class FollowUps:
+    """Starts what comes after a run. Every path that comes from the page is resolved inside the workspace.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The folder the app serves.
+    models : Registry
+        The registered models.
+    wake : callable
+        Called when a job was queued.
+    """
+
+    def __init__(self, workspace: Workspace, models: Registry, wake: Callable[[], None]) -> None:
+        self._workspace = workspace
+        self._models = models
+        self._wake = wake
+
+    def submit(self, config: RunConfig) -> Job:
+        """Queue a training, or all its repeats, and return the (first) job.
+
+        Parameters
+        ----------
+        config : RunConfig
+            `training.start_from` and `training.continue_from` name a run by its id, a file or folder of the
+            workspace, or a registered model.
+
+        Raises
+        ------
+        SegcoreError
+            What it begins from is missing, lies outside the workspace or does not fit.
+        """
+        training = config.training
+        given = {"start_from": training.start_from, "continue_from": training.continue_from}
+        found = {name: self._located(value) for name, value in given.items() if value}
+        config = with_training(config, **found)
+        parent = check_origin(config, self._workspace)
+        if training.start_from and training.start_from.startswith(REGISTRY):
+            parent = self._models.describe(training.start_from).job_id
+        return self._queue(config, parent)
+
+    def continue_run(self, run: str, epochs: int) -> Job:
+        """Queue a run that goes on with `run` for more epochs, on the same images with the same options.
+
+        Raises
+        ------
+        SegcoreError
+            It cannot be continued, or its images are gone.
+        """
+        parent = find_job(self._workspace, run)
+        build_config({"training": {"epochs": epochs}})
+        config = continued(parent, int(epochs))
+        for name in ("images", "labels"):
+            path = getattr(config.data, name)
+            if not path or not Path(path).exists():
+                raise DataError(
+                    f"The {name} of the run are gone: {path}.",
+                    "Put them back, or train its model further on other data.",
+                )
+        return self._queue(config, check_origin(config, self._workspace))
+
+    def fine_tune(self, model: str, config_file: str = "") -> RunConfig:
+        """Return the options with which a model is trained further on other images.
+
+        Parameters
+        ----------
+        model : str
+            Id of a run, path of a `.pth` in the workspace, or a registered model.
+        config_file : str
+            Path of the `config.json` that belongs to a `.pth`.
+
+        Raises
+        ------
+        SegcoreError
+            The model is missing, or nobody knows how it was trained.
+        """
+        config = fine_tuned(self._options_of(model, config_file), model)
+        # Which slices validate, and how they lie, is a matter of the images.
+        data = config.data.model_copy(
+            update={"images": None, "labels": None, "axes": None, "validation_slices": None}
+        )
+        return config.model_copy(update={"data": data})
+
+    def usual_rate(self, model: str, rate: float) -> float:
+        """Return the learning rate the model was trained with, if `rate` is what `fine_tune` made of it."""
+        options = self._options_of(model, "")
+        return options.training.learning_rate if gentler_rate(options) == rate else rate
+
+    def ways(self, run: str) -> Ways:
+        """Return what can be done after a run; JobError if there is no such run."""
+        job = find_job(self._workspace, run)
+        if job.kind != "train":
+            return Ways()
+        return Ways(
+            continues=_is_continuable(job),
+            tunes=job.state.final and job.state is not State.DISCARDED and (job.folder / WEIGHTS).is_file(),
+            epochs=max(1, job.config.training.epochs // 2),
+            group=summary(self._workspace, job.group, job.session) if job.group else None,
+        )
+
+    def _queue(self, config: RunConfig, parent: str) -> Job:
+        job = submit_repeats(self._workspace, config, parent)[0]
+        self._wake()
+        return job
+
+    def _located(self, model: str) -> str:
+        if model.startswith(REGISTRY):
+            return model
+        if _is_id(model):
+            return str(find_job(self._workspace, model).folder)
+        return str(self._workspace.resolve(model))
+
+    def _options_of(self, model: str, config_file: str) -> RunConfig:
+        if _is_id(model):
+            return find_job(self._workspace, model).config
+        if model.startswith(REGISTRY):
+            return self._options_of_version(model)
+        weights = self._workspace.resolve(model)
+        beside = (
+            weights.with_name("config.json"),
+            weights.with_suffix(".json"),
+            weights.parents[1] / "config.json",
+        )
+        found = next((path for path in beside if path.is_file()), None)
+        if found is None or (config_file and self._workspace.resolve(config_file) != found):
+            raise ModelError(
+                f"To train {weights.name} further, its configuration must lie beside it.",
+                f"Put it there as {weights.stem}.json.",
+            )
+        return read_config(found)[0]
+
+    def _options_of_version(self, reference: str) -> RunConfig:
+        version = self._models.describe(reference)
+        try:
+            return find_job(self._workspace, version.job_id).config
+        except SegcoreError:  # its run is gone, or was made in another workspace
+            return read_config(self._models.fetch(reference) / "config.json")[0]
+
+
+def _is_continuable(job: Job) -> bool:
+    try:
+        check_continuable(job)
+    except ModelError:
+        return False
+    return True
+
+
+def _is_id(model: str) -> bool:
+    return "/" not in model and not model.endswith(".pth")
