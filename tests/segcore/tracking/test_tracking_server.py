@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tracking_server import TrackingServer
 
 from segcore.jobs.queue import discard
 from segcore.jobs.store import Job, State, end_job, read_job
@@ -21,58 +15,14 @@ from segcore.tracking.mlflow import Follower, pending
 from segcore.workspace import Workspace
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Give the address of a server that is down, and the means to start it."""
-    url = f"http://127.0.0.1:{free_port()}"
-    folder = tmp_path / "server"
-    folder.mkdir()
-    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]),
-        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-        *("--artifacts-destination", str(folder / "artifacts")),
-    ]
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> str:
-        with (folder / "log.txt").open("wb") as log:
-            settings = store.SETTINGS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-            started.append(
-                subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=os.environ | settings,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-                    assert answer.status == 200
-                    return url
-            except OSError:
-                assert started[0].poll() is None, (folder / "log.txt").read_text()
-                assert time.monotonic() < deadline, (folder / "log.txt").read_text()
-                time.sleep(0.2)
-
+    """Give the means to start a server, whose address is known already."""
+    server = TrackingServer(tmp_path / "server", empty_store)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    try:
-        yield start
-    finally:
-        for process in started:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    yield server.start
+    server.close()
 
 
 def test_a_server_that_comes_late_gets_everything(
