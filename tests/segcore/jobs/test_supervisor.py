@@ -214,9 +214,8 @@ def test_a_job_outlives_its_supervisor_and_is_adopted(
     adopted = threading.Thread(target=adopt_job, args=(job.folder,))
     adopted.start()
     wait_until(lambda: is_supervised(job.folder))
-    began = time.monotonic()
-    assert adopt_job(job.folder).state is State.RUNNING  # somebody watches it: not our business
-    assert time.monotonic() - began < 5
+    # Somebody watches it: not our business. Watching it as well would last until somebody stops it.
+    assert adopt_job(job.folder).state is State.RUNNING
     ask(job.folder, Request.STOP)
     adopted.join(30)
     assert (read_job(job.folder).state, read_job(job.folder).message) == (State.CANCELLED, "stopped")
