@@ -95,14 +95,11 @@ def memory_html(view: MemoryView) -> str:
     need = view.need
     state = "measuring …" if view.pending else "" if need and need.measured else "estimated"
     if need is None:
-        return f'<dl class="cost-list"><dt>Memory</dt><dd>{state or "not known"}</dd></dl>'
+        return _line(state or "not known")
     share = f"{need.ratio:.2g}" if need.ratio < 0.095 else f"{need.ratio:.1f}"
     have = views.bytes_text(need.have)
-    note = f' <span class="cost-note">({state})</span>' if state else ""
-    line = (
-        f'<dl class="cost-list"><dt>Memory</dt><dd>{share} of what you have: '
-        f"{views.bytes_text(need.need)} of {have}{note}</dd></dl>"
-    )
+    amounts = f"{views.bytes_text(need.need)} of {have}"
+    line = _line(f"{share} of what you have: {amounts}" + (f" ({state})" if state else ""))
     if need.ratio <= 1:
         return line
     text = f"The training needs {views.bytes_text(need.need)} of memory, but only {have} are free."
@@ -114,6 +111,11 @@ def memory_html(view: MemoryView) -> str:
         else "No smaller network or patch would fit: close other programs, or train on a part of the stack."
     )
     return line + views.mark_html("warning", text, remedy)
+
+
+def _line(text: str) -> str:
+    # As wide as the names in the list of costs above it.
+    return f'<dl class="cost-list"><dt style="min-width:6.6em">Memory</dt><dd>{text}</dd></dl>'
 
 
 def apply_proposal(proposal: str, *shown: Any) -> list[Any]:

@@ -44,7 +44,7 @@ from segcore.training.usage import Usage
 SAFE = 0.8
 """Share of the memory that a trial may need by what is known before it."""
 PATIENCE = 20.0
-"""Seconds the trial at full size may take; else it is calculated from the smaller ones."""
+"""Seconds a trial may take; larger ones are calculated from it."""
 STEPS = 2
 
 
@@ -89,28 +89,18 @@ def dry_run(config: RunConfig, material: Material, folder: Path) -> MemoryNeed:
     """
     hardware = choose(config.hardware)
     meter = _Meter(hardware)
-    gpu = hardware.device.type == "cuda"
+    gpu = meter.gpu
     guess = estimate_footprint(config, material.stack, hardware.dtype.itemsize, gpu)
     if guess.need(1, meter.have) > SAFE * meter.have:
         return judge_memory(config, material.stack, meter.have, guess)
-    patches = patches_at_once(config)
     with TemporaryDirectory(dir=folder, prefix=".dryrun-") as temporary:
         lab = _Lab(config, material, meter, Path(temporary))
-        small = lab.try_out(1)
-        double = lab.try_out(2)
-        step = max(double.network - small.network, guess.patch // 2)
-        training = small.network + (patches - 1) * step
-        quick = double.seconds * patches / 2 < PATIENCE
-        if patches <= 2:
-            training = (small, double)[patches - 1].network
-        elif quick and training + data_bytes(config, material.stack, gpu) < SAFE * meter.have:
-            training = lab.try_out(patches).network
-            step = max(0, training - small.network) // (patches - 1)
+        small, step, training = _grow(lab, guess.patch, patches_at_once(config))
         validation = lab.try_out(0).network
     data = data_bytes(config, material.stack, gpu)
     loading = meter.base + data + loading_bytes(config, material.stack)
     saving = 0 if gpu else saving_bytes(config, material.stack)  # the trials end before anything is saved
-    weights = max(0, small.network - step - meter.base)
+    weights = max(0, small - step - meter.base)
     measured = Footprint(
         process=meter.base,
         weights=weights + saving,
@@ -121,6 +111,30 @@ def dry_run(config: RunConfig, material: Material, folder: Path) -> MemoryNeed:
     )
     need = max(max(training, validation) + saving + data, 0 if gpu else loading)
     return judge_memory(config, material.stack, meter.have, measured, need=need)
+
+
+def _grow(lab: _Lab, guess: int, patches: int) -> tuple[int, int, int]:
+    """Try one patch at a time, two, four … as far as it fits and is quick, and calculate the rest.
+
+    Returns
+    -------
+    small, step, training : int
+        Bytes for one patch, for every further one, and for `patches`; the images not counted.
+    """
+    room = SAFE * lab.meter.have - data_bytes(lab.config, lab.material.stack, lab.meter.gpu)
+    count, trial = 1, lab.try_out(1)
+    small, step = trial.network, guess
+    while count < patches:
+        following = min(2 * count, patches)
+        if trial.network + (following - count) * step > room:
+            break
+        if count > 1 and trial.seconds * following / count > PATIENCE:
+            break
+        larger = lab.try_out(following)
+        # A peak elsewhere, as while the program is loaded, may hide that of the first patches.
+        step = max((larger.network - trial.network) // (following - count), guess // 2)
+        count, trial = following, larger
+    return small, step, trial.network + (patches - count) * step
 
 
 def read_material(config: RunConfig) -> Material:
@@ -147,20 +161,21 @@ class _Meter:
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
         self._usage = Usage(hardware)
+        self.gpu = hardware.device.type == "cuda"
         self.base = self.read()
-        own = 0 if hardware.device.type == "cuda" else psutil.Process().memory_info().rss
+        own = 0 if self.gpu else psutil.Process().memory_info().rss
         self.have = hardware.free_memory() + own
 
     def restart(self) -> None:
         """Forget what is no longer used, and on a GPU its peak."""
         gc.collect()
-        if self._hardware.device.type == "cuda":
+        if self.gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._hardware.device)
 
     def read(self) -> int:
         """Return the peak in bytes; of a process it never falls, so trials go from small to large."""
-        if self._hardware.device.type == "cuda":
+        if self.gpu:
             return torch.cuda.max_memory_reserved(self._hardware.device)
         return self._usage.memory
 
@@ -192,8 +207,8 @@ class _Lab:
                 "data.class_names": [],
                 "data.validation_slices": "1",
                 "data.patches_per_image": STEPS * max(1, patches),
-                "training.batch_size": max(1, patches),
-                "training.micro_batch": None,
+                "training.batch_size": 1 << (max(1, patches) - 1).bit_length(),
+                "training.micro_batch": max(1, patches),
                 "training.epochs": 1,
                 "training.max_minutes": None,
                 "training.start_from": None,
@@ -212,8 +227,7 @@ class _Lab:
 
         # Even a training that is given up before its first step has predicted a validation slice.
         train(config, folder, asked=asked)
-        gpu = self.meter.base == 0
-        return Trial(self.meter.read(), data_bytes(config, stack, gpu), time.monotonic() - began)
+        return Trial(self.meter.read(), data_bytes(config, stack, self.meter.gpu), time.monotonic() - began)
 
 
 def _noise(folder: Path, stack: Stack, classes: int) -> tuple[Path, Path]:

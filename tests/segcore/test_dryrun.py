@@ -120,6 +120,14 @@ def test_a_slow_full_size_is_calculated_too(
     assert tried == [1, 2, 0]
 
 
+def test_micro_batches_of_any_size_are_tried(tiny_config: RunConfig, tmp_path: Path) -> None:
+    micro = tiny_config.training.model_copy(update={"batch_size": 8, "micro_batch": 3})
+    config = tiny_config.model_copy(update={"training": micro})
+    need = dryrun.dry_run(config, dryrun.Material(Stack(6, 64, 64), 2), tmp_path)
+    assert need.measured
+    assert need.proposal is None
+
+
 def test_a_configuration_that_cannot_be_used_is_said_in_words(
     tiny_config: RunConfig,
     tmp_path: Path,
