@@ -26,6 +26,7 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 EPOCHS_SHOWN = 5
 """How many epochs the curves should have when the training is photographed."""
 PATIENCE_MS = 180_000
+DRAWN = "document.querySelector('#curves .js-plotly-plot')?.data?.some(curve => curve.x.length)"
 TRAINING_MS = 1_200_000
 
 
@@ -202,7 +203,7 @@ def monitor(camera: Camera, runs: Cast) -> None:
     """Look at a run in every way; then at one that is paused, and at what waits."""
     page = camera.page
     camera.open(f"?run={runs.steep.id}")
-    expect(page.locator("#curves .js-plotly-plot")).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_function(DRAWN)
     expect(page.locator("#train-message")).to_contain_text("autopilot", timeout=PATIENCE_MS)
     if camera.suffix:
         camera.show("#curves")
@@ -221,6 +222,7 @@ def monitor(camera: Camera, runs: Cast) -> None:
     camera.take("monitor-table")
     camera.open(f"?run={runs.paused.id}")
     expect(page.locator("#train-progress")).to_contain_text("Paused", timeout=PATIENCE_MS)
+    page.wait_for_function(DRAWN)
     camera.take("step3-paused")
     camera.open("?tab=runs")
     expect(page.locator("#queue section")).to_have_count(3, timeout=PATIENCE_MS)

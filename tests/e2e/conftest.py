@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from served_app import ServedApp
 
 CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
-WAIT = 90_000
+WAIT = 180_000
 """Milliseconds until something that should be on the page is missed; long, as a busy machine is slow."""
 
 
@@ -56,7 +56,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     def start(address: str, width: int = 1280) -> Page:
         page = browser.new_page(viewport={"width": width, "height": 800 if width > 800 else 844})
         page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
         pages.append(page)
         page.goto(address)
         return page
