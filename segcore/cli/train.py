@@ -51,6 +51,8 @@ def train_command(words: list[str]) -> int:
         return queue_jobs(submit_repeats(workspace, config, parent), workspace, options.json)
     jobs = run_all(workspace, config, parent)
     job = best_of(jobs)
+    if jobs[-1].state in (State.PAUSED, State.DISCARDED):
+        return _tell_request(jobs[-1], options.json)
     raise_failure(job)
     if not read_results(job).get("best_epoch"):
         raise KeyboardInterrupt
@@ -159,6 +161,16 @@ def raise_failure(job: Job) -> None:
     """Raise JobError for a job that did not reach its end by itself or by request."""
     if job.state not in (State.FINISHED, State.CANCELLED):
         raise JobError(f"{job.message} (run {job.id})", f"{job.remedy} Log: {job.folder / 'log.txt'}".strip())
+
+
+def _tell_request(job: Job, as_json: bool) -> int:
+    """Tell the end of a training that somebody paused or discarded: it did as it was told."""
+    if as_json:
+        write_json({"id": job.id, "state": job.state, "run_folder": job.folder})
+    else:
+        further = f"go on with  segcore jobs resume {job.id}" if job.state is State.PAUSED else ""
+        write_lines([f"{job.state}  {job.id}", f"run folder  {job.folder}", *filter(None, [further])])
+    return 0
 
 
 def training_result(job: Job) -> dict[str, Any]:

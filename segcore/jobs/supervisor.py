@@ -212,7 +212,7 @@ def _watch(
     """Wait for the end of a process; return whether it had to be ended by force after a request."""
     force = _Force(process, grace)
     beat = float("-inf")
-    told = False
+    left: float | None = None
     while is_running(process):
         now = time.monotonic()
         if now - beat > BEAT_SECONDS:
@@ -221,10 +221,12 @@ def _watch(
             if _is_anothers(folder, process):
                 kill_tree(process)
         force.apply(asked(folder), now)
-        if leaving() and not told:
-            told = True
+        if leaving() and left is None:
+            left = now
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
+        elif left is not None and now - left > grace + KILL_SECONDS:
+            kill_tree(process)
         on_poll()
         try:
             process.wait(POLL_SECONDS)

@@ -58,6 +58,11 @@ def fit(run: Run, asked: Callable[[], Request | None]) -> str:
 def _train(run: Run, asked: Callable[[], Request | None]) -> str:
     state = run.state
     while state.epoch < run.last_epoch:
+        if state.part is None:
+            # Here and not after the epoch: a run that is resumed at this point has not been judged yet.
+            intervene(run)
+            if _is_in_vain(run):
+                return EARLY
         passage = train_epoch(run, asked)
         request = passage.request
         if request in (Request.PAUSE, Request.DISCARD) or (request and state.best_epoch):
@@ -70,9 +75,8 @@ def _train(run: Run, asked: Callable[[], Request | None]) -> str:
             return ENDED[request]
         if not passage.complete and passage.diagnosis is None:
             return TIME_BUDGET
-        intervene(run, passage.diagnosis)
-        if _is_in_vain(run):
-            return EARLY
+        if passage.diagnosis:
+            intervene(run, passage.diagnosis)
     return FINISHED
 
 

@@ -14,7 +14,7 @@ from segcore.training.treatment import MOST_TREATMENTS, Diagnosis, Treatment
 
 
 def intervene(run: Run, diagnosis: Diagnosis | None = None) -> None:
-    """Judge the run after an epoch; if it has collapsed, go back and begin the schedule anew, more gently.
+    """Judge the run between two epochs; if it has collapsed, go back and begin anew, more gently.
 
     Epoch numbers go on, so that the curves show collapse and recovery.
 
@@ -34,7 +34,8 @@ def intervene(run: Run, diagnosis: Diagnosis | None = None) -> None:
     if autopilot is None or state.epoch >= run.last_epoch:
         return
     since = [event for event in state.history if event.epoch > state.phase.epoch]
-    diagnosis = diagnosis or autopilot.check_epoch(since)
+    if diagnosis is None and since:
+        diagnosis = autopilot.check_epoch(since)
     if diagnosis is None:
         return
     number = 1 + sum(event.what != "memory" for event in state.interventions)

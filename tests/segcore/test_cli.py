@@ -410,3 +410,24 @@ def plan_of(workspace: Workspace, ports: Ports, app_options: list[str]) -> list[
 def test_a_login_needs_both_parts(pair: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--auth", pair]) == 2
     assert "USER:PASSWORD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.DISCARDED])
+def test_a_training_that_did_as_it_was_told_is_no_failure(
+    state: State,
+    workspace: Workspace,
+    simulated: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told(workspace: Workspace, config: RunConfig, parent: str) -> list[Job]:
+        return [end_job(create_job(workspace, "train", config, owner="command").folder, state)]
+
+    monkeypatch.setattr("segcore.cli.train.run_all", told)
+    words = ["train", "--workspace", str(workspace.root)]
+    words += ["--data.images", str(simulated[0]), "--data.labels", str(simulated[1])]
+    words += ["--data.patch-size", "32", "--model.features", "4", "--model.layers", "2"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert str(state) in said
+    assert ("segcore jobs resume" in said) == (state is State.PAUSED)

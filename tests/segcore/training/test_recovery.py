@@ -212,3 +212,29 @@ def test_a_diagnosis_within_an_epoch_ends_the_epoch(
     assert [event.epoch for event in events] == [1, 2]
     assert [event.epoch for event in heard if isinstance(event, EpochEvent)] == [1, 2, 3]
     assert run.state.step == 1 + 1 + run.steps_per_epoch
+
+
+def test_a_run_that_was_killed_before_it_was_judged_is_judged_when_it_goes_on(
+    stack: Path, tmp_path: Path
+) -> None:
+    heard: list[Any] = []
+    run = build(stack, tmp_path / "run", heard, epochs=4, warm_up=0.1)
+    run.autopilot = Scripted(run, [2], good=True)
+
+    class Killed(BaseException):
+        pass
+
+    def die(epoch: int) -> None:
+        if epoch == 2:
+            run.save()
+            raise Killed
+
+    run.preview = die
+    with pytest.raises(Killed):
+        fit(run, unasked)
+    assert not run.state.interventions
+    again = build(stack, tmp_path / "run", heard, epochs=4, warm_up=0.1)
+    assert (again.state.epoch, again.state.part) == (2, None)
+    again.autopilot = Scripted(again, [2], good=True)
+    assert fit(again, unasked) == "finished"
+    assert [event.epoch for event in again.state.interventions] == [2]
