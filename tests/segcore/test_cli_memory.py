@@ -12,7 +12,7 @@ from segcore.memory import Memory
 from segcore.workspace import Workspace
 
 
-@pytest.mark.parametrize(("available", "warned"), [(10**11, False), (8 * 10**8, True)])
+@pytest.mark.parametrize(("available", "warned"), [(10**11, False), (11 * 10**8, True)])
 def test_the_warning_names_settings_that_fit(
     available: int,
     warned: bool,
