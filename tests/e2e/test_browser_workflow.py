@@ -41,7 +41,7 @@ def new_page(open_page: Callable[..., Page], app: ServedApp) -> Callable[..., Pa
 
     def start(width: int = 1280) -> Page:
         page = open_page(app.url, width)
-        expect(page.locator("#header")).to_contain_text("CPU, 2 cores")
+        expect(page.locator("#header")).to_contain_text("device: CPU")
         return page
 
     return start
