@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         auth=options.auth,
         prevent_thread_lock=True,
         quiet=True,
+        # Otherwise Gradio gives up when it does not hear from itself within 3 s: a machine that trains is slow.
+        _frontend=False,
         **launch_options(services),
     )
     log.info("Segcore Studio serves %s on %s", workspace.root, url)

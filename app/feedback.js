@@ -42,6 +42,7 @@ async function fill() {
       if (!missing.length) break;
       const next = missing.sort((a, b) => a[0] - b[0]).slice(0, AT_ONCE).map(([, one]) => one);
       const found = await server.pictures({ run, epochs: next.map(([epoch]) => epoch) });
+      if (!found) break; // the server is gone; the page asks again once it is back
       if (run !== recording.run) continue;
       const waits = shot() && !pictures.has(key(shot()));
       for (const one of next) pictures.set(key(one), found[one[0]] || "");

@@ -15,7 +15,7 @@ function tickBox(row, table) {
   box.setAttribute("aria-label", `${table.tick} ${row.cells[0]}`);
   box.addEventListener("change", () => {
     if (box.checked) ticked.add(row.id); else ticked.delete(row.id);
-    trigger("tick", { ids: table.rows.map((other) => other.id).filter((id) => ticked.has(id)) });
+    trigger("tick", { ids: props.value.rows.map((other) => other.id).filter((id) => ticked.has(id)) });
   });
   return box;
 }
@@ -27,8 +27,7 @@ function line(row, table) {
   choose.textContent = row.cells[0];
   if (table.tick) made.append(cell("td", tickBox(row, table)));
   row.cells.forEach((text, index) => made.append(cell("td", index ? text : choose)));
-  made.classList.toggle("picked", row.id === table.picked);
-  choose.setAttribute("aria-pressed", String(row.id === table.picked));
+  made.dataset.id = row.id;
   made.addEventListener("click", (event) => {
     if (event.target.closest("input")) return;
     props.value.picked = row.id;
@@ -38,6 +37,18 @@ function line(row, table) {
     }
     trigger("select", { id: row.id });
   });
+  return renew(made, row, table);
+}
+
+// What stands in a line may change while somebody is pressing its button: the line stays the same element.
+function renew(made, row, table) {
+  const cells = [...made.cells].slice(table.tick ? 2 : 1);
+  cells.forEach((one, index) => {
+    const text = String(row.cells[index + 1]);
+    if (one.textContent !== text) one.textContent = text;
+  });
+  made.classList.toggle("picked", row.id === table.picked);
+  made.querySelector("button").setAttribute("aria-pressed", String(row.id === table.picked));
   return made;
 }
 
@@ -49,7 +60,12 @@ function show() {
   for (const th of head.children) th.scope = "col";
   const focused = element.contains(document.activeElement) ? document.activeElement.closest("tr")?.rowIndex : 0;
   element.querySelector("thead").replaceChildren(...(table.rows.length ? [head] : []));
-  element.querySelector("tbody").replaceChildren(...table.rows.map((row) => line(row, table)));
+  const body = element.querySelector("tbody"), before = new Map([...body.rows].map((one) => [one.dataset.id, one]));
+  const rows = table.rows.map((row) => {
+    const kept = before.get(row.id);
+    return kept ? renew(kept, row, table) : line(row, table);
+  });
+  if (rows.length !== body.rows.length || rows.some((one, at) => one !== body.rows[at])) body.replaceChildren(...rows);
   if (focused > 0) element.querySelectorAll("tr")[focused]?.querySelector("button")?.focus();
 }
 

@@ -84,13 +84,22 @@ function line(job) {
   return one;
 }
 
+// Only what has changed is replaced: a button must not vanish under the finger that is pressing it.
+function renew(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  const before = [...old.children], after = [...fresh.children];
+  const alike = after.length && before.length === after.length && old.cloneNode().isEqualNode(fresh.cloneNode());
+  if (alike) before.forEach((child, at) => renew(child, after[at]));
+  else old.replaceWith(fresh);
+}
+
 function show(focus) {
   const value = props.value || { groups: [], empty: "" };
   const inside = element.contains(document.activeElement) ? document.activeElement.dataset.key : "";
   const groups = value.groups.map((group) =>
     made("section", "", made("h3", "", group.title), made("ol", "", ...group.jobs.map(line))));
   const none = groups.length ? [] : [made("p", "none", value.empty)];
-  element.querySelector(".queue").replaceChildren(...groups, ...none);
+  renew(element.querySelector(".queue"), made("div", "queue", ...groups, ...none));
   const wanted = focus || inside;
   if (wanted) element.querySelector(`[data-key="${CSS.escape(wanted)}"]`)?.focus({ preventScroll: true });
 }
