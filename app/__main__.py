@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         auth=options.auth,
         prevent_thread_lock=True,
         quiet=True,
-        # Otherwise Gradio gives up when it does not hear from itself within 3 s: a machine that trains is slow.
+        # Otherwise Gradio gives up when it does not hear from itself within 3 s, as on a machine that trains.
         _frontend=False,
         **launch_options(services),
     )
