@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from served_app import ServedApp
 
 CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
-WAIT = 180_000
+WAIT = 120_000
 """Milliseconds until something that should be on the page is missed; long, as a busy machine is slow."""
 
 

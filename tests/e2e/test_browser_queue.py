@@ -11,6 +11,8 @@ from served_app import ServedApp
 from tabs_workspace import make_run
 
 from app.services import Services
+from segcore.events import Progress
+from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import Job, State, end_job, read_job
 from segcore.workspace import Workspace
 
@@ -29,6 +31,12 @@ def test_lines_obey_and_a_watched_end_is_told(
     page = open_page(f"{app.url}?tab=runs", width=390)
     names = page.locator("#queue section").nth(1).locator(".name")
     expect(names).to_have_text(["Training a", "Training b", "Training c"])
+    pause = page.get_by_role("button", name=f"Pause: Training watched {running.id}")
+    pause.evaluate("button => { window.pressed = button; }")
+    progress = Progress(stage="training", done=1, total=10, unit="step", epoch=7, epochs=10)
+    FolderReporter(running.folder)(progress)
+    expect(page.locator("#queue section").first).to_contain_text("epoch 7 of 10")
+    assert page.evaluate("window.pressed.isConnected"), "a click that had begun there would be lost"
     click(page, "Make it the first", third)
     expect(names).to_have_text(["Training c", "Training a", "Training b"])
     click(page, "Drop", first)
@@ -43,7 +51,7 @@ def test_lines_obey_and_a_watched_end_is_told(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
     page.goto(f"{app.url}?run={running.id}")
-    expect(page).to_have_title("starting – Segcore Studio")
+    expect(page).to_have_title("epoch 7/10 – Segcore Studio")
     end_job(running.folder, State.FINISHED)
     expect(page).to_have_title("✓ Dice 0.83 – Segcore Studio")
     expect(page.locator(".toast-body")).to_contain_text("The training watched finished")
