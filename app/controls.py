@@ -126,12 +126,15 @@ def updates(view: JobView | None) -> list[Any]:
     if view is None:
         return [*(gr.Button(visible=False),) * 4, "", *(gr.Column(visible=False),) * 2]
     stops, discards, request = can_stop(view), can_discard(view), view.request
+    said = SAID[view.kind][request] if request else ""
+    if not said and view.state is State.QUEUED and has_checkpoint(view):
+        said = RESUMED
     return [
         gr.Button(visible=can_resume(view)),
         gr.Button(visible=not view.state.ended and request is None),
         gr.Button(visible=stops),
         gr.Button(visible=discards),
-        _note(SAID[view.kind][request]) if request else "",
+        _note(said) if said else "",
         gr.skip() if stops else gr.Column(visible=False),
         gr.skip() if discards else gr.Column(visible=False),
     ]

@@ -150,7 +150,9 @@ def sentence(view: JobView) -> str:
     text = f"The {_name(view)} {watch.headline(view)}"
     if view.best and view.state is not State.DISCARDED:
         text += f": best Dice {view.best.val_dice:.3f}"
-    return " ".join(filter(None, [f"{text}.", view.message, view.remedy]))
+    # The headline of these says it already.
+    said = view.state in (State.PAUSED, State.DISCARDED)
+    return " ".join(filter(None, [f"{text}.", *(() if said else (view.message, view.remedy))]))
 
 
 def _name(view: JobView) -> str:

@@ -64,6 +64,14 @@ def test_with_a_checkpoint_a_run_can_go_on_or_be_completed(services: Services) -
         assert buttons(services, job) == names
 
 
+def test_who_resumed_is_told_so_until_it_runs(services: Services) -> None:
+    job = make_run(services, state=State.PAUSED)
+    keep_checkpoint(job)
+    assert controls.updates(services.job(job.id))[4] == ""
+    services.control.resume(job.id)
+    assert "as soon as a device is free" in controls.updates(services.job(job.id))[4]
+
+
 def test_half_a_segmentation_is_not_kept(services: Services) -> None:
     config = services.job(make_run(services).id).config
     job = create_job(services.workspace, "predict", config)

@@ -64,7 +64,7 @@ def test_an_end_is_told_once(services: Services, state: State, title: str, bad: 
     ((wrong, text),) = notice.toasts
     assert wrong == bad
     assert text.startswith(f"The training em {state if state is not State.CANCELLED else 'stopped'}")
-    assert text.endswith("This is why. Do that.")
+    assert text.endswith("best Dice 0.830." if state is State.PAUSED else "This is why. Do that.")
     assert news(services, known, [job.id])[0] == Notice()
 
 
