@@ -132,7 +132,7 @@ def test_a_run_survives_the_server_and_is_stopped_from_another_browser(
     other.click("#watch-run")
     seen = epochs_shown(other)
     wait_for_epochs(other, seen + 2)
-    assert run_in_address(other) == run
+    other.wait_for_url(re.compile(f"run={run}"))
 
     other.click("#stop-training")
     expect(other.locator("#stop-training-confirm")).to_contain_text("the best model so far is kept")
