@@ -21,8 +21,8 @@ from segcore.workspace import Workspace
 
 KILLS = int(os.environ.get("SEGCORE_KILLS") or 50)
 SEED = int(os.environ.get("SEGCORE_KILL_SEED") or 1)
-EPOCHS = 16
-WEIGHTS = (10, 9, 2, 3)
+EPOCHS = 10
+WEIGHTS = (8, 12, 2, 2)
 """How often each of VICTIMS is struck."""
 PATIENCE = 600.0
 MOST_RESTARTS = 3
@@ -126,7 +126,7 @@ class Campaign:
 
     def _let_some_time_pass(self) -> None:
         """Wait for a random number of signs of life; none of them is a moment like any other."""
-        signs = self.random.choice((0, 0, 1, 1, 2, 3, 5))
+        signs = self.random.choice((0, 0, 1, 1, 2, 4))
         before = self._sign()
         deadline = time.monotonic() + 15
         while signs and time.monotonic() < deadline:
