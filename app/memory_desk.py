@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 from pydantic import ValidationError
 
 from app.facts import Stack
@@ -20,6 +21,7 @@ from segcore.config import RunConfig
 from segcore.estimate import Stack as StackSize
 from segcore.estimate import read_machine
 from segcore.footprint import MemoryNeed, estimate_here
+from segcore.jobs.process import kill_tree
 from segcore.jobs.store import list_jobs
 from segcore.workspace import Workspace
 
@@ -102,7 +104,8 @@ class MemoryDesk:
             need = self._dry_run(config)
         finally:
             with self._lock:
-                self._known[key] = _Measurement(need, time.monotonic())
+                if need or not self._working():  # broken off for a job, it is measured another time
+                    self._known[key] = _Measurement(need, time.monotonic())
                 self._busy = False
                 while len(self._known) > KEPT:
                     self._known.popitem(last=False)
@@ -119,14 +122,25 @@ class MemoryDesk:
         with TemporaryDirectory(dir=self.workspace.state, prefix="memory-") as folder:
             file = Path(folder, "config.json")
             file.write_text(config.model_dump_json(), encoding="utf-8")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "segcore.dryrun", str(file), folder],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            return self._answer(process)
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> MemoryNeed | None:
+        """Wait for what the process says; a job that begins meanwhile has the processor to itself."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
             try:
-                done = subprocess.run(
-                    [sys.executable, "-m", "segcore.dryrun", str(file), folder],
-                    capture_output=True, timeout=TIMEOUT, check=False,
-                )  # fmt: skip
-                return MemoryNeed.model_validate_json(done.stdout)
-            except (subprocess.TimeoutExpired, ValidationError):
+                return MemoryNeed.model_validate_json(process.communicate(timeout=0.5)[0])
+            except ValidationError:
                 return None
+            except subprocess.TimeoutExpired:
+                if self._working() or time.monotonic() > deadline:
+                    kill_tree(psutil.Process(process.pid))
+                    process.communicate()
+                    return None
 
     def _measurement(self, key: str) -> _Measurement | None:
         with self._lock:

@@ -101,7 +101,7 @@ def close_epoch(run: Run, asked: Callable[[], Request | None]) -> Request | None
         if heard is Request.STOP and not state.best_epoch:
             # Without a model to keep, a short validation is worth waiting for.
             return run.validator.expected_seconds > SHORT_VALIDATION
-        return heard is not None
+        return bool(heard)
 
     run.validator.predictor.network = _network_to_keep(run)
     verdict = run.validator(give_up)

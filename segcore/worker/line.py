@@ -96,7 +96,8 @@ class Line:
         if time.monotonic() - self._looked > ORPHANS_SECONDS:
             self._looked = time.monotonic()
             self._adopt_orphans()
-        if not tokens.count():
+        # Watching an orphan may have taken hours: told to end meanwhile, the worker begins nothing more.
+        if self._ending.is_set() or not tokens.count():
             return IDLE_SECONDS
         job = self._next()
         if job is None:
@@ -125,6 +126,8 @@ class Line:
         for job in list_jobs(self.workspace, self.slot.kind):
             if job.state is not State.RUNNING or not self._is_ours(job):
                 continue
+            if self._ending.is_set():
+                return
             if job_process(job) is not None and not is_supervised(job.folder):
                 logger.info("%s is running without a supervisor: adopted", job.id)
                 self._begun = False

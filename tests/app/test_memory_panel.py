@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,13 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Answer of the dry run, instead of one; every call is counted by what is left."""
     waiting = [MEASURED.model_dump_json().encode()] * 3
 
-    def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-        config = json.loads(Path(words[-2]).read_text())
-        assert Path(config["data"]["images"]).is_file()
-        return subprocess.CompletedProcess(words, 0, waiting.pop(), b"")
+    begin = subprocess.Popen
 
-    monkeypatch.setattr(memory_desk.subprocess, "run", run)
+    def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        assert "segcore.dryrun" in words
+        return begin([sys.executable, "-c", f"import os; os.write(1, {waiting.pop()!r})"], **options)
+
+    monkeypatch.setattr(memory_desk.subprocess, "Popen", start)
     return waiting
 
 

@@ -165,7 +165,7 @@ def test_a_training_outlives_its_worker(
     wait_until: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Kill the worker: the job goes on, the next one adopts it; a worker told to end stops and keeps."""
+    """Kill the worker: the job goes on, the next one adopts it; told to end, it lets the job save its state."""
     first = start("worker")
     wait_until(lambda: worker_alive(tracked_workspace), 60)
     queued = run_json(capsys, "train", "--queue", *data, *TINY, "--training.epochs", "100000")
@@ -183,8 +183,10 @@ def test_a_training_outlives_its_worker(
     wait_until(lambda: read_job(folder).mlflow_run_id is not None, 120)
     second.terminate()
     assert second.wait(120) == 0
-    assert read_job(folder).state is State.CANCELLED
+    assert read_job(folder).state is State.INTERRUPTED
     assert (folder / "best_model.pth").exists()
+    assert (folder / "checkpoints" / "last.pt").exists()
+    assert not psutil.pid_exists(pid)
     assert read_job(Path(waiting["run_folder"])).state is State.QUEUED
 
 

@@ -39,7 +39,7 @@ def trained(tmp_path: Path, listener) -> tuple[RunConfig, float]:
         }
     )
     (tmp_path / "run").mkdir()
-    outcome = train(config, tmp_path / "run", listener, lambda: False)
+    outcome = train(config, tmp_path / "run", listener)
     return config, outcome.metrics["val_dice"]
 
 
