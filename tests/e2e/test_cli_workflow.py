@@ -165,7 +165,7 @@ def test_a_training_outlives_its_worker(
     wait_until: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Kill the worker: the job goes on, the next one adopts it; told to end, it lets the job save its state."""
+    """Kill the worker: the job goes on, the next one adopts it; told to end, it lets the job save itself."""
     first = start("worker")
     wait_until(lambda: worker_alive(tracked_workspace), 60)
     queued = run_json(capsys, "train", "--queue", *data, *TINY, "--training.epochs", "100000")
