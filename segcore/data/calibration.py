@@ -10,9 +10,9 @@ import tifffile
 
 from segcore.card import PixelSize
 
-_MICROMETRES = {
+MICROMETRES = {
     "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
-    "nm": 1e-3, "nanometer": 1e-3, "å": 1e-4, "pm": 1e-6,
+    "micrometers": 1.0, "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3, "å": 1e-4, "pm": 1e-6,
     "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
 _PRINT_RESOLUTIONS = (72, 75, 90, 96, 100, 144, 150, 200, 240, 300, 400, 600, 1200)
@@ -38,14 +38,14 @@ def _from_ome(xml: str) -> PixelSize:
         return PixelSize()
     sizes = {}
     for axis in "ZYX":
-        factor = _MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
+        factor = MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
         sizes[axis.lower()] = _length(pixels.get(f"PhysicalSize{axis}"), factor)
     return PixelSize(**sizes)
 
 
 def _from_imagej(page: tifffile.TiffPage, metadata: dict[str, Any]) -> PixelSize:
     unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00b5", "µ").strip().lower()
-    factor = _MICROMETRES.get(unit)
+    factor = MICROMETRES.get(unit)
     x, y = _pixels_per_unit(page)
     return PixelSize(
         z=_length(metadata.get("spacing"), factor),

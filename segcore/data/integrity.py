@@ -60,6 +60,28 @@ def check_whole(path: Path) -> None:
         ) from error
 
 
+def check_readable(path: Path) -> None:
+    """Return if `path` is a file that can be opened and is not empty.
+
+    Raises
+    ------
+    DataError
+        It is missing, a folder, empty, or may not be read.
+    """
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", "Check the name, or upload the file.")
+        if not path.is_file():
+            raise DataError(f"{path} is a folder.", "Choose a file in it.")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise DataError(f"{path} is empty (0 bytes).", "Save or copy the file again.")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
+        ) from error
+
+
 def truncated(path: Path, detail: str) -> DataError:
     """Return the error for a file that ends too early."""
     return DataError(f"{path} is cut off: {detail}.", "Copy or export the file again and check its size.")

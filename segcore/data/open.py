@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from segcore.data.integrity import check_whole
+from segcore.data.hdf5 import open_hdf5
+from segcore.data.integrity import check_readable, check_whole
+from segcore.data.nifti import open_nifti
+from segcore.data.numpy_files import open_npy, open_npz
+from segcore.data.pictures import SUFFIXES as PICTURES
+from segcore.data.pictures import open_picture
+from segcore.data.renamed import Renamed
 from segcore.data.source import ImageSource
 from segcore.data.tiff import TiffSource
+from segcore.data.zarr_files import is_zarr, open_zarr
+from segcore.errors import DataError
+
+INSIDE = "::"
+"""Stands between a file and the array within it, as in `volumes.h5::raw`."""
+SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".h5", ".hdf5", ".nii", ".nii.gz", ".zarr", *PICTURES)
+"""Names of files (and Zarr folders) that `open_source` takes."""
+_SEVERAL: dict[str, Callable[[Path, str, str | None], ImageSource]] = {
+    ".npz": open_npz, ".h5": open_hdf5, ".hdf5": open_hdf5,
+}  # fmt: skip
+_SINGLE: dict[str, Callable[[Path, str | None], ImageSource]] = {
+    ".npy": open_npy, ".nii": open_nifti, ".gz": open_nifti, **dict.fromkeys(PICTURES, open_picture),
+}  # fmt: skip
 
 
 def open_source(path: Path, axes: str | None = None) -> ImageSource:
-    """Open an image file for lazy reading.
+    """Open an image for lazy reading.
 
     Parameters
     ----------
     path : Path
-        A TIFF file.
+        A TIFF, NumPy, HDF5, NIfTI, PNG, JPEG or BMP file, or the folder of a Zarr. Where a file holds
+        several arrays: `volumes.h5::raw`.
     axes : str, optional
         Axes of the image where its metadata is missing or wrong, for example CYX.
 
     Raises
     ------
     DataError
-        The file is missing, a folder, empty, not a TIFF, cut off, damaged, or not an image of numbers; or
+        The file is missing, empty, of an unknown kind, cut off, damaged, or not an image of numbers; or
         `axes` do not fit it.
     """
-    check_whole(path)
-    return TiffSource(path, axes)
+    file, name = split_inside(path)
+    if is_zarr(file):
+        return open_zarr(file, name, axes)
+    suffix = file.suffix.lower()
+    if suffix in _SEVERAL:
+        check_readable(file)
+        return _SEVERAL[suffix](file, name, axes)
+    if name:
+        raise DataError(f"{file} holds one image only.", f"Leave out {INSIDE}{name}.")
+    if suffix in _SINGLE:
+        check_readable(file)
+        return _SINGLE[suffix](file, axes)
+    check_whole(file)
+    return TiffSource(file, axes)
+
+
+def split_inside(path: Path) -> tuple[Path, str]:
+    """Return the file and the name of the array within it.
+
+    Examples
+    --------
+    >>> split_inside(Path("data/volumes.h5::raw/0"))[1]
+    'raw/0'
+    """
+    file, _, name = str(path).partition(INSIDE)
+    return Path(file), name
 
 
 def open_labels(path: Path) -> ImageSource:
@@ -58,6 +103,5 @@ def read_as_slices(source: ImageSource) -> ImageSource:
     if not source.axes.startswith("C") or {"Z", "T"} & set(source.axes):
         return source
     axes = source.axes.replace("C", "Z")
-    as_slices = TiffSource(source.path, axes)
-    as_slices.notes += (f"{source.path.name} calls its {source.shape[0]} slices channels; read as {axes}.",)
-    return as_slices
+    note = f"{source.path.name} calls its {source.shape[0]} slices channels; read as {axes}."
+    return Renamed(source, axes, note)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
+import nibabel
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from PIL import Image
 
 from segcore.data import tiff
 from segcore.data.open import open_source
@@ -25,6 +30,7 @@ class Flavour:
     shape: tuple[int, ...]
     dtype: str = "uint8"
     options: dict[str, Any] = field(default_factory=dict)
+    suffix: str = ".tif"
 
     def pixels(self) -> np.ndarray:
         """Return random pixels over the whole range of the data type."""
@@ -39,8 +45,68 @@ class Flavour:
     def write(self, path: Path) -> np.ndarray:
         """Write the image and return its pixels."""
         pixels = self.pixels()
-        tifffile.imwrite(path, pixels, **{"photometric": "minisblack", **self.options})
+        WRITERS[self.suffix](path, pixels, self)
         return pixels
+
+
+def write_tiff(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    tifffile.imwrite(path, pixels, **{"photometric": "minisblack", **flavour.options})
+
+
+def write_npy(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    np.save(path, np.asarray(pixels, **flavour.options))
+
+
+def write_npz(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    np.savez_compressed(path, raw=pixels)
+
+
+def write_hdf5(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("volumes/raw", data=pixels, **flavour.options)
+        file.create_dataset("numbers", data=[1, 2, 3])
+        for dimension, axis in zip(dataset.dims, flavour.axes, strict=True):
+            dimension.label = axis.lower()
+
+
+def write_nifti(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    nibabel.save(nibabel.Nifti1Image(pixels.transpose(), np.eye(4)), path)
+
+
+def write_picture(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    Image.fromarray(pixels).save(path)
+
+
+def write_zarr(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    version = flavour.options["zarr_format"]
+    names = {"dimension_names": list(flavour.axes.lower())} if version == 3 else {}
+    attributes = {} if version == 3 else {"_ARRAY_DIMENSIONS": list(flavour.axes.lower())}
+    chunks = tuple(min(size, 8) for size in pixels.shape)
+    array = zarr.create_array(
+        path, shape=pixels.shape, dtype=pixels.dtype, chunks=chunks, zarr_format=version,
+        attributes=attributes, **names,
+    )  # fmt: skip
+    array[...] = pixels
+
+
+def write_ome_zarr(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    version = flavour.options["zarr_format"]
+    same = [{"type": "scale", "scale": [1.0] * pixels.ndim}]
+    levels = [{"path": path, "coordinateTransformations": same} for path in ("0", "1")]
+    axes = [{"name": axis.lower(), "type": KINDS[axis]} for axis in flavour.axes]
+    image = {"axes": axes, "datasets": levels}
+    ome = {"ome": {"version": "0.5", "multiscales": [image]}} if version == 3 else {"multiscales": [image]}
+    group = zarr.create_group(path, zarr_format=version, attributes=ome)
+    for level, part in enumerate((pixels, pixels[..., ::2, ::2])):
+        group.create_array(str(level), data=part)
+
+
+KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+WRITERS: dict[str, Callable[[Path, np.ndarray, Flavour], None]] = {
+    ".tif": write_tiff, ".npy": write_npy, ".npz": write_npz, ".h5": write_hdf5, ".nii": write_nifti,
+    ".nii.gz": write_nifti, ".png": write_picture, ".bmp": write_picture, ".zarr": write_zarr,
+    ".ome.zarr": write_ome_zarr,
+}  # fmt: skip
 
 
 def named(axes: str) -> dict[str, Any]:
@@ -72,6 +138,24 @@ FLAVOURS = [
     Flavour("tiled-uncompressed", "YX", (100, 90), "uint16", {"tile": (32, 16)}),
     Flavour("colour", "YXC", (33, 21, 3), "uint8", {"photometric": "rgb"}),
     Flavour("colour-planar", "CYX", (3, 33, 21), "uint8", {"photometric": "rgb", "planarconfig": "separate"}),
+    Flavour("npy", "ZYX", (3, 12, 13), "uint16", suffix=".npy"),
+    Flavour("npy-fortran-order", "ZYX", (3, 12, 13), "float32", {"order": "F"}, ".npy"),
+    Flavour("npy-big-endian", "YX", (12, 13), "uint16", {"dtype": ">u2"}, ".npy"),
+    Flavour("npy-colour", "YXC", (12, 13, 3), suffix=".npy"),
+    Flavour("npz", "ZYX", (3, 12, 13), "bool", suffix=".npz"),
+    Flavour("hdf5", "CZYX", (2, 3, 12, 13), "uint16", {"chunks": (1, 1, 5, 5), "compression": "gzip"}, ".h5"),
+    Flavour("hdf5-float", "ZYX", (3, 12, 13), "float64", suffix=".h5"),
+    Flavour("nifti", "ZYX", (3, 12, 13), "int16", suffix=".nii"),
+    Flavour("nifti-series-gz", "TZYX", (2, 3, 12, 13), "float32", suffix=".nii.gz"),
+    Flavour("png", "YX", (12, 13), suffix=".png"),
+    Flavour("png-16bit", "YX", (12, 13), "uint16", suffix=".png"),
+    Flavour("png-1bit", "YX", (12, 13), "bool", suffix=".png"),
+    Flavour("png-colour", "YXC", (12, 13, 3), suffix=".png"),
+    Flavour("bmp-colour", "YXC", (12, 13, 3), suffix=".bmp"),
+    Flavour("zarr-2", "ZYX", (9, 20, 13), "uint16", {"zarr_format": 2}, ".zarr"),
+    Flavour("zarr-3", "TCYX", (2, 2, 20, 13), "float32", {"zarr_format": 3}, ".zarr"),
+    Flavour("ome-zarr-0.4", "TCZYX", (2, 2, 3, 12, 14), "uint16", {"zarr_format": 2}, ".ome.zarr"),
+    Flavour("ome-zarr-0.5", "CZYX", (2, 3, 12, 14), "uint8", {"zarr_format": 3}, ".ome.zarr"),
 ]  # fmt: skip
 
 Opened = tuple[Any, np.ndarray]
@@ -87,8 +171,9 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.name)
 def opened(request: pytest.FixtureRequest, tmp_path: Path, reader: str) -> Opened:
-    pixels = request.param.write(tmp_path / "image.tif")
-    source = open_source(tmp_path / "image.tif")
+    path = tmp_path / f"image{request.param.suffix}"
+    pixels = request.param.write(path)
+    source = open_source(path)
     assert source.axes == request.param.axes
     return source, pixels
 

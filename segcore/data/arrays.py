@@ -1,0 +1,154 @@
+"""ArraySource: an array in a container (NumPy, HDF5, Zarr, NIfTI, picture) as an ImageSource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
+from segcore.card import PixelSize
+from segcore.data.source import Region, full_region
+from segcore.errors import DataError, SegcoreError
+
+NUMBERS = "8- to 64-bit integers, floats and bool can be used."
+
+
+class LazyArray(Protocol):
+    """What a container gives: sizes, type, and pixels by slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes as stored."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the numbers as stored."""
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """Return part of the array."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a container says of its array.
+
+    Parameters
+    ----------
+    axes : str
+        A letter per stored axis, any that `canonical_axes` takes; "" where the container names none.
+    pixel_size : PixelSize
+        Voxel size in µm.
+    notes : tuple of str
+        What had to be assumed.
+    """
+
+    axes: str = ""
+    pixel_size: PixelSize = field(default_factory=PixelSize)
+    notes: tuple[str, ...] = ()
+
+
+OpenArray = Callable[[], AbstractContextManager[LazyArray]]
+
+
+class ArraySource:
+    """An array on disk; satisfies `ImageSource`. The container is opened for every read and closed after it.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    open_array : callable
+        Opens the container; the array is valid inside the context.
+    facts : Facts
+        What the container says.
+    axes : str, optional
+        Axes where the container's are missing or wrong; axes of size 1 may be named or left out.
+
+    Raises
+    ------
+    DataError
+        The array cannot be opened, or holds no image of numbers.
+    """
+
+    def __init__(self, path: Path, open_array: OpenArray, facts: Facts, axes: str | None = None) -> None:
+        self.path = path
+        self._open = open_array
+        with as_data_error(path, "opened"), open_array() as array:
+            stored = tuple(int(size) for size in array.shape)
+            dtype = np.dtype(array.dtype)
+        _check_numbers(path, stored, dtype)
+        self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
+        self.pixel_size = facts.pixel_size
+        letters = facts.axes or guess_axes(stored)
+        self._kept = _kept_axes(letters, stored)
+        self._dimensions = len(stored)
+        self.shape = tuple(stored[position] for position in self._kept)
+        if axes is None:
+            self.axes, notes = canonical_axes(
+                "".join(letters[position] for position in self._kept), self.shape
+            )
+        else:
+            self.axes, notes = parse_axes(_fitting(axes, stored, self._kept), self.shape), ()
+        self.notes = facts.notes + notes
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of `region`; see `ImageSource.read`."""
+        bounds = dict(zip(self._kept, full_region(region, self.shape), strict=True))
+        sizes = [bounds[position][1] - bounds[position][0] for position in self._kept]
+        if 0 in sizes:  # not every library can read nothing
+            return np.empty(sizes, self.dtype)
+        whole = tuple(slice(*bounds.get(position, (0, 1))) for position in range(self._dimensions))
+        with as_data_error(self.path, "read"), self._open() as array:
+            pixels = np.array(array[whole], dtype=self.dtype, order="C")
+        return pixels.reshape(sizes)
+
+
+def guess_axes(shape: Sequence[int]) -> str:
+    """Return letters for the axes of an array that nobody named; colours may stand behind the columns.
+
+    Examples
+    --------
+    >>> guess_axes((30, 512, 512)), guess_axes((512, 512, 3)), guess_axes((2, 30, 512, 512))
+    ('QYX', 'YXS', 'QQYX')
+    """
+    colour = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4
+    inner = "YXS" if colour else "YX"
+    return "Q" * (len(shape) - len(inner)) + inner
+
+
+@contextmanager
+def as_data_error(path: Path, doing: str) -> Iterator[None]:
+    """Turn whatever a container's library raises into a DataError: files come from anywhere."""
+    try:
+        yield
+    except SegcoreError:
+        raise
+    except Exception as error:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be {doing}: {detail[:200]}.", "Export or copy the file again and check its size."
+        ) from error
+
+
+def _check_numbers(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise DataError(f"{path} holds {dtype} numbers; {NUMBERS}", "Export it as 8-bit, 16-bit or float.")
+    if len(shape) < 2 or 0 in shape:
+        raise DataError(f"{path} holds no image: its array is {sizes_text(shape) or 'a single number'}.")
+
+
+def _kept_axes(letters: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the positions of the axes that count: rows, columns, and every other of more than one."""
+    return tuple(at for at, size in enumerate(shape) if size > 1 or letters[at].upper() in "YX")
+
+
+def _fitting(axes: str, stored: tuple[int, ...], kept: tuple[int, ...]) -> str:
+    letters = axes.strip().upper()
+    if len(letters) == len(stored) and set(letters) <= set(AXES):
+        return "".join(letters[position] for position in kept)
+    return letters
