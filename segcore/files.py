@@ -52,10 +52,17 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def sha256(*paths: Path) -> str:
-    """Return the SHA-256 over the contents of `paths` in turn, read in blocks."""
+    """Return the SHA-256 over the contents of `paths` in turn; of a folder, over all files in it."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        for file in _files(path):
+            if file != path:  # the same contents under other names are another folder
+                digest.update(file.relative_to(path).as_posix().encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

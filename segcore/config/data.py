@@ -10,10 +10,16 @@ from segcore.config.option import AXES_PATTERN, SLICES_PATTERN, Section, option
 class DataConfig(Section):
     """The images, their labels and how patches are cut from them."""
 
-    images: str | None = option(None, "Image stack (TIFF).", label="Raw images", form="hidden")
+    images: str | None = option(
+        None,
+        "Image stack: TIFF, NumPy, HDF5, Zarr, OME-Zarr, NIfTI, PNG, JPEG or BMP; file.h5::name where a file "
+        "holds several arrays.",
+        label="Raw images",
+        form="hidden",
+    )
     labels: str | None = option(
         None,
-        "Label stack (TIFF): one integer value per class, same shape as the images.",
+        "Label stack, in the same formats: one integer value per class, same shape as the images.",
         label="Annotations",
         form="hidden",
     )

@@ -99,7 +99,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
         axes=source.axes,
         dtype=str(source.dtype),
         pixel_size=source.pixel_size,
-        data_hash=sha256(image_path, label_path),
+        data_hash=sha256(source.path, labels.source.path),
         notes=(*split.notes, *source.notes),
     )
 

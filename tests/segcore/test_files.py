@@ -42,3 +42,15 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     kept.touch()
     remove_leftovers(tmp_path)
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_the_hash_of_a_folder_depends_on_names_and_contents(tmp_path: Path) -> None:
+    folder = tmp_path / "image.zarr"
+    (folder / "c").mkdir(parents=True)
+    (folder / "c" / "0").write_bytes(b"1")
+    before = sha256(folder)
+    assert sha256(folder) == before
+    (folder / "c" / "0").rename(folder / "c" / "1")
+    renamed = sha256(folder)
+    (folder / "c" / "1").write_bytes(b"2")
+    assert len({before, renamed, sha256(folder)}) == 3

@@ -1,0 +1,121 @@
+"""The same stack in any format trains the same model; what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from segcore.config import DataConfig
+from segcore.data.dataset import load_training_data
+from segcore.data.open import open_source
+from segcore.errors import DataError
+
+
+def as_npy(path: Path, pixels: np.ndarray) -> Path:
+    np.save(path.with_suffix(".npy"), pixels)
+    return path.with_suffix(".npy")
+
+
+def as_npz(path: Path, pixels: np.ndarray) -> Path:
+    np.savez(path.with_suffix(".npz"), other=pixels[:1], stack=pixels)
+    return Path(f"{path}.npz::stack")
+
+
+def as_hdf5(path: Path, pixels: np.ndarray) -> Path:
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        file["volumes/stack"] = pixels
+        file["volumes/other"] = pixels[:1]
+    return Path(f"{path}.h5::volumes/stack")
+
+
+def as_nifti(path: Path, pixels: np.ndarray) -> Path:
+    nibabel.save(nibabel.Nifti1Image(pixels.transpose(), np.eye(4)), path.with_suffix(".nii.gz"))
+    return path.with_suffix(".nii.gz")
+
+
+def as_zarr(path: Path, pixels: np.ndarray) -> Path:
+    array = zarr.create_array(path.with_suffix(".zarr"), shape=pixels.shape, dtype=pixels.dtype)
+    array[...] = pixels
+    return path.with_suffix(".zarr")
+
+
+@pytest.mark.parametrize("save", [as_npy, as_npz, as_hdf5, as_nifti, as_zarr])
+def test_the_format_changes_nothing(
+    save: Callable[[Path, np.ndarray], Path], simulated: tuple[Path, Path], tmp_path: Path
+) -> None:
+    expected = load_training_data(DataConfig(images=str(simulated[0]), labels=str(simulated[1])))
+    images, labels = (save(tmp_path / path.stem, tifffile.imread(path)) for path in simulated)
+    read = load_training_data(DataConfig(images=str(images), labels=str(labels)))
+    assert read.normalization == expected.normalization
+    assert read.class_values == expected.class_values
+    for (image, label), (same_image, same_label) in zip(
+        [*read.train, *read.validation], [*expected.train, *expected.validation], strict=True
+    ):
+        assert np.array_equal(image, same_image)
+        assert np.array_equal(label, same_label)
+    assert read.data_hash != expected.data_hash
+
+
+def test_an_array_that_is_not_in_the_file_is_told_with_those_that_are(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 12, 13), np.uint8)
+    for path in (as_npz(tmp_path / "a", pixels), as_hdf5(tmp_path / "b", pixels)):
+        file, _, name = str(path).partition("::")
+        for wrong in (file, f"{file}::nothing"):
+            with pytest.raises(DataError, match=name):
+                open_source(Path(wrong))
+    with pytest.raises(DataError, match="one image only"):
+        open_source(Path(f"{as_npy(tmp_path / 'c', pixels)}::stack"))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".nii", ".nii.gz", ".png", ".bmp", ".jpg"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x93NUMPY\x01\x00", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_none_is_refused(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        open_source(path)
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5", ".png"])
+def test_a_file_that_was_cut_off_is_refused(suffix: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 65), np.uint8)
+    path = tmp_path / f"image{suffix}"
+    if suffix == ".npy":
+        np.save(path, pixels)
+    elif suffix == ".h5":
+        path = Path(str(as_hdf5(tmp_path / "image", pixels)).partition("::")[0])
+    else:
+        from PIL import Image
+
+        Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError):
+        read_all(path)
+
+
+def read_all(path: Path) -> np.ndarray:
+    source = open_source(path)
+    return source.read((slice(None),) * len(source.axes))
+
+
+def test_nothing_is_unpickled_and_no_archive_unpacks_without_end(tmp_path: Path) -> None:
+    objects = tmp_path / "objects.npy"
+    np.save(objects, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError):
+        open_source(objects)
+    bomb = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+        for _ in range(300):
+            member.write(bytes(2**20))
+    with pytest.raises(DataError, match="unpack"):
+        open_source(bomb)
