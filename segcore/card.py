@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from segcore.config import RunConfig, build_config, explain
+from segcore.config import Mode, RunConfig, build_config, explain
 from segcore.errors import ConfigError
 from segcore.files import write_atomic
 
@@ -22,13 +22,15 @@ class _Frozen(BaseModel):
 class Normalization(_Frozen):
     """Linear map from grey values to network input, one entry per channel: `(value - offset) / scale`.
 
-    `clip` bounds the result, so that a hot pixel cannot dominate a patch.
+    `clip` bounds the result, so that a hot pixel cannot dominate a patch. With `per` image, offset and scale
+    are those of the training images as a whole; an image that is segmented gets its own.
     """
 
     kind: str
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     clip: tuple[float, float] | None = None
+    per: Literal["set", "image"] = "set"
 
 
 class PixelSize(_Frozen):
@@ -40,16 +42,33 @@ class PixelSize(_Frozen):
     unit: str = "µm"
 
 
+class Histogram(_Frozen):
+    """Grey values of one channel of the training images: counts in bins of equal width from `low` to `high`."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+
 class ModelCard(_Frozen):
     """Everything except the weights that is needed to rebuild and rightly apply a trained model."""
 
     format: Literal[1] = 1
     channels: int
-    """Channels of the input image."""
+    """Channels of the image, as far as they are used."""
+    channel_names: tuple[str, ...] = ()
+    mode: Mode = "2d"
+    context_slices: int = 1
+    """Slices that go into the network as channels: more than one in 2.5d only."""
+    context_spacing: int = 1
+    strides: tuple[tuple[int, int, int], ...] = ()
+    """How much every level of a 3d network shrinks planes, rows and columns."""
     class_values: tuple[int, ...]
     """Label value of every class index, ascending: the output is written with these values."""
     class_names: tuple[str, ...]
     normalization: Normalization
+    histograms: tuple[Histogram, ...] = ()
+    """Of every channel of the training images, to compare an image that is segmented with."""
     axes: str
     """Axes of the training images, for example ZYX."""
     dtype: str
@@ -58,6 +77,11 @@ class ModelCard(_Frozen):
     """SHA-256 over image and label file."""
     parameters: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input: in 2.5d those of all slices that are seen together."""
+        return self.channels * self.context_slices
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ModelCard:

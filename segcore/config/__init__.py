@@ -1,6 +1,6 @@
 """Every option of a run, once: `RunConfig` and its sections."""
 
-from segcore.config.data import DataConfig
+from segcore.config.data import DataConfig, Mode, TrainingSet
 from segcore.config.inference import HardwareConfig, InferenceConfig, NotifyConfig
 from segcore.config.model import ModelConfig
 from segcore.config.option import (
@@ -24,11 +24,13 @@ __all__ = [
     "DataConfig",
     "HardwareConfig",
     "InferenceConfig",
+    "Mode",
     "ModelConfig",
     "NotifyConfig",
     "RunConfig",
     "Section",
     "TrainingConfig",
+    "TrainingSet",
     "build_config",
     "explain",
     "option",

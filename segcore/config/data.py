@@ -1,10 +1,35 @@
-"""Options of the data: files, classes, patches, split, normalisation."""
+"""Options of the data: files, labels, channels, dimensions, patches, split, normalisation."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from segcore.config.option import AXES_PATTERN, SLICES_PATTERN, Section, option
+from pydantic import model_validator
+
+from segcore.config.option import (
+    AXES_PATTERN,
+    PIXEL_SIZE_PATTERN,
+    SLICES_PATTERN,
+    Section,
+    option,
+)
+
+Mode = Literal["2d", "2.5d", "3d"]
+Pattern = str
+"""A regular expression."""
+
+
+class TrainingSet(Section):
+    """One more set of images beside `data.images`, with its own labels."""
+
+    images: str = option(..., "Images: a file, a folder or an address.", label="Raw images")
+    labels: str = option(..., "Their labels.", label="Annotations")
+    mask: str | None = option(None, "Where they are annotated.", label="Annotated part")
+    use: Literal["train", "validation", "test", "split"] = option(
+        "split",
+        "What the set is for: training, validation or test as a whole, or split like the others.",
+        label="Use",
+    )
 
 
 class DataConfig(Section):
@@ -12,16 +37,36 @@ class DataConfig(Section):
 
     images: str | None = option(
         None,
-        "Image stack: TIFF, NumPy, HDF5, Zarr, OME-Zarr, NIfTI, PNG, JPEG or BMP; file.h5::name where a file "
-        "holds several arrays.",
+        "Images: a file, a folder of files, an address of a Zarr, or several files of one channel each, "
+        "separated by semicolons.",
         label="Raw images",
         form="hidden",
     )
     labels: str | None = option(
         None,
-        "Label stack, in the same formats: one integer value per class, same shape as the images.",
+        "Labels drawn on the images: one whole number per class, colours, COCO JSON, ImageJ ROIs or GeoJSON.",
         label="Annotations",
         form="hidden",
+    )
+    mask: str | None = option(
+        None,
+        "Mask or ROI file that is above 0 where somebody annotated; all other pixels are left out of "
+        "training, loss and scores.",
+        label="Annotated part",
+        form="hidden",
+    )
+    sets: list[TrainingSet] = option(
+        [],
+        "More sets of images with their labels, as JSON: [{\"images\": …, \"labels\": …, \"use\": \"validation\"}].",
+        label="More sets",
+        form="hidden",
+    )
+    label_suffix: str | None = option(
+        None,
+        "What the name of a label file has behind (or before) the name of its image, for example _mask; by "
+        "default the usual ones are tried.",
+        label="Ending of label files",
+        form="more",
     )
     axes: str | None = option(
         None,
@@ -30,6 +75,35 @@ class DataConfig(Section):
         form="more",
         pattern=AXES_PATTERN,
     )
+    pixel_size: str | None = option(
+        None,
+        "Size of a voxel where the file is silent or wrong: one number for rows and columns, or three for z, "
+        "y, x.",
+        label="Pixel size",
+        unit="µm",
+        form="more",
+        pattern=PIXEL_SIZE_PATTERN,
+    )
+    channels: str | None = option(
+        None,
+        "Channels to use, counted from 0, for example 0,2; by default all.",
+        label="Channels",
+        form="more",
+        pattern=SLICES_PATTERN,
+    )
+    channel_names: list[str] = option(
+        [],
+        "Names of the channels that are used, in their order.",
+        label="Channel names",
+        form="more",
+    )
+    channel_suffixes: list[str] = option(
+        [],
+        "Endings that tell the channels of one image apart in a folder of files of one channel each, for "
+        "example _DAPI, _GFP.",
+        label="Endings of channel files",
+        form="more",
+    )
     labels_as: Literal["classes", "foreground"] = option(
         "classes",
         "classes: every label value is a class. foreground: all values above 0 become one class (for masks "
@@ -37,11 +111,46 @@ class DataConfig(Section):
         label="Read labels as",
         form="more",
     )
+    unlabelled_value: int | None = option(
+        None,
+        "Label value that says: nobody annotated this pixel. It is left out of training, loss and scores.",
+        label="Value of unannotated pixels",
+        form="more",
+    )
     class_names: list[str] = option(
         [],
         "Names of the classes, in ascending order of their label values.",
         label="Class names",
         form="more",
+    )
+    recipe: list[str] = option(
+        [],
+        "Repairs that are made on reading, one after the other, as the data doctor proposes them; the files "
+        "stay as they are.",
+        label="Repairs",
+        form="hidden",
+    )
+    mode: Mode = option(
+        "2d",
+        "2d: every slice alone. 2.5d: a slice with its neighbours. 3d: blocks of slices.",
+        label="Dimensions",
+        form="more",
+    )
+    context_slices: int = option(
+        3,
+        "Slices the network sees to decide on the middle one (2.5d).",
+        label="Slices seen together",
+        form="more",
+        ge=3,
+        le=31,
+    )
+    context_spacing: int = option(
+        1,
+        "Distance of these slices (2.5d): 2 takes every second one.",
+        label="Distance of these slices",
+        form="more",
+        ge=1,
+        le=32,
     )
     patch_size: int = option(
         64,
@@ -53,13 +162,38 @@ class DataConfig(Section):
         le=4096,
         multiple_of=16,
     )
+    patch_depth: int = option(
+        16,
+        "Slices of a patch (3d).",
+        label="Patch depth",
+        unit="slices",
+        form="more",
+        ge=4,
+        le=512,
+        multiple_of=4,
+    )
     patches_per_image: int = option(
         50,
-        "Patches cut from every slice in each epoch.",
+        "Patches cut from every slice in each epoch; in 3d, from every block of slices as deep as a patch.",
         label="Patches per image",
         form={"min": 1, "max": 100, "step": 1},
         ge=1,
         le=100,
+    )
+    foreground_patches: float = option(
+        0.0,
+        "Share of the patches that are centred on a pixel of a class other than the most frequent one.",
+        label="Patches on rare classes",
+        form="more",
+        ge=0,
+        le=1,
+    )
+    loading: Literal["auto", "memory", "disk"] = option(
+        "auto",
+        "memory: all images are read before the training begins. disk: every patch is read when it is needed. "
+        "auto: disk where memory is too small.",
+        label="Loading",
+        form="more",
     )
     augmentation: bool = option(
         True,
@@ -67,12 +201,28 @@ class DataConfig(Section):
         "contrast, gamma, blur and noise.",
         label="Augmentation",
     )
+    split_by: Literal["even", "random", "stratified", "blocks", "groups"] = option(
+        "even",
+        "How slices are divided: evenly spread over the stack, at random, at random with every class in every "
+        "part, in contiguous blocks, or by groups (data.group_pattern).",
+        label="Split",
+        form="more",
+    )
     validation_fraction: float = option(
         0.2,
-        "Share of the slices kept for validation, evenly spread over the stack.",
+        "Share of the slices kept for validation.",
         label="Validation fraction",
         form={"min": 0.05, "max": 0.5, "step": 0.05},
         ge=0.01,
+        le=0.9,
+    )
+    test_fraction: float = option(
+        0.0,
+        "Share of the slices kept apart for the test: neither training nor validation sees them, only "
+        "segcore evaluate does.",
+        label="Test fraction",
+        form="more",
+        ge=0,
         le=0.9,
     )
     validation_slices: str | None = option(
@@ -82,6 +232,48 @@ class DataConfig(Section):
         form="more",
         pattern=SLICES_PATTERN,
     )
+    test_slices: str | None = option(
+        None,
+        "Slices kept apart for the test, counted from 0.",
+        label="Test slices",
+        form="more",
+        pattern=SLICES_PATTERN,
+    )
+    group_pattern: str | None = option(
+        None,
+        "Regular expression on the path of an image; what its brackets catch (or all of it) is the group: "
+        "patient, position, volume. A group is never divided.",
+        label="Group pattern",
+        form="more",
+    )
+    validation_groups: list[str] = option(
+        [],
+        "Groups or files kept for validation; * stands for any letters.",
+        label="Validation groups",
+        form="more",
+    )
+    test_groups: list[str] = option(
+        [],
+        "Groups or files kept apart for the test; * stands for any letters, as in Pos*09.",
+        label="Test groups",
+        form="more",
+    )
+    folds: int = option(
+        0,
+        "Number of parts for cross-validation, 0 for none; data.fold says which of them validates.",
+        label="Folds",
+        form="more",
+        ge=0,
+        le=100,
+    )
+    fold: int = option(
+        0,
+        "The part that validates, counted from 0.",
+        label="Fold",
+        form="more",
+        ge=0,
+        le=99,
+    )
     normalization: Literal["percentile", "z-score", "min-max", "none"] = option(
         "percentile",
         "How grey values become network input; the statistics come from the whole training set and travel "
@@ -89,3 +281,24 @@ class DataConfig(Section):
         label="Normalisation",
         form="more",
     )
+    normalize_per: Literal["set", "image"] = option(
+        "set",
+        "set: one map for all images, taken from the training images. image: every image gets its own, "
+        "for exposures that vary.",
+        label="Statistics from",
+        form="more",
+    )
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> DataConfig:
+        if self.context_slices % 2 == 0:
+            raise ValueError(
+                f"data.context_slices is {self.context_slices}: it must be odd, so that there is a middle. "
+                f"Use {self.context_slices + 1}."
+            )
+        if self.folds == 1 or (self.folds and self.fold >= self.folds):
+            raise ValueError(
+                f"data.fold is {self.fold} of data.folds {self.folds}: folds are counted from 0, and there "
+                "are at least two. Use a smaller data.fold or more data.folds."
+            )
+        return self

@@ -27,6 +27,12 @@ class InferenceConfig(Section):
         "Also write the probability of every class.",
         label="Save probabilities",
     )
+    rescale: bool = option(
+        False,
+        "Resample images whose pixels have another size than those of the training, and write the result on "
+        "their own grid.",
+        label="Adapt the pixel size",
+    )
     tile_size: int | None = option(
         None,
         "Side of the tiles a slice is cut into; by default whole slices where they fit into memory.",

@@ -12,6 +12,7 @@ from segcore.config.secret import SECRETS
 SESSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?$"
 AXES_PATTERN = r"^[TCZYXtczyx]{2,5}$"
 SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
+PIXEL_SIZE_PATTERN = r"^\s*\d*\.?\d+(\s*,\s*\d*\.?\d+\s*,\s*\d*\.?\d+)?\s*$"
 REGION_PATTERN = r"^\s*\d+(\s*,\s*\d+){4}\s*$"
 WEBHOOK_PATTERN = r"^https?://[^\s/]+\S*$"
 PATTERN_RULES = {
@@ -19,6 +20,7 @@ PATTERN_RULES = {
     "a letter or digit first",
     AXES_PATTERN: "use 2 to 5 of the letters T, C, Z, Y and X, for example ZYX or CZYX",
     SLICES_PATTERN: "use numbers and ranges counted from 0, for example 24-29 or 0,5,10-12",
+    PIXEL_SIZE_PATTERN: "use one number, or three separated by commas for z, y and x, for example 0.5,0.1,0.1",
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
     WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
 }

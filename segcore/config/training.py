@@ -39,10 +39,24 @@ class TrainingConfig(Section):
         form="more",
         gt=0,
     )
-    loss: Literal["dice+ce", "dice", "ce", "focal"] = option(
+    loss: Literal["dice+ce", "dice", "ce", "focal", "tversky", "generalised-dice", "ce+border"] = option(
         "dice+ce",
-        "What the network minimises: Dice + cross-entropy, either alone, or focal loss.",
+        "What the network minimises: Dice + cross-entropy, either alone, focal, Tversky or generalised Dice "
+        "loss, or cross-entropy that counts more between close objects.",
         label="Loss",
+        form="more",
+    )
+    class_weights: Literal["none", "inverse", "square-root", "median-frequency", "by-hand"] = option(
+        "none",
+        "How much a pixel of every class counts in the loss: all the same, by the inverse of the class's "
+        "share, by the square root of that, by median frequency, or as training.class_weight_values says.",
+        label="Class weights",
+        form="more",
+    )
+    class_weight_values: list[float] = option(
+        [],
+        "Weights by hand, in ascending order of the label values.",
+        label="Weights by hand",
         form="more",
     )
     optimizer: Literal["adamw", "adam", "sgd"] = option(
