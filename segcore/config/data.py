@@ -57,7 +57,7 @@ class DataConfig(Section):
     )
     sets: list[TrainingSet] = option(
         [],
-        "More sets of images with their labels, as JSON: [{\"images\": …, \"labels\": …, \"use\": \"validation\"}].",
+        'More sets of images with their labels, as JSON: [{"images": …, "labels": …, "use": "validation"}].',
         label="More sets",
         form="hidden",
     )
@@ -116,6 +116,14 @@ class DataConfig(Section):
         "Label value that says: nobody annotated this pixel. It is left out of training, loss and scores.",
         label="Value of unannotated pixels",
         form="more",
+    )
+    annotated_slices: str | None = option(
+        None,
+        "Slices somebody annotated, counted from 0, where it was not done in all: 2,5,21. The others are left "
+        "out of training and scores.",
+        label="Annotated slices",
+        form="more",
+        pattern=SLICES_PATTERN,
     )
     class_names: list[str] = option(
         [],

@@ -1,0 +1,368 @@
+"""Collection: the images of a configuration, opened one at a time and seen as one list of planes."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcore.axes import sizes_text
+from segcore.card import PixelSize
+from segcore.config import DataConfig
+from segcore.data.channels import Calibrated, Chosen, Joined
+from segcore.data.items import Item, Listing, Use, list_items
+from segcore.data.labels import match_labels, open_labels, open_mask
+from segcore.data.open import open_source
+from segcore.data.planes import Planes
+from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
+from segcore.data.repeated import Repeated
+from segcore.data.source import ImageSource
+from segcore.data.splits import parse_slices
+from segcore.errors import ConfigError, DataError
+
+KEPT_OPEN = 64
+"""Images that stay open: opening one reads its header, which takes a millisecond."""
+COLOURS = 3
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image with its labels and its annotated part, open for lazy reading."""
+
+    name: str
+    use: Use
+    images: Planes
+    labels: Planes | None = None
+    mask: Planes | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an image without keeping it open."""
+
+    item: Item
+    planes: int
+    depth: int
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    axes: str
+    pixel_size: PixelSize
+
+
+class Collection:
+    """Images of any number and size, their planes counted through in the order of the items.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        At least one.
+    data : DataConfig
+        How they are read: axes, channels, pixel size, repairs.
+    progress : callable, optional
+        Called with images looked at and images in all.
+
+    Raises
+    ------
+    DataError
+        An image or its labels cannot be read or do not belong together, or the images differ in channels or
+        type.
+    ConfigError
+        A repair or the choice of channels does not fit.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        data: DataConfig,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.data = data
+        self._steps = parse_recipe(data.recipe)
+        self._open: OrderedDict[int, Opened] = OrderedDict()
+        self._lock = threading.Lock()
+        self._repeat = 0
+        entries = []
+        for number, item in enumerate(items):
+            entries.append(_entry(item, open_item(item, data, self._steps)))
+            if progress:
+                progress(number + 1, len(items))
+        channels = {entry.channels for entry in entries}
+        self.entries: tuple[Entry, ...] = tuple(entries)
+        self.channels: int = max(channels)
+        notes = []
+        if channels == {1, COLOURS}:
+            self._repeat = COLOURS
+            grey = sum(entry.channels == 1 for entry in entries)
+            notes.append(
+                f"{grey} of {len(entries)} images are grey, the others in colour: grey ones are read as three "
+                "equal channels."
+            )
+        elif len(channels) > 1:
+            raise DataError(_differing(entries, "channels"), "Use images with the same channels, or choose some.")
+        if len({entry.dtype for entry in entries}) > 1:
+            raise DataError(
+                _differing(entries, "dtype"),
+                'Repair it on reading: add "images.depth uint16" (or float32) to data.recipe, or use segcore '
+                "check --fix.",
+            )
+        self.notes: tuple[str, ...] = tuple(notes)
+        self._starts = [0, *accumulate(entry.planes for entry in entries)]
+
+    @property
+    def count(self) -> int:
+        """Planes of all images."""
+        return self._starts[-1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the images."""
+        return self.entries[0].dtype
+
+    @property
+    def items(self) -> Sequence[Opened]:
+        """The images, opened where they are asked for."""
+        return _Items(self)
+
+    @property
+    def shape_text(self) -> str:
+        """What it is, for people: "30 × 512 × 512, ZYX", or "60 images, 256 × 256 to 1024 × 1024"."""
+        first = self.entries[0]
+        if len(self.entries) == 1:
+            return self.open(0).images.shape_text
+        sizes = sorted({(entry.height, entry.width) for entry in self.entries})
+        text = sizes_text(sizes[0])
+        if len(sizes) > 1:
+            text += f" to {sizes_text(sizes[-1])}"
+        planes = "" if self.count == len(self.entries) else f" with {self.count} slices"
+        return f"{len(self.entries)} images{planes}, {text}, {first.axes}"
+
+    def open(self, number: int) -> Opened:
+        """Return image `number` with what belongs to it.
+
+        Raises
+        ------
+        DataError
+            It was there before and cannot be read now.
+        """
+        with self._lock:
+            if number in self._open:
+                self._open.move_to_end(number)
+                return self._open[number]
+        opened = open_item(self.entries[number].item, self.data, self._steps, self._repeat)
+        with self._lock:
+            self._open[number] = opened
+            while len(self._open) > KEPT_OPEN:
+                self._open.popitem(last=False)
+        return opened
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Return the image plane `index` belongs to, and its number in that image.
+
+        Raises
+        ------
+        IndexError
+            There is no such plane.
+        """
+        if not 0 <= index < self.count:
+            raise IndexError(f"plane {index} of {self.count}")
+        number = bisect_right(self._starts, index) - 1
+        return number, index - self._starts[number]
+
+    def position(self, number: int, plane: int) -> int:
+        """Return the number that a plane of image `number` has among all planes."""
+        return self._starts[number] + plane
+
+    def read(self, index: int) -> np.ndarray:
+        """Return plane `index` as `(C, Y, X)`."""
+        return self.window(index, slice(None), slice(None))
+
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return part of plane `index` as `(C, rows, columns)`."""
+        number, plane = self.locate(index)
+        return self.open(number).images.window(plane, rows, columns)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return rows and columns of plane `index`."""
+        entry = self.entries[self.locate(index)[0]]
+        return entry.height, entry.width
+
+    def name(self, index: int) -> str:
+        """Return what plane `index` is called: "slice 12", or "PosA/3.tif", or "PosA/3.tif, slice 12"."""
+        number, plane = self.locate(index)
+        entry = self.entries[number]
+        if len(self.entries) == 1:
+            return self.open(0).images.name(plane)
+        if entry.planes == 1:
+            return entry.item.name
+        return f"{entry.item.name}, {self.open(number).images.name(plane)}"
+
+
+class _Items(Sequence[Opened]):
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def __len__(self) -> int:
+        return len(self._collection.entries)
+
+    def __getitem__(self, number: Any) -> Any:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self._collection.open(number)
+
+    def __iter__(self) -> Iterator[Opened]:
+        return (self._collection.open(number) for number in range(len(self)))
+
+
+def open_collection(
+    data: DataConfig, labelled: bool = True, progress: Callable[[int, int], None] | None = None
+) -> Collection:
+    """Open the images that a configuration names, with their labels if `labelled`.
+
+    Raises
+    ------
+    ConfigError
+        No images or, with `labelled`, no labels are named; a repair or the choice of channels does not fit.
+    DataError
+        Files are missing, unreadable, or do not belong together.
+    """
+    if not data.images:
+        raise ConfigError("data.images is missing.", "Choose an image stack or a folder of images.")
+    if labelled and not data.labels:
+        raise ConfigError(
+            "data.images and data.labels are both needed.", "Choose an image and a label stack."
+        )
+    return Collection(_items(list_items(data, labelled)), data, progress)
+
+
+def _items(listing: Listing) -> tuple[Item, ...]:
+    errors = [finding for finding in listing.findings if finding.level == "error"]
+    if errors:
+        raise DataError("\n".join(error.what for error in errors), errors[0].remedy)
+    return listing.items
+
+
+def open_item(item: Item, data: DataConfig, steps: Sequence[Step] = (), repeat: int = 0) -> Opened:
+    """Open one image with what belongs to it, as the options say.
+
+    Parameters
+    ----------
+    item : Item
+        What to open.
+    data : DataConfig
+        Axes, channels, pixel size, reading of labels.
+    steps : sequence of Step
+        Repairs.
+    repeat : int
+        A grey image is read as so many equal channels; 0: as it is.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or the labels do not lie on the grid of the image.
+    """
+    images, label_address = open_images(item.images, data), item.labels
+    labels = open_labels(label_address, images, data.labels_as) if label_address else None
+    if labels is not None:
+        images = match_labels(images, labels)
+    if any(step.swaps for step in steps) and labels is not None:
+        images, labels = labels, images
+    images = repair_images(images, steps, item.name)
+    if repeat and Planes(images).channels == 1:
+        images = Repeated(images, repeat)
+    planes = Planes(images)
+    if labels is not None:
+        labels = repair_labels(labels, steps, item.name)
+    mask = open_mask(item.mask, images) if item.mask else None
+    return Opened(
+        item.name,
+        item.use,
+        planes,
+        _beside(planes, labels, "labels", item) if labels is not None else None,
+        _beside(planes, mask, "mask", item) if mask is not None else None,
+    )
+
+
+def open_images(addresses: Sequence[str], data: DataConfig) -> ImageSource:
+    """Open one image: a file, or files of one channel each, with axes, channels and pixel size as asked for.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, or the files do not fit together.
+    ConfigError
+        There is no such channel.
+    """
+    sources = [open_source(address, data.axes) for address in addresses]
+    source: ImageSource = sources[0] if len(sources) == 1 else Joined(sources)
+    if data.channels:
+        chosen = parse_slices(data.channels)
+        there = Planes(source).channels
+        if chosen[-1] >= there:
+            raise ConfigError(
+                f"data.channels {data.channels!r} names channel {chosen[-1]}, but {source.path.name} has "
+                f"{there}, counted from 0.",
+                "Choose channels that are there.",
+            )
+        source = Chosen(source, chosen)
+    if data.pixel_size:
+        source = Calibrated(source, given_pixel_size(data.pixel_size))
+    return source
+
+
+def given_pixel_size(text: str) -> PixelSize:
+    """Return the voxel size of an option like "0.2" (rows and columns) or "1,0.2,0.2" (z, y, x), in µm."""
+    numbers = [float(part) for part in text.split(",")]
+    z, y, x = numbers if len(numbers) == 3 else (None, numbers[0], numbers[0])
+    return PixelSize(z=z or None, y=y or None, x=x or None)
+
+
+def _beside(images: Planes, source: ImageSource, what: str, item: Item) -> Planes:
+    """Return labels or a mask as planes, once it is clear that they lie on the grid of the image."""
+    planes = Planes(source)
+    if (images.count, images.height, images.width) != (planes.count, planes.height, planes.width):
+        raise DataError(
+            f"Images and {what} differ in shape: {images.shape_text} against {planes.shape_text} "
+            f"({Path(item.images[0]).name}, {source.path.name}).",
+            f"Choose the {what} drawn on these images; they must have the same slices, rows and columns.",
+        )
+    if planes.channels != 1:
+        raise DataError(
+            f"The {what} have {planes.channels} channels; a label stack has one ({source.path.name}).",
+            "Export them as one integer value per pixel.",
+        )
+    return planes
+
+
+def _entry(item: Item, opened: Opened) -> Entry:
+    images = opened.images
+    return Entry(
+        item=item,
+        planes=images.count,
+        depth=images.depth,
+        height=images.height,
+        width=images.width,
+        channels=images.channels,
+        dtype=images.dtype,
+        axes=images.source.axes,
+        pixel_size=images.source.pixel_size,
+    )
+
+
+def _differing(entries: Sequence[Entry], what: str) -> str:
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(str(getattr(entry, what)), []).append(entry.item.name)
+    parts = [
+        f"{len(names)} {'has' if len(names) == 1 else 'have'} {value} ({names[0]}{', …' if names[1:] else ''})"
+        for value, names in groups.items()
+    ]
+    return f"The images differ in {'type' if what == 'dtype' else what}: {'; '.join(parts)}."
