@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+HASHED_BYTES = 4 * 10**9
 
 
 @contextmanager
@@ -62,6 +65,31 @@ def sha256(*paths: Path) -> str:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_all(addresses: Iterable[str]) -> str:
+    """Return a hash over files, folders and addresses in turn.
+
+    Up to 4 GB it is the SHA-256 of their contents. Beyond, which would take minutes, it is that of names, sizes
+    and times, and begins with "stamp:"; of what lies on a server only the address counts.
+    """
+    paths, digest = [], hashlib.sha256()
+    for address in addresses:
+        path = Path(address.partition("::")[0])
+        if path.exists():
+            paths.append(path)
+        else:
+            digest.update(address.encode())
+    files = [file for path in dict.fromkeys(paths) for file in _files(path)]
+    if sum(file.stat().st_size for file in files) <= HASHED_BYTES:
+        if len(paths) == len(files) and paths:
+            return sha256(*dict.fromkeys(paths))
+        digest.update(sha256(*dict.fromkeys(paths)).encode())
+        return digest.hexdigest()
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return f"stamp:{digest.hexdigest()}"
 
 
 def _files(path: Path) -> list[Path]:

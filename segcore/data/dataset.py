@@ -1,55 +1,62 @@
-"""What a training run reads: all annotated regions in memory, split into training and validation."""
+"""What a training run reads: volumes of images with their annotation, split into training and validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-from segcore.card import Normalization, PixelSize
-from segcore.config import DataConfig
-from segcore.data.manifest import Region, Split, class_table, encode_labels, split_planes
+from segcore.card import Histogram, Normalization, PixelSize
+from segcore.config import DataConfig, Mode
+from segcore.data.collection import Collection, Entry, open_collection
+from segcore.data.histograms import histogram_of
+from segcore.data.loading import Loader, choose_loading
 from segcore.data.normalize import fit_normalization
-from segcore.data.open import match_labels, open_labels, open_source
-from segcore.data.planes import Planes
+from segcore.data.splits import Extent, Split, split_images
+from segcore.data.targets import ClassTable, LabelRule, table_of
+from segcore.data.volumes import Volume
 from segcore.errors import ConfigError, DataError
-from segcore.files import sha256
+from segcore.files import sha256_of_all
 
-Pair = tuple[np.ndarray, np.ndarray]
-"""Image `(C, Y, X)` in the file's grey values, class indices `(Y, X)`."""
-
-MEMORY_SHARE = 0.8
-"""Share of the free memory the images may take; the network needs the rest."""
+MOST_PLANES = 256
+"""Planes from which grey values are taken where images are read from disk; evenly spread."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Regions of an image and its labels, in memory, and what the model must remember of them."""
+    """The annotated parts of a collection, and what the model must remember of it."""
 
-    train: list[Pair]
-    validation: list[Pair]
+    collection: Collection
+    train: list[Volume]
+    validation: list[Volume]
     split: Split
-    """Where the pairs of `train` and `validation` lie in the stack, in the same order."""
     class_values: tuple[int, ...]
     class_names: tuple[str, ...]
     normalization: Normalization
+    histograms: tuple[Histogram, ...]
     axes: str
     dtype: str
     pixel_size: PixelSize
     data_hash: str
+    on_disk: bool
+    """Whether the volumes are read patch by patch."""
     notes: tuple[str, ...]
 
     @property
     def channels(self) -> int:
-        """Channels of the image."""
-        return int(self.train[0][0].shape[0])
+        """Channels of the images."""
+        return self.collection.channels
+
+    @property
+    def mode(self) -> Mode:
+        """Dimensions of the network."""
+        return self.collection.data.mode
 
 
 def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> TrainingData:
-    """Read the image and label stacks of a configuration.
+    """Read the images and labels of a configuration.
 
     Parameters
     ----------
@@ -61,98 +68,68 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     Raises
     ------
     DataError
-        A file cannot be read, the two do not belong together, or they do not fit into memory.
+        A file cannot be read, images and labels do not belong together, or they do not fit into memory.
     ConfigError
-        A path is missing, or the validation slices are not in the stack.
+        A path is missing, or the split cannot be made.
     """
-    if not data.images or not data.labels:
-        raise ConfigError(
-            "data.images and data.labels are both needed for training.", "Choose an image and a label stack."
-        )
-    image_path, label_path = Path(data.images), Path(data.labels)
-    images, labels = open_pair(image_path, label_path, data.axes)
-    source = images.source
-    _check_memory(images, image_path)
-    table = class_table(labels, data.labels_as)
-    class_values = tuple(sorted(table))
+    collection = open_collection(data)
+    rule = LabelRule.of(data)
+    table = table_of(collection, rule)
+    class_values = tuple(table.pixels)
     if len(class_values) < 2:
         raise DataError(
-            f"{label_path.name} holds only the value {class_values[0]}; "
+            f"{Path(data.labels or '').name} holds only the value {class_values[0]}; "
             "a network needs at least two classes to tell apart.",
             "Choose the label stack that belongs to the images.",
         )
-    split = split_planes(images.count, images.height, data)
-    wanted = [*split.train, *split.validation]
-    pairs: list[Pair] = []
-    for number, region in enumerate(wanted):
-        pairs.append(_read_pair(images, labels, region, class_values, data))
-        if progress:
-            progress(number + 1, len(wanted))
-    train, validation = pairs[: len(split.train)], pairs[len(split.train) :]
+    split = split_images(extents(collection, table), data)
+    loading = choose_loading(collection, split, data)
+    loader = Loader(collection, class_values, rule, loading.on_disk)
+    total = loader.planes(split.train) + loader.planes(split.validation)
+    loader.progress = (lambda done: progress(done, total)) if progress else None
+    train, validation = loader.volumes(split.train), loader.volumes(split.validation, validates=True)
+    normalization = fit_normalization(_planes(train), data.normalization)
+    if data.normalize_per == "image":
+        train, validation = (_own_normalization(part, collection, data) for part in (train, validation))
     return TrainingData(
+        collection=collection,
         train=train,
         validation=validation,
         split=split,
         class_values=class_values,
-        class_names=_class_names(class_values, data),
-        normalization=fit_normalization((image for image, _ in train), data.normalization),
-        axes=source.axes,
-        dtype=str(source.dtype),
-        pixel_size=source.pixel_size,
-        data_hash=sha256(source.path, labels.source.path),
-        notes=(*split.notes, *source.notes),
+        class_names=class_names(class_values, data),
+        normalization=normalization.model_copy(update={"per": data.normalize_per}),
+        histograms=histogram_of(_planes(train)),
+        axes=collection.entries[0].axes,
+        dtype=str(collection.dtype),
+        pixel_size=collection.entries[0].pixel_size,
+        data_hash=data_hash(collection),
+        on_disk=loading.on_disk,
+        notes=(*split.notes, *collection.notes, *_source_notes(collection), *loading.notes),
     )
 
 
-def open_pair(images_path: Path, labels_path: Path, axes: str | None) -> tuple[Planes, Planes]:
-    """Open images and their labels.
+def extents(collection: Collection, table: ClassTable | None = None) -> list[Extent]:
+    """Return what a split must know of the images."""
+
+    def classes(number: int, entry: Entry) -> tuple[frozenset[int], ...]:
+        start = collection.position(number, 0)
+        return table.per_plane[start : start + entry.planes] if table else ()
+
+    return [
+        Extent(entry.item.name, entry.planes, entry.height, entry.item.use, classes(number, entry), entry.depth)
+        for number, entry in enumerate(collection.entries)
+    ]
+
+
+def class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:
+    """Return the names of the classes, by default their values.
 
     Raises
     ------
-    DataError
-        A file cannot be read, or the labels do not lie on the same grid as the images.
+    ConfigError
+        There are more or fewer names than values.
     """
-    labels = Planes(open_labels(labels_path))
-    images = Planes(match_labels(open_source(images_path, axes), labels.source))
-    if (images.count, images.height, images.width) != (labels.count, labels.height, labels.width):
-        raise DataError(
-            f"Images and labels differ in shape: {images.shape_text} against {labels.shape_text}.",
-            "Choose the label stack drawn on these images; it must have the same slices, rows and columns.",
-        )
-    if labels.channels != 1:
-        raise DataError(
-            f"The labels have {labels.channels} channels; a label stack has one.",
-            "Export the labels as one integer value per pixel.",
-        )
-    return images, labels
-
-
-def read_labels(labels: Planes, plane: int, class_values: tuple[int, ...], labels_as: str) -> np.ndarray:
-    """Return one label plane as class indices `(Y, X)`."""
-    return encode_labels(labels.read(plane)[0], class_values, labels_as)
-
-
-def _read_pair(
-    images: Planes, labels: Planes, region: Region, values: tuple[int, ...], data: DataConfig
-) -> Pair:
-    rows = slice(*region.rows)
-    image_CYX = images.read(region.plane)[:, rows]
-    label_YX = read_labels(labels, region.plane, values, data.labels_as)[rows]
-    return image_CYX, label_YX
-
-
-def _check_memory(images: Planes, path: Path) -> None:
-    width = images.dtype.itemsize if images.dtype in (np.uint8, np.uint16) else 4
-    need = images.count * images.height * images.width * (images.channels * width + 2)
-    have = psutil.virtual_memory().available
-    if need > MEMORY_SHARE * have:
-        raise DataError(
-            f"{path.name} needs {need / 1e9:.1f} GB of memory for training; {have / 1e9:.1f} GB are free.",
-            "Train on a part of the stack: a few dozen annotated slices are usually enough.",
-        )
-
-
-def _class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:
     if not data.class_names:
         return tuple(str(value) for value in values)
     if len(data.class_names) != len(values):
@@ -162,3 +139,42 @@ def _class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:
             "Give one name per label value, in ascending order.",
         )
     return tuple(data.class_names)
+
+
+def data_hash(collection: Collection) -> str:
+    """Return a hash over all files of a collection, see `files.sha256_of_all`."""
+    addresses: list[str] = []
+    for entry in collection.entries:
+        addresses += [*entry.item.images, entry.item.labels, entry.item.mask]
+    return sha256_of_all(dict.fromkeys(address for address in addresses if address))
+
+
+def _planes(volumes: Iterable[Volume]) -> Iterator[np.ndarray]:
+    """Yield the annotated planes `(C, Y, X)`; of many that are read from disk, evenly spread ones."""
+    places = [(volume, plane) for volume in volumes for plane in volume.annotated]
+    if places and not isinstance(places[0][0].image_ZCYX, np.ndarray) and len(places) > MOST_PLANES:
+        chosen = np.linspace(0, len(places) - 1, MOST_PLANES).round().astype(int)
+        places = [places[index] for index in np.unique(chosen)]
+    for volume, plane in places:
+        yield np.asarray(volume.image_ZCYX[plane : plane + 1, :, :, :])[0]
+
+
+def _own_normalization(volumes: list[Volume], collection: Collection, data: DataConfig) -> list[Volume]:
+    """Give every volume the normalisation of its whole image, as it is done when images are segmented."""
+    known: dict[int, Normalization] = {}
+    result = []
+    for volume in volumes:
+        if volume.item not in known:
+            images = collection.open(volume.item).images
+            planes = (images.read(plane) for plane in range(images.count))
+            known[volume.item] = fit_normalization(planes, data.normalization)
+        result.append(replace(volume, normalization=known[volume.item]))
+    return result
+
+
+def _source_notes(collection: Collection) -> tuple[str, ...]:
+    """Return what had to be assumed to read the images, each sentence once."""
+    notes: dict[str, None] = {}
+    for number in range(min(len(collection.entries), MOST_PLANES)):
+        notes |= dict.fromkeys(collection.open(number).images.source.notes)
+    return tuple(notes)

@@ -1,0 +1,221 @@
+"""Loading: from the regions of a split to volumes, in memory or read from disk where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+from segcore.config import DataConfig
+from segcore.data.collection import Collection
+from segcore.data.source import full_region
+from segcore.data.splits import Region, Split
+from segcore.data.targets import LabelRule, encode_plane
+from segcore.data.volumes import Volume, find_anchors
+from segcore.errors import DataError
+from segcore.tiling import IGNORE
+
+MEMORY_SHARE = 0.8
+"""Share of the free memory the images may take; the network needs the rest."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Where patches are cut from."""
+
+    on_disk: bool
+    notes: tuple[str, ...] = ()
+
+
+def choose_loading(collection: Collection, split: Split, data: DataConfig) -> Loading:
+    """Decide whether the images are read into memory.
+
+    Raises
+    ------
+    DataError
+        They were asked to be in memory and do not fit.
+    """
+    if data.loading == "disk":
+        return Loading(on_disk=True)
+    width = collection.dtype.itemsize if collection.dtype in (np.uint8, np.uint16) else 4
+    need = 0
+    for region in (*split.train, *split.validation):
+        pixels = collection.entries[region.item].width * (region.rows[1] - region.rows[0])
+        need += pixels * (region.planes[1] - region.planes[0]) * (collection.channels * width + 2)
+    have = psutil.virtual_memory().available
+    if need <= MEMORY_SHARE * have:
+        return Loading(on_disk=False)
+    told = f"The images need {need / 1e9:.1f} GB of memory for training; {have / 1e9:.1f} GB are free"
+    if data.loading == "memory":
+        raise DataError(
+            f"{told}.",
+            "Leave out data.loading, so that patches are read from disk, or train on a part of the images.",
+        )
+    return Loading(True, (f"{told}: every patch is read from disk when it is needed.",))
+
+
+class Loader:
+    """Makes volumes of regions.
+
+    Parameters
+    ----------
+    collection : Collection
+        The images.
+    class_values : tuple of int
+        Label value of every class index.
+    rule : LabelRule
+        How label values are read.
+    on_disk : bool
+        Whether pixels stay on disk.
+    """
+
+    def __init__(
+        self, collection: Collection, class_values: tuple[int, ...], rule: LabelRule, on_disk: bool
+    ) -> None:
+        self.collection = collection
+        self.class_values = class_values
+        self.rule = rule
+        self.on_disk = on_disk
+        self.progress: Callable[[int], None] | None = None
+        self._done = 0
+        self._data = collection.data
+
+    def planes(self, regions: Sequence[Region]) -> int:
+        """Return how many planes will be read for these regions."""
+        return sum(region.planes[1] - region.planes[0] for region in regions)
+
+    def volumes(self, regions: Sequence[Region], validates: bool = False) -> list[Volume]:
+        """Return the volumes of regions: in 2d one per slice, else one per run of slices of an image.
+
+        A network in three dimensions is validated with slices around the annotated ones, as many as a patch
+        is deep; it is trained without them.
+        """
+        if self._data.mode == "2d" and not self.on_disk:
+            return [self._volume(region, region.planes, [region]) for region in regions]
+        context = {"2d": 0, "2.5d": self._reach(), "3d": self._data.patch_depth if validates else 0}
+        return [
+            self._volume(run[0], self._around(run, context[self._data.mode]), run) for run in self._runs(regions)
+        ]
+
+    def _reach(self) -> int:
+        return self._data.context_slices // 2 * self._data.context_spacing
+
+    def _runs(self, regions: Sequence[Region]) -> list[list[Region]]:
+        """Join regions of the same image, rows and volume, in order; in 3d only where nothing lies between."""
+        runs: list[list[Region]] = []
+        for region in sorted(regions, key=lambda each: (each.item, each.rows, each.planes)):
+            last = runs[-1][-1] if runs else None
+            depth = self.collection.entries[region.item].depth
+            joins = (
+                last is not None
+                and (last.item, last.rows) == (region.item, region.rows)
+                and last.planes[0] // depth == region.planes[0] // depth
+                and (self._data.mode != "3d" or last.planes[1] == region.planes[0])
+            )
+            if joins:
+                runs[-1].append(region)
+            else:
+                runs.append([region])
+        return runs
+
+    def _around(self, run: list[Region], context: int) -> tuple[int, int]:
+        """Return the planes of a run and `context` planes around it, within their volume."""
+        depth = self.collection.entries[run[0].item].depth
+        first = run[0].planes[0] // depth * depth
+        low, high = run[0].planes[0] - context, run[-1].planes[1] + context
+        return max(low, first), min(high, first + depth)
+
+    def _volume(self, place: Region, planes: tuple[int, int], run: list[Region]) -> Volume:
+        wanted = {plane for region in run for plane in range(*region.planes)}
+        start, stop = planes
+        rows = slice(*place.rows)
+        counts_ZK = np.zeros((stop - start, len(self.class_values)), np.int64)
+        anchors: dict[tuple[int, int], np.ndarray] = {}
+        images, labels = [], []
+        reader = self.collection.open(place.item).images
+        for number, plane in enumerate(range(start, stop)):
+            if not self.on_disk:
+                images.append(reader.window(plane, rows, slice(None)))
+            label_YX = self.labels(place.item, plane, rows, wanted=plane in wanted)
+            if plane in wanted:
+                annotated = label_YX[label_YX != IGNORE]
+                counts_ZK[number] = np.bincount(annotated, minlength=len(self.class_values))
+                found = find_anchors(label_YX, len(self.class_values))
+                anchors |= {(number, index): pixels for index, pixels in found.items()}
+                self._tell()
+            if not self.on_disk:
+                labels.append(label_YX)
+        lazy = self.on_disk
+        return Volume(
+            image_ZCYX=LazyImage(self.collection, place, planes) if lazy else np.stack(images),
+            label_ZYX=LazyLabels(self, place, planes, frozenset(wanted)) if lazy else np.stack(labels),
+            counts_ZK=counts_ZK,
+            item=place.item,
+            first=start,
+            row=place.rows[0],
+            name=self.collection.entries[place.item].item.name,
+            anchors=anchors,
+        )
+
+    def labels(
+        self, item: int, plane: int, rows: slice, columns: slice = slice(None), wanted: bool = True
+    ) -> np.ndarray:
+        """Return class indices of part of a plane; IGNORE throughout if it is not `wanted`."""
+        if wanted:
+            return encode_plane(
+                self.collection, item, plane, self.class_values, self.rule, rows, columns
+            )
+        entry = self.collection.entries[item]
+        height, width = len(range(*rows.indices(entry.height))), len(range(*columns.indices(entry.width)))
+        return np.full((height, width), IGNORE, np.int16)
+
+    def _tell(self) -> None:
+        self._done += 1
+        if self.progress:
+            self.progress(self._done)
+
+
+class LazyImage:
+    """Planes `Z C Y X` of an image, read where they are asked for; satisfies `Pixels`."""
+
+    def __init__(self, collection: Collection, place: Region, planes: tuple[int, int]) -> None:
+        self._collection, self._item = collection, place.item
+        self._first, self._row = planes[0], place.rows[0]
+        self.dtype: np.dtype[Any] = collection.dtype
+        height = place.rows[1] - place.rows[0]
+        width = collection.entries[place.item].width
+        self.shape: tuple[int, ...] = (planes[1] - planes[0], collection.channels, height, width)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """Return a part, one slice per axis."""
+        (z0, z1), (c0, c1), (y0, y1), (x0, x1) = full_region(region, self.shape)
+        images = self._collection.open(self._item).images
+        rows = slice(self._row + y0, self._row + y1)
+        planes = [images.window(self._first + z, rows, slice(x0, x1))[c0:c1] for z in range(z0, z1)]
+        return np.stack(planes) if planes else np.empty((0, c1 - c0, y1 - y0, x1 - x0), self.dtype)
+
+
+class LazyLabels:
+    """Class indices `Z Y X` of an image, read where they are asked for; satisfies `Pixels`."""
+
+    def __init__(
+        self, loader: Loader, place: Region, planes: tuple[int, int], wanted: frozenset[int]
+    ) -> None:
+        self._loader, self._item, self._wanted = loader, place.item, wanted
+        self._first, self._row = planes[0], place.rows[0]
+        self.dtype: np.dtype[Any] = np.dtype(np.int16)
+        width = loader.collection.entries[place.item].width
+        self.shape: tuple[int, ...] = (planes[1] - planes[0], place.rows[1] - place.rows[0], width)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """Return a part, one slice per axis."""
+        (z0, z1), (y0, y1), (x0, x1) = full_region(region, self.shape)
+        rows, columns = slice(self._row + y0, self._row + y1), slice(x0, x1)
+        planes = range(self._first + z0, self._first + z1)
+        parts = [
+            self._loader.labels(self._item, plane, rows, columns, plane in self._wanted) for plane in planes
+        ]
+        return np.stack(parts) if parts else np.empty((0, y1 - y0, x1 - x0), self.dtype)

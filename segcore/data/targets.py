@@ -1,0 +1,153 @@
+"""Targets: label planes as class indices, IGNORE where nobody annotated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segcore.config import DataConfig
+from segcore.data.collection import Collection, Opened
+from segcore.data.manifest import count_values, encode_labels
+from segcore.data.splits import parse_slices
+from segcore.errors import DataError
+from segcore.tiling import IGNORE
+
+
+WHOLE = slice(None)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How label values are read.
+
+    Parameters
+    ----------
+    labels_as : str
+        "classes" or "foreground".
+    unlabelled : int, optional
+        The value that says that nobody annotated a pixel.
+    slices : frozenset of int, optional
+        The annotated planes, counted through all images; None: all of them.
+    """
+
+    labels_as: str = "classes"
+    unlabelled: int | None = None
+    slices: frozenset[int] | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig) -> LabelRule:
+        """Return the rule that the options state."""
+        slices = frozenset(parse_slices(data.annotated_slices)) if data.annotated_slices else None
+        return cls(data.labels_as, data.unlabelled_value, slices)
+
+    def hidden(
+        self, opened: Opened, plane: int, position: int, rows: slice = WHOLE, columns: slice = WHOLE
+    ) -> np.ndarray | None:
+        """Return where nobody annotated part of a plane, `(Y, X)` bool; None: all of it is annotated.
+
+        Parameters
+        ----------
+        opened : Opened
+            The image, with labels.
+        plane : int
+            Plane of the image.
+        position : int
+            Its number among all planes of the collection.
+        rows, columns : slice
+            The part.
+        """
+        assert opened.labels is not None
+        if self.slices is not None and position not in self.slices:
+            height, width = opened.images.height, opened.images.width
+            return np.ones((len(range(*rows.indices(height))), len(range(*columns.indices(width)))), bool)
+        hidden: np.ndarray | None = None
+        if self.unlabelled is not None:
+            hidden = opened.labels.window(plane, rows, columns)[0] == self.unlabelled
+        if opened.mask is not None:
+            outside = opened.mask.window(plane, rows, columns)[0] == 0
+            hidden = outside if hidden is None else hidden | outside
+        return hidden
+
+
+def count_plane(collection: Collection, number: int, plane: int, rule: LabelRule) -> dict[int, int]:
+    """Return how many annotated pixels of a plane have which value.
+
+    Raises
+    ------
+    DataError
+        The labels cannot be read, or some are not whole numbers.
+    """
+    opened = collection.open(number)
+    assert opened.labels is not None
+    position = collection.position(number, plane)
+    if rule.slices is not None and position not in rule.slices:
+        return {}
+    hidden = rule.hidden(opened, plane, position)
+    values = opened.labels.read(plane)[0]
+    return count_values(values if hidden is None else values[~hidden], rule.labels_as)
+
+
+def encode_plane(
+    collection: Collection,
+    number: int,
+    plane: int,
+    class_values: tuple[int, ...],
+    rule: LabelRule,
+    rows: slice = WHOLE,
+    columns: slice = WHOLE,
+) -> np.ndarray:
+    """Return class indices `(Y, X)`, int16, of a plane or part of it; IGNORE where nobody annotated.
+
+    Raises
+    ------
+    DataError
+        The labels cannot be read, or hold values that are not among `class_values`.
+    """
+    opened = collection.open(number)
+    assert opened.labels is not None
+    hidden = rule.hidden(opened, plane, collection.position(number, plane), rows, columns)
+    values = opened.labels.window(plane, rows, columns)[0]
+    if hidden is None:
+        return encode_labels(values, class_values, rule.labels_as)
+    if hidden.all():
+        return np.full(values.shape, IGNORE, np.int16)
+    # A value that is there stands in for those nobody looks at: the unannotated may be no whole number.
+    seen = np.where(hidden, values[~hidden].flat[0], values)
+    encoded = encode_labels(seen, class_values, rule.labels_as)
+    encoded[hidden] = IGNORE
+    return encoded
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Which label values occur, and where."""
+
+    pixels: dict[int, int]
+    """Annotated pixels of every value, ascending by value."""
+    per_plane: tuple[frozenset[int], ...]
+    """Values of every plane, counted through all images; empty where nothing is annotated."""
+
+
+def table_of(collection: Collection, rule: LabelRule) -> ClassTable:
+    """Read every label plane once and count its values.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read, or nothing is annotated at all.
+    """
+    pixels: dict[int, int] = {}
+    planes = []
+    for number, entry in enumerate(collection.entries):
+        for plane in range(entry.planes):
+            counts = count_plane(collection, number, plane, rule)
+            for value, count in counts.items():
+                pixels[value] = pixels.get(value, 0) + count
+            planes.append(frozenset(counts))
+    if not pixels:
+        raise DataError(
+            "Nothing is annotated: no pixel is left once those that count as unannotated are taken away.",
+            "Check data.unlabelled_value, data.mask and data.annotated_slices.",
+        )
+    return ClassTable(dict(sorted(pixels.items())), tuple(planes))
