@@ -51,6 +51,8 @@ class Extent:
     height: int
     use: Use = "split"
     classes: tuple[frozenset[int], ...] = ()
+    depth: int = 0
+    """Planes that lie together: slices of one volume of several in time; 0: all of them."""
 
 
 def split_images(extents: Sequence[Extent], data: DataConfig) -> Split:
