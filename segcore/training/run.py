@@ -16,6 +16,7 @@ import torch
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
+from segcore.data.split_file import parts_text, save_split
 from segcore.data.patches import PatchPool
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError
@@ -91,8 +92,9 @@ def train(
     hardware = choose(config.hardware)
     report(StageEvent(text=f"reading {Path(config.data.images or '').name}"))
     data = load_training_data(config.data, lambda done, total: report(_reading(done, total)))
-    for note in data.notes:
+    for note in (parts_text(data.split) + ".", *data.notes):
         report(NoteEvent(text=note))
+    save_split(folder, data.collection, data.split)
     run = build_run(config, folder, data, report)
     run.began = began
     report(StageEvent(text=f"training on {hardware.describe()}"))
@@ -173,21 +175,33 @@ def _first_state(config: RunConfig, network: UNet, weights: FirstWeights, hardwa
 
 def class_shares(data: TrainingData) -> dict[str, float]:
     """Return the share of the annotated training pixels of every label value, 0 to 1."""
-    counts = np.zeros(len(data.class_values), np.int64)
-    for _, label_YX in data.train:
-        annotated = label_YX[label_YX >= 0]
-        counts += np.bincount(annotated, minlength=len(counts))
+    counts = class_pixels(data)
     shares = counts / max(1, counts.sum())
     return {str(value): float(share) for value, share in zip(data.class_values, shares, strict=True)}
 
 
+def class_pixels(data: TrainingData) -> np.ndarray:
+    """Return the annotated training pixels of every class index, int64."""
+    counts: np.ndarray = sum(
+        (volume.counts_ZK.sum(0) for volume in data.train), np.zeros(len(data.class_values), np.int64)
+    )
+    return counts
+
+
 def model_card(data: TrainingData, parameters: int) -> ModelCard:
     """Write down what must travel with the weights."""
+    options = data.collection.data
+    several = data.mode == "2.5d"
     return ModelCard(
         channels=data.channels,
+        channel_names=tuple(options.channel_names),
+        mode=data.mode,
+        context_slices=options.context_slices if several else 1,
+        context_spacing=options.context_spacing if several else 1,
         class_values=data.class_values,
         class_names=data.class_names,
         normalization=data.normalization,
+        histograms=data.histograms,
         axes=data.axes,
         dtype=data.dtype,
         pixel_size=data.pixel_size,
