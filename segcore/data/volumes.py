@@ -10,6 +10,11 @@ import numpy as np
 
 from segcore.card import Normalization
 
+SPARSE = 0.5
+"""A slice of which less than this share is annotated is sparse: patches are drawn where its labels are."""
+ANCHOR_BLOCK = 16
+"""Half a side of the smallest patch: one centred on a pixel of a block shows all of the block."""
+
 
 class Pixels(Protocol):
     """An array in memory, or one that is read from disk where it is asked for."""
@@ -67,3 +72,55 @@ class Volume:
     def annotated(self) -> tuple[int, ...]:
         """The slices in which at least one pixel is annotated."""
         return tuple(int(index) for index in np.flatnonzero(self.counts_ZK.sum(1)))
+
+
+def find_anchors(label_YX: np.ndarray, classes: int, limit: int = 512) -> dict[int, np.ndarray]:
+    """Return some pixels of every class, evenly spread over the pixels of that class.
+
+    In a sparse slice every block of `ANCHOR_BLOCK` px that holds a class gives at least one of its pixels, if
+    need be beyond the limit: from patches around the anchors every annotated pixel can then be reached.
+
+    Parameters
+    ----------
+    label_YX : ndarray
+        Class indices of a slice, negative where nobody annotated.
+    classes : int
+        Number of classes.
+    limit : int
+        Most pixels of a class, but for sparse slices.
+
+    Returns
+    -------
+    dict
+        From the index of every class that occurs to row and column of its pixels, `(n, 2)` int32.
+    """
+    block_N, row_N, column_N = _annotated_by_block(label_YX)
+    index_N = label_YX[row_N, column_N]
+    sparse = len(index_N) < SPARSE * label_YX.size
+    anchors = {}
+    for index in range(classes):
+        of_class = np.flatnonzero(index_N == index)
+        if not of_class.size:
+            continue
+        spread = np.linspace(0, of_class.size - 1, min(limit, of_class.size)).round().astype(int)
+        if sparse:
+            _, first, amount = np.unique(block_N[of_class], return_index=True, return_counts=True)
+            spread = np.union1d(spread, first + amount // 2)
+        chosen = of_class[spread]
+        anchors[index] = np.stack([row_N[chosen], column_N[chosen]], 1).astype(np.int32)
+    return anchors
+
+
+def _annotated_by_block(label_YX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return block, row and column of the annotated pixels, block by block."""
+    height, width = label_YX.shape
+    rows, columns = (-(-size // ANCHOR_BLOCK) for size in (height, width))
+    padding = ((0, rows * ANCHOR_BLOCK - height), (0, columns * ANCHOR_BLOCK - width))
+    annotated_YX = np.pad(label_YX >= 0, padding)
+    by_block = annotated_YX.reshape(rows, ANCHOR_BLOCK, columns, ANCHOR_BLOCK).swapaxes(1, 2)
+    block_row_N, block_column_N, row_N, column_N = np.nonzero(by_block)
+    return (
+        block_row_N * columns + block_column_N,
+        block_row_N * ANCHOR_BLOCK + row_N,
+        block_column_N * ANCHOR_BLOCK + column_N,
+    )
