@@ -1,0 +1,309 @@
+"""Dividing slices into training, validation and test, step by step from the strongest rule to the weakest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from segcore.config import DataConfig
+from segcore.data.choosing import Slice, Unit, assign_folds, choose, cut_block
+from segcore.data.extents import Extent, parse_slices
+from segcore.data.grouping import group_names, listed, named_images
+from segcore.errors import ConfigError
+
+SIDES = ("train", "validation", "test")
+
+
+class Divider:
+    """Slices of a data set and the sides they have been given.
+
+    Parameters
+    ----------
+    extents : sequence of Extent
+        The images in the order of the data set.
+    data : DataConfig
+        Options.
+
+    Raises
+    ------
+    ConfigError
+        The group pattern is no regular expression, or matches no image.
+    """
+
+    def __init__(self, extents: Sequence[Extent], data: DataConfig) -> None:
+        self.data = data
+        self.extents = extents
+        self.names = [extent.name for extent in extents]
+        self.groups = group_names(self.names, data.group_pattern)
+        self.grouped = bool(data.group_pattern) or data.split_by == "groups"
+        self.notes: list[str] = []
+        self.sides: dict[Slice, str] = {}
+        """Side of every annotated slice, "" as long as it has none."""
+        for item, extent in enumerate(extents):
+            for plane in range(extent.planes):
+                if extent.annotated(plane):
+                    self.sides[item, plane] = "" if extent.use == "split" else extent.use
+        empty = sum(extent.planes for extent in extents) - len(self.sides)
+        if empty:
+            self.notes.append(f"{empty} slices without annotation are in no part.")
+
+    def only_slice(self) -> Slice | None:
+        """Return the annotated slice where there is only one, and its set has no use of its own."""
+        return next(iter(self.sides)) if list(self.sides.values()) == [""] else None
+
+    def divide(self) -> dict[Slice, str]:
+        """Return the side of every annotated slice, "" where it is left out between two sides.
+
+        Raises
+        ------
+        ConfigError
+            See `splits.split_images`.
+        """
+        if not self.sides:
+            raise ConfigError("No slice is annotated, so nothing can train.", "Annotate at least one slice.")
+        self._give_named_slices()
+        self._keep_groups_whole()
+        self._give_named_groups()
+        self._give_shares()
+        self._refuse_empty()
+        return self.sides
+
+    # --- what is named ---------------------------------------------------------------------------------
+
+    def _give_named_slices(self) -> None:
+        ends = list(accumulate(extent.planes for extent in self.extents))
+        places = [(item, plane) for item, extent in enumerate(self.extents) for plane in range(extent.planes)]
+        named: dict[int, str] = {}
+        for side, text in (("test", self.data.test_slices), ("validation", self.data.validation_slices)):
+            if not text:
+                continue
+            option = f"data.{side}_slices {text!r}"
+            chosen = parse_slices(text)
+            beyond = [str(index) for index in chosen if index >= ends[-1]]
+            if beyond:
+                raise ConfigError(
+                    f"{option} names {listed(beyond)}, but there are the slices 0 to {ends[-1] - 1}.",
+                    "Slices are counted from 0, through all images.",
+                )
+            both = [str(index) for index in chosen if index in named]
+            if both:
+                raise ConfigError(
+                    f"{option} names {listed(both)}, which data.test_slices names too.",
+                    "A slice can only be in one of them.",
+                )
+            named.update(dict.fromkeys(chosen, side))
+            self._note_not_given(chosen, places, side)
+        for index, side in named.items():
+            if self.sides.get(places[index]) == "":
+                self.sides[places[index]] = side
+
+    def _note_not_given(self, chosen: Sequence[int], places: Sequence[Slice], side: str) -> None:
+        bare = [str(index) for index in chosen if places[index] not in self.sides]
+        fixed = [str(index) for index in chosen if self.sides.get(places[index], side) not in ("", side)]
+        if bare:
+            self.notes.append(f"data.{side}_slices names slices without annotation: {listed(bare)}.")
+        if fixed:
+            self.notes.append(
+                f"data.{side}_slices names slices of sets that are for something else: {listed(fixed)}."
+            )
+
+    def _give_named_groups(self) -> None:
+        for side, patterns in (("test", self.data.test_groups), ("validation", self.data.validation_groups)):
+            option = f"data.{side}_groups"
+            items = named_images(self.names, self.groups, patterns, option) if patterns else set()
+            for item in sorted(items):
+                if self.extents[item].use not in ("split", side):
+                    continue
+                there = {self.sides[place] for place in self._slices_of(item)}
+                if side == "validation" and there == {"test"} and not self.data.test_slices:
+                    raise ConfigError(
+                        f"{option} and data.test_groups both name {self.names[item]}.",
+                        "An image can only be in one of them.",
+                    )
+                self._give((place for place in self._slices_of(item) if not self.sides[place]), side)
+        self._keep_groups_whole()
+
+    def _keep_groups_whole(self) -> None:
+        """Give a group that has a side already to this side as a whole; refuse one that has two."""
+        if not self.data.group_pattern:
+            return
+        there: dict[str, dict[str, int]] = defaultdict(dict)
+        for (item, _), side in self.sides.items():
+            there[self.groups[item]].setdefault(side, item)
+        for group, owners in there.items():
+            given = {side: item for side, item in owners.items() if side}
+            named_slices = any(self.extents[item].use == "split" for item in given.values())
+            if len(given) > 1 or (given and "" in owners and named_slices):
+                raise ConfigError(
+                    f"Group {group!r} (data.group_pattern {self.data.group_pattern!r}) would be divided: "
+                    f"{' and '.join(sorted(side or 'the rest' for side in owners))} both have slices of it, among "
+                    f"them {listed([self.names[item] for item in owners.values()])}.",
+                    "Name all slices of the group or none, or catch more of the path in the pattern.",
+                )
+            if given and "" in owners:
+                side = next(iter(given))
+                self._give((p for p, s in self.sides.items() if not s and self.groups[p[0]] == group), side)
+                self.notes.append(f"All of group {group} goes to {side}, where a set has put a part of it.")
+
+    # --- what is left ----------------------------------------------------------------------------------
+
+    def _give_shares(self) -> None:
+        data = self.data
+        left = [place for place, side in self.sides.items() if not side]
+        taken = set(self.sides.values())
+        shares: dict[str, float] = {}
+        if data.test_fraction and not (data.test_slices or data.test_groups):
+            shares["test"] = data.test_fraction
+        named = bool(data.validation_slices or data.validation_groups)
+        if "validation" in taken and not named and not data.folds:
+            self.notes.append("A set is for validation, so no share of the others is.")
+        elif not named and not data.folds:
+            shares["validation"] = data.validation_fraction
+        if sum(shares.values()) >= 1:
+            raise ConfigError(
+                f"data.validation_fraction {data.validation_fraction} and data.test_fraction "
+                f"{data.test_fraction} leave nothing to train on.",
+                "Their sum must stay below 1.",
+            )
+        if left and shares and self._in_blocks():
+            self._give_blocks(left, shares)
+        elif left and shares:
+            self._give_units(left, shares)
+        if data.folds and not named:
+            self._give_fold([place for place, side in self.sides.items() if not side])
+        if not self._in_blocks() or data.folds or not shares or not left:
+            self._give((place for place, side in self.sides.items() if not side), "train")
+
+    def _in_blocks(self) -> bool:
+        volumes = self.data.mode == "3d" and self.data.split_by == "even"
+        return not self.grouped and not self.data.folds and (self.data.split_by == "blocks" or volumes)
+
+    def _give_units(self, left: Sequence[Slice], shares: dict[str, float]) -> None:
+        units = self._units(left)
+        need = len(shares) + ("train" not in self.sides.values())
+        if len(units) < need:
+            kind = "groups" if self.grouped else "slices"
+            raise ConfigError(
+                f"{' and '.join(f'data.{side}_fraction' for side in shares)} cannot be taken: there are only "
+                f"{len(units)} {kind} to divide ({listed([unit.name for unit in units])}), and {need} are needed.",
+                "Use more images, or a finer data.group_pattern." if self.grouped else "Use more slices.",
+            )
+        for side, share in shares.items():
+            need -= 1
+            chosen = choose(units, round(share * len(left)), self.data.split_by, need)
+            self._give((place for number in chosen for place in units[number].slices), side)
+            units = [unit for number, unit in enumerate(units) if number not in chosen]
+        if self.grouped:
+            self._note_groups()
+
+    def _give_fold(self, left: Sequence[Slice]) -> None:
+        folds = self.data.folds
+        units = self._units(left, by_image=True)
+        if len(units) < folds and not self.grouped:
+            units = self._units(left)
+            self.notes.append(
+                "There are fewer images than folds, so slices of the same image are in several."
+            )
+        if len(units) < folds:
+            kind = "groups" if self.grouped else "slices"
+            raise ConfigError(
+                f"data.folds is {folds}, but there are only {len(units)} {kind} to divide: "
+                f"{listed([unit.name for unit in units])}.",
+                f"Use at most {len(units)} folds.",
+            )
+        method = "blocks" if self.data.mode == "3d" and self.data.split_by == "even" else self.data.split_by
+        numbers = assign_folds(units, folds, method)
+        for unit, number in zip(units, numbers, strict=True):
+            self._give(unit.slices, "validation" if number == self.data.fold else "train")
+        self.notes.append(f"Fold {self.data.fold} of {folds} validates (folds are counted from 0).")
+
+    def _give_blocks(self, left: Sequence[Slice], shares: dict[str, float]) -> None:
+        order = ["validation"] * ("validation" in shares) + ["test"] * ("test" in shares)
+        volumes = self._volumes(left)
+        depth = self.data.patch_depth if self.data.mode == "3d" else 1
+        gap = int(self.data.mode != "2d")
+        cut = False
+        for gap_here, depth_here in dict.fromkeys([(gap, depth), (0, depth), (0, 1)]):
+            if depth_here < depth and len(volumes) > len(shares):
+                break  # rather whole volumes than blocks thinner than a patch
+            for volume in volumes:
+                sizes = [max(1, round(shares[side] * len(volume))) for side in order]
+                ranges = cut_block(len(volume), sizes, gap_here, depth_here)
+                for side, numbers in zip(["train", *order], ranges or [], strict=False):
+                    cut = True
+                    self._give((volume[number] for number in numbers), side)
+            if cut:
+                self.notes.append(
+                    "Contiguous blocks of slices train and validate"
+                    + (f", with {gap_here} slice left out between them." if gap_here else ".")
+                )
+                break
+        if not cut:
+            self._give_units(left, shares)
+        whole = [volume for volume in volumes if not any(self.sides[place] for place in volume)]
+        self._give((place for volume in whole for place in volume), "train")
+
+    # --- units -----------------------------------------------------------------------------------------
+
+    def _volumes(self, left: Sequence[Slice]) -> list[list[Slice]]:
+        volumes: dict[int, list[Slice]] = defaultdict(list)
+        for place in left:
+            volumes[place[0]].append(place)
+        if max(map(len, volumes.values())) == 1:  # images of one slice are one sequence
+            return [list(left)]
+        return list(volumes.values())
+
+    def _units(self, left: Iterable[Slice], by_image: bool = False) -> list[Unit]:
+        """Return what stays together: groups, images, or slices (in 3d, blocks as deep as a patch)."""
+        members: dict[tuple[str, int], list[Slice]] = defaultdict(list)
+        deep = self.data.patch_depth if self.data.mode == "3d" else 1
+        for item, plane in left:
+            if self.grouped:
+                key = (self.groups[item], 0)
+            else:
+                last = max(0, self.extents[item].planes // deep - 1)
+                key = (self.names[item], 0 if by_image else min(plane // deep, last))
+            members[key].append((item, plane))
+        return [
+            Unit(
+                name if self.grouped or by_image else f"{name}[{part}]",
+                tuple(places),
+                frozenset().union(*(self._classes_of(place) for place in places)),
+            )
+            for (name, part), places in members.items()
+        ]
+
+    def _classes_of(self, place: Slice) -> frozenset[int]:
+        classes = self.extents[place[0]].classes
+        return classes[place[1]] if classes else frozenset()
+
+    def _slices_of(self, item: int) -> list[Slice]:
+        planes = range(self.extents[item].planes)
+        return [(item, plane) for plane in planes if (item, plane) in self.sides]
+
+    # --- sides -----------------------------------------------------------------------------------------
+
+    def _give(self, places: Iterable[Slice], side: str) -> None:
+        for place in list(places):
+            self.sides[place] = side
+
+    def _note_groups(self) -> None:
+        for side in ("validation", "test"):
+            groups = [self.groups[item] for (item, _), owner in self.sides.items() if owner == side]
+            if groups:
+                self.notes.append(f"Groups for {side}: {listed(groups)}.")
+
+    def _refuse_empty(self) -> None:
+        found = set(self.sides.values())
+        if "train" not in found:
+            raise ConfigError(
+                f"The options of the split leave nothing to train on: there are {len(self.sides)} annotated "
+                "slices.",
+                "Name fewer slices or groups for validation and test, or leave these options out.",
+            )
+        if "validation" not in found:
+            raise ConfigError(
+                "The options of the split leave nothing for validation.",
+                "Name fewer slices or groups for the test, or other ones for validation.",
+            )
