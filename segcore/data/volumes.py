@@ -1,4 +1,4 @@
-"""Volume: slices of one image that lie together, with what is annotated in them; what training cuts patches from."""
+"""Volume: slices of one image that lie together and what is annotated in them; patches are cut from it."""
 
 from __future__ import annotations
 
@@ -94,9 +94,13 @@ def find_anchors(label_YX: np.ndarray, classes: int, limit: int = 512) -> dict[i
     dict
         From the index of every class that occurs to row and column of its pixels, `(n, 2)` int32.
     """
-    block_N, row_N, column_N = _annotated_by_block(label_YX)
-    index_N = label_YX[row_N, column_N]
-    sparse = len(index_N) < SPARSE * label_YX.size
+    # Pixels are counted block by block: neighbours in this order are neighbours in both directions.
+    height, width = label_YX.shape
+    rows, columns = (-(-size // ANCHOR_BLOCK) for size in (height, width))
+    padding = ((0, rows * ANCHOR_BLOCK - height), (0, columns * ANCHOR_BLOCK - width))
+    padded_YX = np.pad(label_YX, padding, constant_values=-1)
+    index_N = padded_YX.reshape(rows, ANCHOR_BLOCK, columns, ANCHOR_BLOCK).swapaxes(1, 2).ravel()
+    sparse = np.count_nonzero(index_N >= 0) < SPARSE * label_YX.size
     anchors = {}
     for index in range(classes):
         of_class = np.flatnonzero(index_N == index)
@@ -104,23 +108,11 @@ def find_anchors(label_YX: np.ndarray, classes: int, limit: int = 512) -> dict[i
             continue
         spread = np.linspace(0, of_class.size - 1, min(limit, of_class.size)).round().astype(int)
         if sparse:
-            _, first, amount = np.unique(block_N[of_class], return_index=True, return_counts=True)
+            block_N = of_class // ANCHOR_BLOCK**2
+            _, first, amount = np.unique(block_N, return_index=True, return_counts=True)
             spread = np.union1d(spread, first + amount // 2)
-        chosen = of_class[spread]
-        anchors[index] = np.stack([row_N[chosen], column_N[chosen]], 1).astype(np.int32)
+        block, within = np.divmod(of_class[spread], ANCHOR_BLOCK**2)
+        row = block // columns * ANCHOR_BLOCK + within // ANCHOR_BLOCK
+        column = block % columns * ANCHOR_BLOCK + within % ANCHOR_BLOCK
+        anchors[index] = np.stack([row, column], 1).astype(np.int32)
     return anchors
-
-
-def _annotated_by_block(label_YX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return block, row and column of the annotated pixels, block by block."""
-    height, width = label_YX.shape
-    rows, columns = (-(-size // ANCHOR_BLOCK) for size in (height, width))
-    padding = ((0, rows * ANCHOR_BLOCK - height), (0, columns * ANCHOR_BLOCK - width))
-    annotated_YX = np.pad(label_YX >= 0, padding)
-    by_block = annotated_YX.reshape(rows, ANCHOR_BLOCK, columns, ANCHOR_BLOCK).swapaxes(1, 2)
-    block_row_N, block_column_N, row_N, column_N = np.nonzero(by_block)
-    return (
-        block_row_N * columns + block_column_N,
-        block_row_N * ANCHOR_BLOCK + row_N,
-        block_column_N * ANCHOR_BLOCK + column_N,
-    )
