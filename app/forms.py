@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +17,17 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from app.help import article
-from segcore.config import SECTIONS, RunConfig, explain
+from segcore.config import SECTIONS, DataConfig, RunConfig, explain
 from segcore.presets import PRESETS
 
 Kind = Literal["bool", "choice", "slider", "number", "list", "text"]
 GROUPS: dict[str, str] = {"data": "Data set", "model": "Architecture", "training": "Training"}
 """Sections that have a card in step 2, with the card's title."""
-DATA = ("images", "labels", "axes")
-"""Options of `data` that step 1 sets."""
+DATA = (
+    "images", "labels", "axes", "mask", "pixel_size", "channels", "channel_names", "label_suffix",
+    "channel_suffixes", "unlabelled_value", "recipe", "sets",
+)  # fmt: skip
+"""Options of `data` that step 1 sets: how the files are read."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ def training_fields() -> tuple[FormField, ...]:
     )
 
 
+def data_fields() -> tuple[FormField, ...]:
+    """Return the fields of `DATA` that step 1 shows; the files and the repairs have panels of their own."""
+    return tuple(field for field in visible_fields("data") if field.path in {f"data.{name}" for name in DATA})
+
+
 def axes_field() -> FormField:
     """Return the field that steps 1 and 4 show beside the choice of the images."""
     return next(field for field in visible_fields("data") if field.path == "data.axes")
@@ -111,8 +120,33 @@ def axes_field() -> FormField:
 
 def read_training(shown_values: Sequence[Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested option values for what step 2 shows and what step 1 sets, see `DATA`."""
-    chosen = {name: (value or "").strip() or None for name, value in data.items()}
-    return merged(to_values(training_fields(), shown_values), {"data": chosen})
+    return merged(to_values(training_fields(), shown_values), {"data": read_data(data)})
+
+
+def read_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of `data` for what step 1 shows; what it leaves out keeps its default."""
+    fields = {field.path.removeprefix("data."): field for field in all_fields() if field.section == "data"}
+    return {name: _read_one(fields[name], value) for name, value in data.items()}
+
+
+def shown_data(data: DataConfig) -> dict[str, Any]:
+    """Return what step 1 shows for options of the data, by the names of `DATA`.
+
+    Examples
+    --------
+    >>> shown_data(DataConfig(axes="ZYX", recipe=["labels.round", "images.invert"]))["recipe"]
+    'labels.round\nimages.invert'
+    """
+    fields = {field.path.removeprefix("data."): field for field in all_fields() if field.section == "data"}
+    found = {name: shown(fields[name], getattr(data, name)) for name in DATA}
+    found |= {"images": data.images, "labels": data.labels, "recipe": "\n".join(data.recipe)}
+    sets = [one.model_dump() for one in data.sets]
+    return found | {"sets": json.dumps(sets, ensure_ascii=False) if sets else ""}
+
+
+def nothing_chosen() -> list[Any]:
+    """Return what step 1 shows before anything is chosen, in the order of `DATA`."""
+    return list(shown_data(DataConfig()).values())
 
 
 def component(field: FormField, value: Any, name: str = "") -> gr.components.Component:
@@ -239,6 +273,19 @@ def help_html(field: FormField) -> str:
 def step_help_html(name: str) -> str:
     """Return the folded help article of a step."""
     return f"<details class='step-help'><summary>About this step</summary>\n\n{article(name)}\n\n</details>"
+
+
+def _read_one(field: FormField, value: Any) -> Any:
+    if field.path == "data.recipe":
+        return [line.strip() for line in (value or "").splitlines() if line.strip()]
+    if field.path == "data.sets":
+        try:
+            return json.loads(value or "[]")
+        except ValueError:
+            return value  # refused by RunConfig, in the words of the option
+    if field.hidden:
+        return (value or "").strip() or None
+    return parsed(field, value)
 
 
 def _get(config: RunConfig, path: str) -> Any:

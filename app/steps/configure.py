@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from app import forms, memory_panel, views
+from app import form_layout, forms, memory_panel, views
 from app.facts import Stack
 from app.forms import FormField
 from app.memory_panel import MemoryPanel
@@ -31,6 +31,8 @@ class ConfigureStep:
     next: gr.Button
     presets: dict[str, gr.Button]
     errors: dict[str, gr.HTML]
+    boxes: dict[str, gr.Column]
+    """What holds a field that is hidden as long as it says nothing, by option."""
     findings: gr.HTML
     cost: gr.HTML
     memory: MemoryPanel
@@ -44,6 +46,7 @@ def build(services: Services) -> ConfigureStep:
     """Build step 2 inside its `gr.Step`."""
     values: dict[str, gr.components.Component] = {}
     errors: dict[str, gr.HTML] = {}
+    boxes: dict[str, gr.Column] = {}
     with gr.Row(equal_height=True):
         presets = {
             name: gr.Button(name.capitalize(), size="sm", min_width=120, elem_id=f"preset-{name}")
@@ -53,16 +56,19 @@ def build(services: Services) -> ConfigureStep:
         for section, title in forms.GROUPS.items():
             with gr.Column(variant="panel", min_width=270, elem_classes="card"):
                 gr.Markdown(f"### {title}")
-                _add_fields(_fields(section, folded=False), values, errors)
+                _add_fields(_fields(section, folded=False), values, errors, boxes)
                 folded = [*_fields(section, folded=True), *_also(section)]
                 if folded:
-                    with gr.Accordion("More options", open=False):
-                        _add_fields(folded, values, errors)
+                    with gr.Accordion("More options", open=False, elem_id=f"more-{section}"):
+                        for heading in form_layout.headed(folded):
+                            if heading.title:
+                                gr.HTML(f"<h4>{heading.title}</h4>", padding=False, elem_classes="heading")
+                            _add_fields(heading.fields, values, errors, boxes)
                 if section == "data":
                     findings = gr.HTML(elem_id="form-findings")
         with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
             gr.Markdown("### Run")
-            _add_fields(_fields("", folded=False), values, errors)
+            _add_fields(_fields("", folded=False), values, errors, boxes)
             cost = gr.HTML(elem_id="cost")
             memory = memory_panel.build()
             errors[""] = gr.HTML(visible=False, elem_id="form-problem")
@@ -76,7 +82,7 @@ def build(services: Services) -> ConfigureStep:
             show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     memory_panel.wire_proposal(memory, ordered)
-    return ConfigureStep(ordered, back, next_step, presets, errors, findings, cost, memory)
+    return ConfigureStep(ordered, back, next_step, presets, errors, boxes, findings, cost, memory)
 
 
 def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: Dependency) -> None:
@@ -91,7 +97,7 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
     judging: dict[str, Any] = {
         "fn": lambda *shown: judge(services, shown[:count], shown[count:]),
         "inputs": inputs,
-        "outputs": [*problems, step.cost, step.next, *step.presets.values()],
+        "outputs": [*problems, *(step.boxes[path] for path in conditional()), step.cost, step.next, *step.presets.values()],
         **quiet,
     }
     remembering: dict[str, Any] = {
@@ -119,6 +125,11 @@ def error_places() -> list[str]:
     return [*(field.path for field in FIELDS), ""]
 
 
+def conditional() -> list[str]:
+    """Return the options whose fields are hidden as long as they say nothing, in the order of the form."""
+    return [field.path for field in FIELDS if field.path in form_layout.APPLIES]
+
+
 def apply_preset(name: str, shown: Sequence[Any]) -> list[Any]:
     """Return what the form shows after a preset; what the preset does not name stays."""
     chosen = forms.preset_values(name, FIELDS)
@@ -126,13 +137,20 @@ def apply_preset(name: str, shown: Sequence[Any]) -> list[Any]:
 
 
 def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list[Any]:
-    """Return updates of the error lines, the cost, Next and the presets' texts."""
+    """Return updates of the error lines, of the fields that may say nothing, the cost, Next and the presets."""
     chosen = dict(zip(forms.DATA, data, strict=True))
     config, problems = forms.check(forms.read_training(shown, chosen))
     lines = [
         gr.HTML(_error_html(problems[path]) if path in problems else "", visible=path in problems)
         for path in error_places()
     ]
+    by_path = dict(zip((field.path for field in FIELDS), shown, strict=True))
+    # Hidden, not left out: the page forgets what a field holds that is not there.
+    boxes = [
+        gr.Column(visible=True if form_layout.applies(path, by_path) or path in problems else "hidden")
+        for path in conditional()
+    ]
+    lines += boxes
     stack = attempt(lambda: services.stack(**memory_panel.described(chosen))) if chosen["images"] else None
     known = stack if isinstance(stack, Stack) else None
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
@@ -205,11 +223,17 @@ def _also(section: str) -> list[FormField]:
 
 
 def _add_fields(
-    fields: Sequence[FormField], values: dict[str, gr.components.Component], errors: dict[str, gr.HTML]
+    fields: Sequence[FormField],
+    values: dict[str, gr.components.Component],
+    errors: dict[str, gr.HTML],
+    boxes: dict[str, gr.Column],
 ) -> None:
     defaults = RunConfig()
     for field, value in zip(fields, forms.from_config(defaults, fields), strict=True):
-        with gr.Column(elem_classes="field", min_width=0):
+        depends = field.path in form_layout.APPLIES
+        with gr.Column(elem_classes="field", min_width=0, visible="hidden" if depends else True) as box:
+            if depends:
+                boxes[field.path] = box
             values[field.path] = forms.component(field, value)
             errors[field.path] = gr.HTML(visible=False, elem_id=f"{forms.element_id(field.path)}-error")
             gr.Markdown(forms.help_html(field))

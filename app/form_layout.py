@@ -1,0 +1,86 @@
+"""The order of the form: under which heading an option stands, and when it says anything at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.forms import FormField
+from segcore.config import RunConfig
+
+Values = Mapping[str, Any]
+HEADINGS: dict[str, tuple[str, ...]] = {
+    "Labels": ("data.labels_as", "data.annotated_slices", "data.class_names"),
+    "Dimensions": (
+        "data.mode", "data.context_slices", "data.context_spacing", "data.patch_depth",
+    ),
+    "Patches": ("data.foreground_patches", "data.loading"),
+    "Split": (
+        "data.split_by", "data.group_pattern", "data.test_fraction", "data.validation_slices",
+        "data.test_slices", "data.validation_groups", "data.test_groups", "data.folds", "data.fold",
+    ),
+    "Normalisation": ("data.normalization", "data.normalize_per"),
+    "Loss": ("training.loss", "training.class_weights", "training.class_weight_values"),
+    "Optimizer": (
+        "training.optimizer", "training.schedule", "training.warm_up", "training.gradient_clipping",
+        "training.averaging", "training.micro_batch",
+    ),
+    "When to stop": ("training.max_minutes", "training.patience", "training.min_gain"),
+    "Run": (
+        "training.repeats", "training.autopilot", "training.seed", "training.checkpoint_minutes",
+        "training.keep_every", "training.auto_resume", "notify.webhook",
+    ),
+    "Machine": ("hardware.device", "hardware.precision"),
+}  # fmt: skip
+"""The folded options, in the order in which they stand; what is named nowhere comes last, without a heading."""
+APPLIES: dict[str, Callable[[Values], bool]] = {
+    "data.context_slices": lambda values: values["data.mode"] == "2.5d",
+    "data.context_spacing": lambda values: values["data.mode"] == "2.5d",
+    "data.patch_depth": lambda values: values["data.mode"] == "3d",
+    "data.group_pattern": lambda values: values["data.split_by"] == "groups",
+    "data.validation_groups": lambda values: values["data.split_by"] == "groups",
+    "data.test_groups": lambda values: values["data.split_by"] == "groups",
+    "data.fold": lambda values: bool(values["data.folds"]),
+    "training.class_weight_values": lambda values: values["training.class_weights"] == "by-hand",
+    "training.min_gain": lambda values: bool(values["training.patience"]),
+}
+"""Options that say nothing unless others ask for them."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Some fields under a heading, "" for none."""
+
+    title: str
+    fields: tuple[FormField, ...]
+
+
+def headed(fields: Sequence[FormField]) -> tuple[Heading, ...]:
+    """Return `fields` under their headings, in the order of the page; every field once."""
+    by_path = {field.path: field for field in fields}
+    found = []
+    for title, paths in HEADINGS.items():
+        there = tuple(by_path.pop(path) for path in paths if path in by_path)
+        if there:
+            found.append(Heading(title, there))
+    return (*found, Heading("", tuple(by_path.values()))) if by_path else tuple(found)
+
+
+def applies(path: str, values: Values) -> bool:
+    """Say whether an option is worth a place: it says something, or somebody has changed it.
+
+    Parameters
+    ----------
+    path : str
+        The option.
+    values : mapping
+        What the form shows, by option.
+    """
+    rule = APPLIES.get(path)
+    return rule is None or rule(values) or values[path] not in ("", None, _default(path))
+
+
+def _default(path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(type(getattr(RunConfig(), section))(), name)
