@@ -1,4 +1,4 @@
-"""Which slices go to a part of a split: units that stay together, chosen evenly, at random, by class or as blocks."""
+"""Which slices go to a part of a split: units that stay together, chosen evenly, at random, by class, in blocks."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def assign_folds(units: Sequence[Unit], folds: int, method: str) -> list[int]:
 
 
 def cut_block(count: int, sizes: Sequence[int], gap: int, depth: int) -> list[range] | None:
-    """Return contiguous ranges of the slices of a volume, the first for training, one more for each of `sizes`.
+    """Return contiguous ranges of the slices of a volume: the training's, then one for each of `sizes`.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _cover_classes(units: Sequence[Unit], slices: int, most: int, leave: int) ->
 
 
 def _rarest_first(units: Sequence[Unit], order: Iterable[int], by_class: bool) -> list[tuple[int, int]]:
-    """Return the units' numbers, each with the rarest of its classes; with `by_class` in the order of rareness."""
+    """Return the units' numbers, each with the rarest of its classes; `by_class`: the rarest first."""
     if not by_class:
         return [(number, 0) for number in order]
     counts = Counter(value for unit in units for value in unit.classes)

@@ -137,8 +137,8 @@ class Divider:
             if len(given) > 1 or (given and "" in owners and named_slices):
                 raise ConfigError(
                     f"Group {group!r} (data.group_pattern {self.data.group_pattern!r}) would be divided: "
-                    f"{' and '.join(sorted(side or 'the rest' for side in owners))} both have slices of it, among "
-                    f"them {listed([self.names[item] for item in owners.values()])}.",
+                    f"{' and '.join(sorted(side or 'the rest' for side in owners))} both have slices of it, "
+                    f"among them {listed([self.names[item] for item in owners.values()])}.",
                     "Name all slices of the group or none, or catch more of the path in the pattern.",
                 )
             if given and "" in owners:
@@ -185,8 +185,8 @@ class Divider:
         if len(units) < need:
             kind = "groups" if self.grouped else "slices"
             raise ConfigError(
-                f"{' and '.join(f'data.{side}_fraction' for side in shares)} cannot be taken: there are only "
-                f"{len(units)} {kind} to divide ({listed([unit.name for unit in units])}), and {need} are needed.",
+                f"{' and '.join(f'data.{side}_fraction' for side in shares)} cannot be taken: {need} "
+                f"{kind} are needed, but there are only {len(units)}: {listed([unit.name for unit in units])}.",
                 "Use more images, or a finer data.group_pattern." if self.grouped else "Use more slices.",
             )
         for side, share in shares.items():
@@ -247,9 +247,9 @@ class Divider:
     # --- units -----------------------------------------------------------------------------------------
 
     def _volumes(self, left: Sequence[Slice]) -> list[list[Slice]]:
-        volumes: dict[int, list[Slice]] = defaultdict(list)
-        for place in left:
-            volumes[place[0]].append(place)
+        volumes: dict[Slice, list[Slice]] = defaultdict(list)
+        for item, plane in left:
+            volumes[item, self.extents[item].volume(plane)].append((item, plane))
         if max(map(len, volumes.values())) == 1:  # images of one slice are one sequence
             return [list(left)]
         return list(volumes.values())
@@ -262,8 +262,7 @@ class Divider:
             if self.grouped:
                 key = (self.groups[item], 0)
             else:
-                last = max(0, self.extents[item].planes // deep - 1)
-                key = (self.names[item], 0 if by_image else min(plane // deep, last))
+                key = (self.names[item], 0 if by_image else self._block_of(item, plane, deep))
             members[key].append((item, plane))
         return [
             Unit(
@@ -273,6 +272,13 @@ class Divider:
             )
             for (name, part), places in members.items()
         ]
+
+    def _block_of(self, item: int, plane: int, deep: int) -> int:
+        """Return the number of the block; the last of a volume is the deepest, so that none is shallow."""
+        extent = self.extents[item]
+        depth = extent.depth or extent.planes
+        blocks = max(1, depth // deep)
+        return extent.volume(plane) * blocks + min(plane % depth // deep, blocks - 1)
 
     def _classes_of(self, place: Slice) -> frozenset[int]:
         classes = self.extents[place[0]].classes

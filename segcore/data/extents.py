@@ -26,6 +26,8 @@ class Extent:
         What its set is for.
     classes : tuple of frozenset of int
         Label values of every slice, empty sets where nothing is annotated; () where nobody looked.
+    depth : int
+        Planes that lie together, where an image holds several volumes in time; 0: all of them.
     """
 
     name: str
@@ -33,6 +35,11 @@ class Extent:
     height: int
     use: Use = "split"
     classes: tuple[frozenset[int], ...] = ()
+    depth: int = 0
+
+    def volume(self, plane: int) -> int:
+        """Return the number of the volume a slice belongs to."""
+        return plane // self.depth if self.depth else 0
 
     def annotated(self, plane: int) -> bool:
         """Whether anything is annotated in a slice, as far as somebody looked."""

@@ -14,7 +14,7 @@ SHOWN = 8
 
 
 def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
-    """Return the group of every image; without a pattern every image is its own.
+    r"""Return the group of every image; without a pattern every image is its own.
 
     Where the pattern has brackets, what they catch is the group, joined by dashes; otherwise all of it. An
     image whose path it does not match is a group of its own.
@@ -26,7 +26,7 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
 
     Examples
     --------
-    >>> group_names(["a/Pos109/x.tif", "a/Pos110/x.tif"], r"(Pos\\d+)")
+    >>> group_names(["a/Pos109/x.tif", "a/Pos110/x.tif"], r"(Pos\d+)")
     ['Pos109', 'Pos110']
     """
     if not pattern:

@@ -59,8 +59,8 @@ def split_images(extents: Sequence[Extent], data: DataConfig) -> Split:
     Raises
     ------
     ConfigError
-        A named slice, group or file does not exist, a group would be divided, two parts want the same slice, or
-        a part would be empty.
+        A named slice, group or file does not exist, a group would be divided, two parts want the same slice,
+        or a part would be empty.
     """
     divider = Divider(extents, data)
     alone = divider.only_slice()
@@ -80,14 +80,14 @@ def split_images(extents: Sequence[Extent], data: DataConfig) -> Split:
 
 def _regions(sides: dict[Slice, str], side: str, extents: Sequence[Extent], mode: str) -> tuple[Region, ...]:
     regions: list[Region] = []
-    before: tuple[Slice, str] | None = None
+    before: tuple[int, int, str] | None = None
     for (item, plane), owner in sorted(sides.items()):
-        together = mode == "3d" and before is not None and before[0][0] == item and before[1] == owner
-        if owner == side and together:
+        here = (item, extents[item].volume(plane), owner)
+        if owner == side and mode == "3d" and here == before:
             regions[-1] = replace(regions[-1], planes=(regions[-1].planes[0], plane + 1))
         elif owner == side:
             regions.append(Region(item, (plane, plane + 1), (0, extents[item].height)))
-        before = ((item, plane), owner)
+        before = here
     return tuple(regions)
 
 
