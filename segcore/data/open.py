@@ -1,10 +1,13 @@
-"""Opening an image: path in, ImageSource out."""
+"""Opening an image: address in, ImageSource out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from segcore.addresses import INSIDE, split_address
+from segcore.card import PixelSize
 from segcore.data.hdf5 import open_hdf5
 from segcore.data.integrity import check_readable, check_whole
 from segcore.data.nifti import open_nifti
@@ -17,8 +20,6 @@ from segcore.data.tiff import TiffSource
 from segcore.data.zarr_files import is_zarr, open_zarr
 from segcore.errors import DataError
 
-INSIDE = "::"
-"""Stands between a file and the array within it, as in `volumes.h5::raw`."""
 SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".h5", ".hdf5", ".nii", ".nii.gz", ".zarr", *PICTURES)
 """Names of files (and Zarr folders) that `open_source` takes."""
 _SEVERAL: dict[str, Callable[[Path, str, str | None], ImageSource]] = {
@@ -29,12 +30,23 @@ _SINGLE: dict[str, Callable[[Path, str | None], ImageSource]] = {
 }  # fmt: skip
 
 
-def open_source(path: Path, axes: str | None = None) -> ImageSource:
+@dataclass(frozen=True)
+class Probe:
+    """What the header of an image says; no pixel was read for it."""
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size: PixelSize
+    notes: tuple[str, ...] = ()
+
+
+def open_source(address: str | Path, axes: str | None = None) -> ImageSource:
     """Open an image for lazy reading.
 
     Parameters
     ----------
-    path : Path
+    address : str or Path
         A TIFF, NumPy, HDF5, NIfTI, PNG, JPEG or BMP file, or the folder of a Zarr. Where a file holds
         several arrays: `volumes.h5::raw`.
     axes : str, optional
@@ -46,7 +58,8 @@ def open_source(path: Path, axes: str | None = None) -> ImageSource:
         The file is missing, empty, of an unknown kind, cut off, damaged, or not an image of numbers; or
         `axes` do not fit it.
     """
-    file, name = split_inside(path)
+    place, name = split_address(address)
+    file = Path(place)
     if is_zarr(file):
         return open_zarr(file, name, axes)
     suffix = file.suffix.lower()
@@ -62,16 +75,16 @@ def open_source(path: Path, axes: str | None = None) -> ImageSource:
     return TiffSource(file, axes)
 
 
-def split_inside(path: Path) -> tuple[Path, str]:
-    """Return the file and the name of the array within it.
+def probe(address: str | Path, axes: str | None = None) -> Probe:
+    """Return what the header of an image says, for lists of many files.
 
-    Examples
-    --------
-    >>> split_inside(Path("data/volumes.h5::raw/0"))[1]
-    'raw/0'
+    Raises
+    ------
+    DataError
+        See `open_source`.
     """
-    file, _, name = str(path).partition(INSIDE)
-    return Path(file), name
+    source = open_source(address, axes)
+    return Probe(source.axes, source.shape, str(source.dtype), source.pixel_size, source.notes)
 
 
 def open_labels(path: Path) -> ImageSource:

@@ -1,0 +1,53 @@
+"""Addresses: a file or folder, an array within it (`volumes.h5::raw`), or a URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+INSIDE = "::"
+"""Stands between a file and the array within it, as in `volumes.h5::raw`."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
+"""One letter and a colon is a drive, not a protocol; fsspec chains protocols with colons."""
+
+
+def is_url(address: str | os.PathLike[str]) -> bool:
+    """Say whether an address leads out of the file system, as https://… and s3://… do.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/image.zarr"), is_url("C:/image.tif"), is_url("volumes.h5::raw")
+    (True, False, False)
+    """
+    return _URL.match(os.fspath(address)) is not None
+
+
+def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the file, folder or URL, and the name of the array within it, "" if none is named.
+
+    Examples
+    --------
+    >>> split_address("data/volumes.h5::raw/0")
+    ('data/volumes.h5', 'raw/0')
+    >>> split_address("https://server/plate.zarr::A/1")
+    ('https://server/plate.zarr', 'A/1')
+    """
+    text = os.fspath(address)
+    start = _URL.match(text)
+    begin = start.end() if start else 0
+    file, _, name = text[begin:].partition(INSIDE)
+    return text[:begin] + file, name
+
+
+def join_address(file: str | os.PathLike[str], name: str) -> str:
+    """Return the address of an array within a file; the opposite of `split_address`."""
+    return f"{os.fspath(file)}{INSIDE}{name}" if name else os.fspath(file)
+
+
+def absolute_address(address: str) -> str:
+    """Return an address that means the same from any folder; URLs stay as they are."""
+    if is_url(address):
+        return address
+    file, name = split_address(address)
+    return join_address(Path(file).expanduser().resolve(), name)
