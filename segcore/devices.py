@@ -41,8 +41,14 @@ class Hardware:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The memory format of images and convolution weights."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+        """The memory format of 2d images and convolution weights."""
+        return self.layout(2)
+
+    def layout(self, dimensions: int) -> torch.memory_format:
+        """Return the memory format of images and convolution weights of 2 or 3 dimensions."""
+        if not self.channels_last:
+            return torch.contiguous_format
+        return torch.channels_last if dimensions == 2 else torch.channels_last_3d
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the network runs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 IGNORE = -1
 """Label of a pixel nobody annotated: it changes no loss, no gradient and no metric."""
@@ -32,28 +34,41 @@ class Tile:
           │   │   └───────────┘   │       │
           │   └───────────────────┘       │
           └───────────────────────────────┘
+
+    Parameters
+    ----------
+    spans : tuple of Span
+        One per axis: rows and columns, in 3d planes before them.
     """  # noqa: D400
 
-    rows: Span
-    columns: Span
+    spans: tuple[Span, ...]
 
     @property
-    def read(self) -> tuple[slice, slice]:
-        """Rows and columns of the image to read."""
-        return tuple(slice(span.read_start, span.read_stop) for span in (self.rows, self.columns))  # type: ignore[return-value]
+    def rows(self) -> Span:
+        """The tile along the rows."""
+        return self.spans[-2]
 
     @property
-    def keep(self) -> tuple[slice, slice]:
-        """Rows and columns of the read part to keep."""
-        return tuple(  # type: ignore[return-value]
-            slice(span.start - span.read_start, span.stop - span.read_start)
-            for span in (self.rows, self.columns)
+    def columns(self) -> Span:
+        """The tile along the columns."""
+        return self.spans[-1]
+
+    @property
+    def read(self) -> tuple[slice, ...]:
+        """The part of the image to read, one slice per axis."""
+        return tuple(slice(span.read_start, span.read_stop) for span in self.spans)
+
+    @property
+    def keep(self) -> tuple[slice, ...]:
+        """The part of what was read to keep."""
+        return tuple(
+            slice(span.start - span.read_start, span.stop - span.read_start) for span in self.spans
         )
 
     @property
-    def write(self) -> tuple[slice, slice]:
-        """Rows and columns of the image that the kept part fills."""
-        return tuple(slice(span.start, span.stop) for span in (self.rows, self.columns))  # type: ignore[return-value]
+    def write(self) -> tuple[slice, ...]:
+        """The part of the image that the kept part fills."""
+        return tuple(slice(span.start, span.stop) for span in self.spans)
 
 
 def align(size: int, step: int) -> int:
@@ -67,33 +82,40 @@ def align(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def tile_grid(height: int, width: int, tile: int, halo: int, step: int) -> list[Tile]:
-    """Cut an image of `height` × `width` px into tiles whose predictions equal that of the whole image.
+def tile_grid(
+    shape: Sequence[int], tile: Sequence[int], halo: Sequence[int], step: Sequence[int]
+) -> list[Tile]:
+    """Cut an image into tiles whose predictions equal that of the whole image; one number per axis each.
 
-    A network that halves the image n times is translation invariant only for shifts by `step` = 2**n px, so
-    every tile begins to read at a multiple of `step`. The halo is at least the receptive radius, so an inner
-    edge of a tile has no influence on what is kept; at the image border the tile ends with the image, and the
-    network pads it as it would pad the whole image.
+    A network that halves an axis n times is translation invariant along it only for shifts by `step` = 2**n
+    px, so every tile begins to read at a multiple of `step`. The halo is at least the receptive radius, so an
+    inner edge of a tile has no influence on what is kept; at the image border the tile ends with the image,
+    and the network pads it as it would pad the whole image.
 
     Parameters
     ----------
-    height, width : int
-        Size of the image in px, at least 1.
-    tile : int
-        Side of the part a tile owns, in px; rounded up to a multiple of `step`.
-    halo : int
+    shape : sequence of int
+        Size of the image in px, at least 1: rows and columns, in 3d planes before them.
+    tile : sequence of int
+        Size of the part a tile owns, in px; rounded up to a multiple of `step`.
+    halo : sequence of int
         Least number of px to read around it; rounded up to a multiple of `step`.
-    step : int
+    step : sequence of int
         Alignment in px.
     """
+    return [Tile(spans) for spans in product(*map(axis_spans, shape, tile, halo, step))]
+
+
+def axis_spans(size: int, tile: int, halo: int, step: int) -> list[Span]:
+    """Return the tiles along one axis, see `tile_grid`."""
     tile, halo = align(tile, step), align(halo, step)
-    return [
-        Tile(rows, columns) for rows in _spans(height, tile, halo) for columns in _spans(width, tile, halo)
-    ]
-
-
-def _spans(size: int, tile: int, halo: int) -> list[Span]:
     return [
         Span(max(0, start - halo), start, min(size, start + tile), min(size, start + tile + halo))
         for start in range(0, size, tile)
     ]
+
+
+def part_span(start: int, stop: int, size: int, halo: int, step: int) -> Span:
+    """Return what to read for `[start, stop)` of an axis so that it is predicted as in the whole image."""
+    first = max(0, start - halo) // step * step
+    return Span(first, start, stop, min(size, align(stop + halo, step)))

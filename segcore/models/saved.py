@@ -168,7 +168,8 @@ def load_model(weights: Path, config: Path, hardware: Hardware | None = None) ->
 
 def place(network: UNet, hardware: Hardware) -> UNet:
     """Move a network to the device, in the memory layout its convolutions prefer."""
-    return network.to(hardware.device).to(memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    layout = hardware.layout(network.dimensions)
+    return network.to(hardware.device).to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ def _checked_state(content: Any, weights: Path) -> dict[str, Tensor]:
 def _fill(state: dict[str, Tensor], options: RunConfig, card: ModelCard, weights: Path) -> UNet:
     """Build the network that `options` and `card` describe and put `state` into it, if it fits."""
     with torch.device("meta"):  # no memory, no random numbers: the weights come from the file
-        network = build_model(options.model, card.channels, len(card.class_values))
+        network = build_model(options.model, card.inputs, len(card.class_values), card.strides)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != given:
@@ -255,7 +256,7 @@ def _difference(given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int
     parts = [
         f"{name} {file[name]} in the file, {value} in the configuration"
         for name, value in wanted.items()
-        if file[name] != value
+        if file.get(name, value) != value
     ]
     names = sorted(name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name))
     return "; ".join(parts) or f"{len(names)} of its arrays differ ({', '.join(names[:3])} …)"

@@ -1,83 +1,115 @@
-"""The 2D U-Net (Ronneberger et al. 2015) with batch normalisation, for images of any size."""
+"""The U-Net (Ronneberger et al. 2015; in 3d Çiçek et al. 2016) with batch normalisation, for any image size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segcore.strides import Strides, divisors, kernels, radii
+
 
 class DoubleConv(nn.Sequential):
-    """Two 3 × 3 convolutions, each with batch normalisation and ReLU.
+    """Two convolutions, each with batch normalisation and ReLU.
 
     Parameters
     ----------
     inputs, outputs : int
         Feature maps.
+    kernel : sequence of int
+        Size of the convolutions per axis, 1 or 3.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: Sequence[int] = (3, 3)) -> None:
+        conv, normalise = (nn.Conv2d, nn.BatchNorm2d) if len(kernel) == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        size, padding = tuple(kernel), tuple(side // 2 for side in kernel)
         layers: list[nn.Module] = []
         for channels in (inputs, outputs):
             # No bias: the normalisation that follows would take it away again.
             layers += [
-                nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
+                conv(channels, outputs, size, padding=padding, bias=False),  # type: ignore[arg-type]
+                normalise(outputs),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
 
 
 class UNet(nn.Module):
-    """U-Net from an image to one logit per class and pixel.
+    """U-Net from an image to one logit per class and pixel, in 2d or 3d.
 
     64 feature maps and 4 layers give the network of the paper (31.0 M parameters), 32 the small one (7.8 M).
 
     Parameters
     ----------
     channels : int
-        Channels of the image.
+        Channels of the input; in 2.5d those of all slices that are seen together.
     classes : int
         Classes, background included.
     features : int
         Feature maps of the first level; every level below doubles them.
     layers : int
         How many times the image is halved.
+    strides : sequence, optional
+        Makes it a 3d network: how much every level shrinks planes, rows and columns, see
+        `segcore.strides.pooling_plan`; one entry per layer.
     """
 
-    def __init__(self, channels: int, classes: int, features: int = 64, layers: int = 4) -> None:
+    def __init__(
+        self, channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
+    ) -> None:
         super().__init__()
+        assert not strides or len(strides) == layers, (strides, layers)
         self.channels, self.classes, self.features, self.layers = channels, classes, features, layers
+        self.strides: tuple[tuple[int, ...], ...] = tuple(strides) or ((2, 2),) * layers
+        self.kernels: tuple[tuple[int, ...], ...] = kernels(strides) if strides else ((3, 3),) * (layers + 1)
         widths = [features * 2**level for level in range(layers + 1)]
-        self.encoder = nn.ModuleList(DoubleConv(a, b) for a, b in pairwise([channels, *widths[:-1]]))
-        self.bottom = DoubleConv(widths[-2], widths[-1])
-        self.upsample = nn.ModuleList(
-            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[:-1]
+        steps = pairwise([channels, *widths[:-1]])
+        self.encoder = nn.ModuleList(
+            DoubleConv(a, b, size) for (a, b), size in zip(steps, self.kernels[:-1], strict=True)
         )
-        self.decoder = nn.ModuleList(DoubleConv(2 * width, width) for width in widths[:-1])
-        self.head = nn.Conv2d(features, classes, 1)
+        self.bottom = DoubleConv(widths[-2], widths[-1], self.kernels[-1])
+        grow = nn.ConvTranspose3d if strides else nn.ConvTranspose2d
+        self.upsample = nn.ModuleList(
+            grow(2 * width, width, step, stride=step)  # type: ignore[arg-type]
+            for width, step in zip(widths[:-1], self.strides, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            DoubleConv(2 * width, width, size)
+            for width, size in zip(widths[:-1], self.kernels[:-1], strict=True)
+        )
+        self.head = (nn.Conv3d if strides else nn.Conv2d)(features, classes, 1)
         self.apply(_initialise)
 
     @property
+    def dimensions(self) -> int:
+        """Axes of an image beside its channels: 2 or 3."""
+        return len(self.strides[0])
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """Per axis the px that images are padded to a multiple of, and that tiles must be aligned to."""
+        return divisors(self.strides)
+
+    @property
+    def receptive_radii(self) -> tuple[int, ...]:
+        """Per axis the distance in px beyond which the input cannot influence an output pixel."""
+        return radii(self.strides, self.kernels)
+
+    @property
     def divisor(self) -> int:
-        """Side in px that images are padded to a multiple of, and that tiles must be aligned to."""
-        return 2**self.layers
+        """The largest of `divisors` in plane: rows and columns aligned to it suit both."""
+        return max(self.divisors[-2:])
 
     @property
     def receptive_radius(self) -> int:
-        """Distance in px beyond which the input cannot influence an output pixel.
-
-        Per level above the bottom: 2 px for the convolutions going down, 2 px going up and 1 px for the 2 × 2
-        block a pixel shares when the image is halved; 2 px at the bottom. A px of level n is 2**n px of the
-        image.
-        """
-        return 5 * (2**self.layers - 1) + 2 * 2**self.layers
+        """The largest of `receptive_radii` in plane."""
+        return max(self.receptive_radii[-2:])
 
     def bytes_per_pixel(self, itemsize: int) -> int:
-        """Return the memory prediction needs per image pixel, with numbers of `itemsize` bytes.
+        """Return the memory prediction needs per image pixel (voxel), with numbers of `itemsize` bytes.
 
         The peak is in the last decoder level: the concatenation (2 × features), its parts, the convolution
         before and after normalisation, and the library's own copies; then the float32 logits, their softmax
@@ -85,49 +117,59 @@ class UNet(nn.Module):
         """
         return 8 * self.features * itemsize + 4 * (3 * self.classes + 2 * self.channels)
 
-    def forward(self, image_BCYX: Tensor) -> Tensor:
-        """Return logits `B K Y X` for images `B C Y X` of any height and width.
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits `B K Y X` for images `B C Y X`, or `B K Z Y X` for `B C Z Y X`, of any size.
 
-        Rows below and columns right of the image are filled by repeating its edge up to a multiple of
-        `divisor`, and cut off the result.
+        What is missing to a multiple of `divisors` behind the last plane, row and column is filled by
+        repeating the edge, and cut off the result.
         """
-        height, width = image_BCYX.shape[-2:]
-        x = _pad(image_BCYX, self.divisor)
+        sizes = image.shape[2:]
+        x = _pad(image, self.divisors)
+        pool = functional.max_pool2d if self.dimensions == 2 else functional.max_pool3d
         skips = []
-        for block in self.encoder:
+        for block, step in zip(self.encoder, self.strides, strict=True):
             x = block(x)
             skips.append(x)
-            x = functional.max_pool2d(x, 2)
+            x = pool(x, step)
         x = self.bottom(x)
         for level in reversed(range(self.layers)):
             x = torch.cat([skips.pop(), self.upsample[level](x)], dim=1)
             x = self.decoder[level](x)
-        return self.head(x)[..., :height, :width]
+        return self.head(x)[:, :, *(slice(size) for size in sizes)]
 
 
-def _pad(image_BCYX: Tensor, step: int) -> Tensor:
-    height, width = image_BCYX.shape[-2:]
-    bottom, right = -height % step, -width % step
-    if not (bottom or right):
-        return image_BCYX
-    return functional.pad(image_BCYX, (0, right, 0, bottom), mode="replicate")
+def _pad(image: Tensor, steps: Sequence[int]) -> Tensor:
+    missing = [-size % step for size, step in zip(image.shape[2:], steps, strict=True)]
+    if not any(missing):
+        return image
+    both = [(0, amount) for amount in reversed(missing)]  # functional.pad begins with the last axis
+    return functional.pad(image, [side for pair in both for side in pair], mode="replicate")
 
 
 def _initialise(module: nn.Module) -> None:
     """Keep the variance of the signal from layer to layer (He et al. 2015)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def architecture(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Return channels, classes, features and layers of the network whose state has these shapes.
+def architecture(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str]:
+    """Return dimensions, channels, classes, features and layers of the network whose state has these shapes.
 
-    Empty if the names are not those of a UNet.
+    In 3d also its strides, as text. Empty if the names are not those of a UNet.
     """
     head, first = shapes.get("head.weight", ()), shapes.get("encoder.0.0.weight", ())
-    if len(head) != 4 or len(first) != 4:
+    if len(head) not in (4, 5) or len(first) != len(head):
         return {}
-    levels = sum(name.startswith("upsample.") and name.endswith(".weight") for name in shapes)
-    return {"features": head[1], "layers": levels, "channels": first[1], "classes": head[0]}
+    names = sorted(name for name in shapes if name.startswith("upsample.") and name.endswith(".weight"))
+    found: dict[str, int | str] = {
+        "dimensions": len(head) - 2,
+        "features": head[1],
+        "layers": len(names),
+        "channels": first[1],
+        "classes": head[0],
+    }
+    if len(head) == 5:
+        found["strides"] = ", ".join("×".join(map(str, shapes[name][2:])) for name in names)
+    return found

@@ -26,7 +26,7 @@ from segcore.jobs.feedback import (
     wanted,
 )
 from segcore.predictor import Predictor
-from segcore.tiling import Span, Tile, align
+from segcore.tiling import Tile, align, part_span
 
 USUAL_SIDE = 256
 """Side in px of the part that is chosen if nobody draws one."""
@@ -221,13 +221,9 @@ def _last_plane(data: TrainingData) -> int:
 def _tile(window: Window, shape: tuple[int, ...], predictor: Predictor) -> Tile:
     """Return what to read so that the prediction of a part is that of the whole slice."""
     step, halo = predictor.network.divisor, predictor.network.receptive_radius
-
-    def span(start: int, length: int, size: int) -> Span:
-        stop = start + length
-        first = max(0, start - halo) // step * step
-        return Span(first, start, stop, min(size, align(stop + halo, step)))
-
-    return Tile(span(window.row, window.height, shape[0]), span(window.column, window.width, shape[1]))
+    rows = part_span(window.row, window.row + window.height, shape[0], halo, step)
+    columns = part_span(window.column, window.column + window.width, shape[1], halo, step)
+    return Tile((rows, columns))
 
 
 def _contrast(image_CYX: NDArray[np.generic]) -> NDArray[np.float32]:

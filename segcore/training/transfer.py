@@ -42,7 +42,7 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
 
     def drawn(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        network = build_model(config.model, card.channels, len(card.class_values))
+        network = build_model(config.model, card.inputs, len(card.class_values), card.strides)
         weights: dict[str, Tensor] = network.state_dict()
         return weights
 
