@@ -1,4 +1,4 @@
-"""Strides: which axes a network shrinks at which level, and how far it looks along each of them. Torch-free."""
+"""Strides: which axes a network shrinks at which level, and how far it looks along each. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ COARSE = 2.0
 """An axis this many times coarser than the finest waits until the others have been shrunk to its spacing."""
 
 
-def pooling_plan(
-    voxel: Sequence[float | None] | None, patch: Sequence[int], layers: int
-) -> Strides:
+def pooling_plan(voxel: Sequence[float | None] | None, patch: Sequence[int], layers: int) -> Strides:
     """Return which axes every level of a 3d network halves.
 
     The rule is that of nnU-Net (Isensee et al. 2021, `get_pool_and_conv_props`): an axis is halved only while

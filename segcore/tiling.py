@@ -61,9 +61,7 @@ class Tile:
     @property
     def keep(self) -> tuple[slice, ...]:
         """The part of what was read to keep."""
-        return tuple(
-            slice(span.start - span.read_start, span.stop - span.read_start) for span in self.spans
-        )
+        return tuple(slice(span.start - span.read_start, span.stop - span.read_start) for span in self.spans)
 
     @property
     def write(self) -> tuple[slice, ...]:

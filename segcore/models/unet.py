@@ -1,4 +1,4 @@
-"""The U-Net (Ronneberger et al. 2015; in 3d Çiçek et al. 2016) with batch normalisation, for any image size."""
+"""The U-Net (Ronneberger et al. 2015; in 3d Çiçek et al. 2016) with batch normalisation."""
 
 from __future__ import annotations
 

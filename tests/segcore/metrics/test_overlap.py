@@ -54,7 +54,7 @@ def test_tiles_added_up_are_the_whole(seed: int, tile: int) -> None:
     prediction, target = _pair(seed)
     target[3:7] = IGNORE
     parts, merged = Confusion(3), Confusion(3)
-    for piece in tile_grid(31, 23, tile, 0, 1):
+    for piece in tile_grid((31, 23), (tile, tile), (0, 0), (1, 1)):
         parts.update(prediction[piece.write], target[piece.write])
         merged = merged + _counted(prediction[piece.write], target[piece.write])
     assert torch.equal(parts.counts_KK, _counted(prediction, target).counts_KK)

@@ -79,7 +79,9 @@ def test_every_weight_learns() -> None:
 def test_the_architecture_can_be_told_from_the_shapes() -> None:
     network = UNet(3, 5, 6, 2)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    assert architecture(shapes) == {"features": 6, "layers": 2, "channels": 3, "classes": 5}
+    assert architecture(shapes) == {
+        "dimensions": 2, "features": 6, "layers": 2, "channels": 3, "classes": 5
+    }  # fmt: skip
     assert architecture({"fc.weight": (2, 3)}) == {}
 
 
