@@ -15,11 +15,13 @@ from PIL import Image
 
 from app.glance_process import GlanceProcess
 from app.registry import Registry
+from segcore.addresses import is_url, split_address
 from segcore.card import ModelCard
-from segcore.data.dataset import open_pair, read_labels
-from segcore.data.manifest import split_planes
-from segcore.data.open import open_source
-from segcore.data.planes import Planes
+from segcore.data.collection import Collection, extents, open_collection
+from segcore.data.items import list_items
+from segcore.data.split_file import load_split
+from segcore.data.splits import split_images
+from segcore.data.targets import LabelRule, encode_plane
 from segcore.errors import JobError, ModelError
 from segcore.events import EpochEvent
 from segcore.jobs.epochs import KeptEpoch, find_epoch, kept_epochs, use_epoch
@@ -35,22 +37,6 @@ LONGEST_SIDE = 1024
 MOST_FILES = 200
 MOST_BYTES = 50_000_000
 """How much is kept of what was looked at, per run; the oldest goes first."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """The images of a run as its previews need them.
-
-    Parameters
-    ----------
-    images : Planes
-        As they were read in training.
-    labels : Planes or None
-        The annotation, None where it is gone.
-    """
-
-    images: Planes
-    labels: Planes | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +139,7 @@ class CheckpointStore:
             The images are gone, or lie outside the workspace.
         """
         job = self._training(run)
-        return _slices(job, self._material(job).images)
+        return _slices(job, self._material(job))
 
     def use(self, run: str, epoch: int) -> KeptEpoch:
         """Make a kept epoch the model of the run; the one before it is kept."""
@@ -176,14 +162,17 @@ class CheckpointStore:
         card = job.card
         if card is None:
             raise ModelError(f"The run {run} has no model yet.", "Wait for its first epoch.")
-        material = self._material(job)
-        images = material.images
+        images = self._material(job)
         plane = min(max(plane, 0), images.count - 1)
-        rows, columns = middle(images.height), middle(images.width)
+        height, width = images.size(plane)
+        rows, columns = middle(height), middle(width)
         label_YX = None
-        if material.labels is not None:
-            whole_YX = read_labels(material.labels, plane, card.class_values, job.config.data.labels_as)
-            label_YX = whole_YX[slice(*rows), slice(*columns)]
+        if images.data.labels:
+            number, inside = images.locate(plane)
+            rule = LabelRule.of(job.config.data)
+            label_YX = encode_plane(
+                images, number, inside, card.class_values, rule, slice(*rows), slice(*columns)
+            )
         empty = Glance(
             epoch,
             plane,
@@ -192,11 +181,11 @@ class CheckpointStore:
             label_YX,
             None,
             card,
-            part_text(images.height, images.width),
+            part_text(height, width),
             _slices(job, images).role(plane),
         )
         out = job.folder / "previews" / "glances" / f"epoch-{epoch:04d}-slice-{plane:04d}.png"
-        for waited, starting in self._predict(job, kept, material, out, (plane, rows, columns)):
+        for waited, starting in self._predict(job, kept, images, out, (plane, rows, columns)):
             yield replace(empty, waited=waited, starting=starting)
         with Image.open(out) as picture:
             prediction_YX = np.asarray(picture)
@@ -210,12 +199,13 @@ class CheckpointStore:
         self,
         job: Job,
         kept: KeptEpoch,
-        material: Material,
+        images: Collection,
         out: Path,
         part: tuple[int, tuple[int, int], tuple[int, int]],
     ) -> Iterator[tuple[float, bool]]:
         """Make `out`, unless it is there and younger than what it is made from."""
-        sources = (kept.weights, material.images.source.path)
+        number, _ = images.locate(part[0])
+        sources = (kept.weights, images.open(number).images.source.path)
         with suppress(OSError):  # not there yet; missing weights are the process's to report
             if all(out.stat().st_mtime_ns > path.stat().st_mtime_ns for path in sources):
                 return
@@ -223,9 +213,7 @@ class CheckpointStore:
         request = {
             "weights": str(kept.weights),
             "config": str(job.folder / "config.json"),
-            "images": str(material.images.source.path),
-            "labels": str(material.labels.source.path) if material.labels else None,
-            "axes": job.config.data.axes,
+            "data": images.data.model_dump(mode="json"),
             "plane": part[0],
             "rows": part[1],
             "columns": part[2],
@@ -241,14 +229,20 @@ class CheckpointStore:
             raise JobError(f"{run} is a segmentation, not a training.", "Choose a training.")
         return job
 
-    def _material(self, job: Job) -> Material:
-        """Open the data as the training read them; a path outside the workspace is refused."""
-        data = job.config.data
-        images = self.workspace.resolve(data.images or "")
-        labels = self.workspace.resolve(data.labels) if data.labels else None
-        if labels is None or not labels.is_file():
-            return Material(Planes(open_source(images, data.axes)), None)
-        return Material(*open_pair(images, labels, data.axes))
+    def _material(self, job: Job) -> Collection:
+        """Open the data as the training read them, without labels that are gone.
+
+        A path outside the workspace is refused.
+        """
+        data = job.config.data.with_addresses(self.workspace.address)
+        there = data.labels and all(_exists(item.labels) for item in list_items(data).items)
+        if not there:
+            data = data.model_copy(update={"labels": None, "mask": None, "sets": []})
+        return open_collection(data, labelled=bool(there))
+
+
+def _exists(address: str) -> bool:
+    return is_url(address) or Path(split_address(address)[0]).exists()
 
 
 def middle(size: int) -> tuple[int, int]:
@@ -271,9 +265,12 @@ def part_text(height: int, width: int) -> str:
     return f"the middle {rows} × {columns} of {height} × {width} px"
 
 
-def _slices(job: Job, images: Planes) -> Slices:
-    split = split_planes(images.count, images.height, job.config.data)
-    return Slices(images.count, tuple(region.plane for region in split.validation))
+def _slices(job: Job, images: Collection) -> Slices:
+    split = load_split(job.folder, images) or split_images(extents(images), job.config.data)
+    chosen = {
+        images.position(region.item, plane) for region in split.validation for plane in range(*region.planes)
+    }
+    return Slices(images.count, tuple(sorted(chosen)))
 
 
 def _prune(folder: Path) -> None:

@@ -20,10 +20,14 @@ class Stack:
     channels: int
     height: int
     width: int
+    words: str = ""
+    """What it is in words, where it is more than one image."""
 
     @property
     def text(self) -> str:
         """One line, for example `30 × 512 × 512, uint8, ZYX, 4 nm/px`."""
+        if self.words:
+            return ", ".join(part for part in (self.words, self.dtype, self.pixel_size) if part)
         parts = [" × ".join(str(size) for size in self.shape), self.dtype, self.axes, self.pixel_size]
         return ", ".join(part for part in parts if part)
 

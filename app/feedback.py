@@ -17,6 +17,7 @@ from app.region import drawn_region, region_canvas, slice_value
 from app.services import Services
 from app.session import Problem, attempt
 from app.views import class_colour, mark_html
+from segcore.config import DataConfig
 from segcore.errors import DataError
 from segcore.jobs.feedback import Scene, Window
 
@@ -56,8 +57,7 @@ class Target:
     """What a drawn part is for: the run that goes on, or the next one ("") with the chosen images."""
 
     run: str
-    images: str
-    axes: str
+    data: DataConfig
     planes: int
     region: str
 
@@ -216,12 +216,13 @@ def target(services: Services, run: str, region: str, images: str = "", *rest: s
             stack = services.feedback.images(run)
             last = recording.shots[-1].folder.name if recording.shots else ""
             shown = recording.scenes[last].window.text if last else ""
-            return Target(run, stack.path, stack.axes, stack.planes, recording.wanted or shown)
+            return Target(run, stack.data, stack.planes, recording.wanted or shown)
     if not images:
         raise DataError(NO_IMAGES, "")
     labels, axes = (*rest, "", "")[:2]
     found = services.stack(images, axes, labels)
-    return Target("", images, found.axes, found.planes, region)
+    data = DataConfig(images=images, axes=axes or None, labels=labels or None)
+    return Target("", data, found.planes, region)
 
 
 def open_box(services: Services, *chosen: str) -> list[Any]:
@@ -232,7 +233,7 @@ def open_box(services: Services, *chosen: str) -> list[Any]:
         last = aim.planes - 1
         plane = min(Window.parse(aim.region).plane if aim.region else aim.planes // 2, last)
         slider = gr.Slider(maximum=max(last, 1), value=plane, visible=last > 0)
-        return [slider, slice_value(services, aim.images, plane, aim.axes, aim.region), ""]
+        return [slider, slice_value(services, aim.data, plane, aim.region), ""]
 
     drawn = attempt(draw)
     return [gr.Slider(visible=False), {}, _said(drawn)] if isinstance(drawn, Problem) else drawn
@@ -243,7 +244,7 @@ def turn(services: Services, plane: int, *chosen: str) -> list[Any]:
 
     def draw() -> dict[str, Any]:
         aim = target(services, *chosen)
-        return slice_value(services, aim.images, plane, aim.axes, aim.region)
+        return slice_value(services, aim.data, plane, aim.region)
 
     drawn = attempt(draw)
     return [{}, _said(drawn)] if isinstance(drawn, Problem) else [drawn, ""]

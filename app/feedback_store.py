@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from app.film import Frame, Look, film, still
-from segcore.data.open import match_labels, open_labels, open_source
-from segcore.data.planes import Planes
+from segcore.config import DataConfig
+from segcore.data.collection import open_collection
 from segcore.errors import DataError, JobError
 from segcore.events import EpochEvent
 from segcore.jobs.feedback import Scene, Shot, Window, read_scene, shots, want, wanted
@@ -29,10 +29,9 @@ MOST_FRAMES, MOST_PIXELS = 250, 24_000_000
 
 @dataclass(frozen=True)
 class Stack:
-    """Where the images of a run lie, the axes as they are read, and how many px there are."""
+    """How the images of a run are read, and how many slices and px there are."""
 
-    path: str
-    axes: str
+    data: DataConfig
     planes: int
     height: int
     width: int
@@ -155,16 +154,15 @@ class FeedbackStore:
         DataError
             They are gone, or lie outside the workspace.
         """
-        data = self._training(run).config.data
-        path = self.workspace.resolve(data.images or "")
-        if not path.is_file():
-            raise DataError("The images of this run are gone.", "Put them back to draw another part on them.")
-        source = open_source(path, data.axes)
-        labels = self.workspace.resolve(data.labels) if data.labels else None
-        if labels is not None and labels.is_file():
-            source = match_labels(source, open_labels(labels))
-        planes = Planes(source)
-        return Stack(str(path), source.axes, planes.count, planes.height, planes.width)
+        data = self._training(run).config.data.with_addresses(self.workspace.address)
+        try:
+            collection = open_collection(data)
+        except DataError as error:
+            raise DataError(
+                f"The images of this run cannot be read any more. {error.message}",
+                "Put them back to draw another part on them.",
+            ) from error
+        return Stack(data, collection.count, collection.entries[0].height, collection.entries[0].width)
 
     def want(self, run: str, region: str) -> str:
         """Ask a run to watch another part from its next epoch on; "" leaves the choice to it.

@@ -112,12 +112,7 @@ class MemoryDesk:
 
     def _dry_run(self, config: RunConfig) -> MemoryNeed | None:
         """Let a process of its own measure; None if it cannot."""
-        paths = {
-            name: str(self.workspace.resolve(path))
-            for name in ("images", "labels")
-            if (path := getattr(config.data, name))
-        }
-        config = config.model_copy(update={"data": config.data.model_copy(update=paths)})
+        config = config.model_copy(update={"data": config.data.with_addresses(self.workspace.address)})
         # Beside the workspace's own files: what the system calls temporary may lie in memory.
         with TemporaryDirectory(dir=self.workspace.state, prefix="memory-") as folder:
             file = Path(folder, "config.json")

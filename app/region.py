@@ -9,6 +9,7 @@ import gradio as gr
 
 from app import views
 from app.services import Services
+from segcore.config import DataConfig
 from segcore.errors import DataError
 from segcore.jobs.feedback import LARGEST, SMALLEST, Window
 
@@ -40,21 +41,17 @@ def region_canvas(name: str, choose: str, automatic: str) -> gr.HTML:
     )
 
 
-def slice_value(
-    services: Services, path: str, index: int, axes: str | None, region: str = ""
-) -> dict[str, Any]:
+def slice_value(services: Services, data: DataConfig, index: int, region: str = "") -> dict[str, Any]:
     """Return what the canvas shows: a slice with robust contrast, and the rectangle on it.
 
     Parameters
     ----------
     services : Services
         The door to the workspace.
-    path : str
-        The image stack.
+    data : DataConfig
+        The images, and their labels where these decide how the axes are read.
     index : int
         The slice, from 0.
-    axes : str or None
-        Axes of the file, where it does not say them rightly.
     region : str
         Slice, row, column, height and width of the rectangle; by default one in the middle.
 
@@ -63,7 +60,8 @@ def slice_value(
     DataError
         The slice cannot be read.
     """
-    plane_CYX = services.plane(path, index, axes)
+    collection = services.data.collection(data, bool(data.labels))
+    plane_CYX = collection.read(min(max(index, 0), collection.count - 1))
     height, width = plane_CYX.shape[1:]
     middle = Window(
         plane=index,

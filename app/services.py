@@ -16,6 +16,7 @@ import psutil
 from app.checkpoint_store import CheckpointStore
 from app.command import command_line
 from app.control import Control
+from app.data_desk import DataDesk
 from app.facts import Estimate, Stack, pixel_size_text
 from app.feedback_store import FeedbackStore
 from app.follow_ups import FollowUps
@@ -24,8 +25,9 @@ from app.jobview import JobView, view_job
 from app.memory_desk import MemoryDesk
 from app.registry import ModelCheck, Registry
 from app.uploads import store
+from segcore.addresses import is_url
 from segcore.config import DataConfig, RunConfig
-from segcore.data.open import match_labels, open_labels, open_source
+from segcore.data.labels import open_labels
 from segcore.data.planes import Planes
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
@@ -44,10 +46,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SLICES, SAMPLE_SIZE = 12, 192
 IMAGE_SUFFIXES = (".tif", ".tiff")
-CHECKED_OPTIONS = {
-    "axes", "labels_as", "class_names", "patch_size", "validation_fraction", "validation_slices"
-}  # fmt: skip
-"""Options of the data on which the check depends."""
+UNCHECKED_OPTIONS = {"augmentation", "patches_per_image", "foreground_patches", "loading"}
+"""Options of the data on which the check does not depend."""
 
 
 class Services:
@@ -67,6 +67,7 @@ class Services:
         self.workspace = workspace
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
+        self.data = DataDesk(workspace)
         self.memory = MemoryDesk(workspace)
         self.history = History()
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
@@ -148,18 +149,15 @@ class Services:
     # Data ----
 
     def check(self, images: str, labels: str, data: DataConfig | None = None) -> Report:
-        """Check an image and a label stack; the last few reports are kept while the files do not change."""
-        image_path, label_path = self.resolve(images), self.resolve(labels)
-        data = data or DataConfig()
-        stats = [path.stat() for path in (image_path, label_path)]
-        key = (
-            image_path, label_path, *((stat.st_mtime_ns, stat.st_size) for stat in stats),
-            data.model_dump_json(include=CHECKED_OPTIONS),
-        )  # fmt: skip
+        """Check images and their labels; the last few reports are kept while the files do not change."""
+        data = self.data.located(
+            (data or DataConfig()).model_copy(update={"images": images, "labels": labels})
+        )
+        key = (self.data.stamp(data), data.model_dump_json(exclude=UNCHECKED_OPTIONS))
         with self._lock:
             if key in self._reports:
                 return self._reports[key]
-        report = check_data(image_path, label_path, data)
+        report = check_data(data)
         with self._lock:
             self._reports[key] = report
             while len(self._reports) > 16:
@@ -167,21 +165,23 @@ class Services:
         return report
 
     def stack(self, path: str, axes: str | None = None, labels: str | None = None) -> Stack:
-        """Describe an image file as it is read, beside its labels if given, without reading its pixels."""
-        source = open_source(self.resolve(path), axes or None)
-        if labels:
-            source = match_labels(source, open_labels(self.resolve(labels)))
-        planes = Planes(source)
+        """Describe images as they are read, beside their labels if given, without reading their pixels."""
+        collection = self.data.collection(
+            DataConfig(images=path, axes=axes or None, labels=labels or None), bool(labels)
+        )
+        first = collection.open(0).images.source
+        single = len(collection.entries) == 1
         return Stack(
-            path=self.relative(self.workspace.resolve(path)),
-            axes=source.axes,
-            shape=tuple(source.shape),
-            dtype=str(source.dtype),
-            pixel_size=pixel_size_text(source.pixel_size),
-            planes=planes.count,
-            channels=planes.channels,
-            height=planes.height,
-            width=planes.width,
+            path=path,
+            axes=first.axes,
+            shape=tuple(first.shape),
+            dtype=str(first.dtype),
+            pixel_size=pixel_size_text(first.pixel_size),
+            planes=collection.count,
+            channels=collection.channels,
+            height=max(entry.height for entry in collection.entries),
+            width=max(entry.width for entry in collection.entries),
+            words="" if single else collection.shape_text,
         )
 
     def summary_text(self, summary: SourceSummary) -> str:
@@ -189,13 +189,13 @@ class Services:
         return ", ".join(part for part in (summary.text, pixel_size_text(summary.pixel_size)) if part)
 
     def plane(self, path: str, index: int, axes: str | None = None) -> np.ndarray:
-        """Read one plane, shape (C, Y, X), dtype of the file. Nothing else of the stack is read."""
-        planes = Planes(open_source(self.resolve(path), axes or None))
-        return planes.read(min(max(index, 0), planes.count - 1))
+        """Read one plane, shape (C, Y, X), dtype of the file. Nothing else of the images is read."""
+        collection = self.data.collection(DataConfig(images=path, axes=axes or None), labelled=False)
+        return collection.read(min(max(index, 0), collection.count - 1))
 
     def labels_plane(self, path: str, index: int) -> np.ndarray:
         """Read one plane of a label stack, shape (Y, X), values as in the file."""
-        planes = Planes(open_labels(self.resolve(path)))
+        planes = Planes(open_labels(self.workspace.address(path)))
         return planes.read(min(max(index, 0), planes.count - 1))[0]
 
     # Configuration ----
@@ -224,12 +224,10 @@ class Services:
 
     def command_line(self, config: RunConfig, kind: Kind = "train") -> str:
         """Return the command that does the same as the page, wherever it is given."""
-        paths = {
-            name: str(self.workspace.root / path)
-            for name in ("images", "labels")
-            if (path := getattr(config.data, name))
-        }
-        config = config.model_copy(update={"data": config.data.model_copy(update=paths)})
+        data = config.data.with_addresses(
+            lambda address: address if is_url(address) else str(self.workspace.root / address)
+        )
+        config = config.model_copy(update={"data": data})
         return command_line(config, kind, str(self.workspace.root))
 
     def check_model(self, weights: str, config: str | None = None) -> ModelCheck:
@@ -269,8 +267,7 @@ class Services:
                 "\n".join(finding.what for finding in errors),
                 " ".join(dict.fromkeys(finding.remedy for finding in errors if finding.remedy)),
             )
-        paths = {key: str(self.resolve(getattr(config.data, key))) for key in ("images", "labels")}
-        data = config.data.model_copy(update=paths)
+        data = self.data.located(config.data)
         return self.follow_ups.submit(config.model_copy(update={"data": data}))
 
     def submit_segmentation(self, config: RunConfig) -> Job:
@@ -279,7 +276,7 @@ class Services:
             raise ModelError("A segmentation needs a model.", "Choose a model.")
         if not config.data.images:
             raise DataError("A segmentation needs images.", "Choose an image stack.")
-        images = self.resolve(config.data.images)
+        located = self.data.located(config.data.model_copy(update={"labels": None, "mask": None, "sets": []}))
         self._check_channels(config)
         inference = config.inference.model_copy(
             update={
@@ -289,8 +286,7 @@ class Services:
                 else None,
             }
         )
-        data = config.data.model_copy(update={"images": str(images), "labels": None})
-        config = config.model_copy(update={"data": data, "inference": inference})
+        config = config.model_copy(update={"data": located, "inference": inference})
         job = queue.submit(self.workspace, "predict", config)
         self.control.wake()
         return job

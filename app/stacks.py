@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from app.jobview import JobView
 from app.services import Services
 from app.views import contrast_limits, overlay, png_uri, preview_step
-from segcore.data.open import match_labels, open_labels, open_source
+from segcore.data.labels import match_labels, open_labels
+from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.errors import DataError, SegcoreError
 

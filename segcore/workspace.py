@@ -9,9 +9,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from segcore.addresses import is_url, join_address, split_address
 from segcore.errors import DataError
 from segcore.files import write_atomic
 
+ALLOW_URLS = "SEGCORE_ALLOW_URLS"
 ENVIRONMENT = "SEGCORE_WORKSPACE"
 
 
@@ -88,6 +90,24 @@ class Workspace:
                 "Upload the file, or copy it into the workspace's data folder.",
             )
         return full
+
+    def address(self, address: str) -> str:
+        """Return the absolute address of a file, of an array in a file (`a.h5::raw`), or a URL.
+
+        Raises
+        ------
+        DataError
+            The path leads outside the workspace, or the address to a server and SEGCORE_ALLOW_URLS is not 1.
+        """
+        if is_url(address):
+            if os.environ.get(ALLOW_URLS, "0") in ("", "0"):
+                raise DataError(
+                    f"{address!r} is on a server; the app opens files of the workspace only.",
+                    f"Copy it into the workspace, or start the app with {ALLOW_URLS}=1.",
+                )
+            return address
+        file, name = split_address(address)
+        return join_address(self.resolve(file), name)
 
     def relative(self, path: str | os.PathLike[str]) -> str:
         """Return `path` relative to the workspace with forward slashes, or unchanged if it lies outside."""

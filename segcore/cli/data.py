@@ -47,7 +47,6 @@ def check_command(words: list[str]) -> int:
         raise UsageError(
             "--data.images must be given.", "Give the image stack, and its labels if there are any."
         )
-    labels = Path(config.data.labels) if config.data.labels else None
     with tqdm(
         total=1.0, file=sys.stderr, leave=False, disable=None, bar_format="checking {bar} {elapsed}"
     ) as bar:
@@ -56,7 +55,7 @@ def check_command(words: list[str]) -> int:
             bar.n = done / max(total, 1)
             bar.refresh()
 
-        report = check_data(Path(config.data.images), labels, config.data, show)
+        report = check_data(config.data, show)
     if options.json:
         write_json({"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})})
     else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from segcore.config import RunConfig
-from segcore.data.dataset import open_pair
-from segcore.estimate import Stack, read_machine
+from segcore.data.collection import open_collection
+from segcore.estimate import read_machine
 from segcore.footprint import estimate_here
 from segcore.workspace import Workspace
 
@@ -22,9 +21,7 @@ def warn_of_memory(config: RunConfig, workspace: Workspace) -> None:
     workspace : Workspace
         Knows which device computes.
     """
-    data = config.data
-    images, _ = open_pair(Path(data.images or ""), Path(data.labels or ""), data.axes)
-    stack = Stack(images.count, images.height, images.width, images.channels, images.dtype.itemsize)
+    stack = open_collection(config.data).stack_size
     need = estimate_here(config, stack, read_machine(workspace))
     if need is None or need.ratio <= 1:
         return

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
+from segcore.addresses import absolute_address
 from segcore.card import read_config
 from segcore.config import SECTIONS, RunConfig, build_config
 from segcore.errors import ConfigError
@@ -208,11 +209,10 @@ def option_names() -> set[str]:
 
 def absolute_paths(config: RunConfig) -> RunConfig:
     """Return `config` with its paths made absolute: a job may run from another folder."""
-    data = {name: _absolute(getattr(config.data, name)) for name in ("images", "labels")}
     inference = {name: _absolute(getattr(config.inference, name)) for name in ("model", "config_file")}
     return config.model_copy(
         update={
-            "data": config.data.model_copy(update=data),
+            "data": config.data.with_addresses(absolute_address),
             "inference": config.inference.model_copy(update=inference),
         }
     )

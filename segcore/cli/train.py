@@ -124,7 +124,7 @@ def check_first(config: RunConfig) -> None:
     DataError
         The data has errors; the message lists all of them.
     """
-    report = check_data(Path(config.data.images or ""), Path(config.data.labels or ""), config.data)
+    report = check_data(config.data)
     errors = [finding for finding in report.findings if finding.level == "error"]
     if errors:
         remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)

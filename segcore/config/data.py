@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import model_validator
@@ -15,8 +16,8 @@ from segcore.config.option import (
 )
 
 Mode = Literal["2d", "2.5d", "3d"]
-Pattern = str
-"""A regular expression."""
+ADDRESSES = ("images", "labels", "mask")
+"""Options that name files."""
 
 
 class TrainingSet(Section):
@@ -296,6 +297,20 @@ class DataConfig(Section):
         label="Statistics from",
         form="more",
     )
+
+    def with_addresses(self, change: Callable[[str], str]) -> DataConfig:
+        """Return the same options with every path or address changed."""
+
+        def changed(text: str | None) -> str | None:
+            return ";".join(change(part.strip()) for part in text.split(";")) if text else text
+
+        sets = [
+            one.model_copy(update={name: changed(getattr(one, name)) for name in ADDRESSES})
+            for one in self.sets
+        ]
+        return self.model_copy(
+            update={name: changed(getattr(self, name)) for name in ADDRESSES} | {"sets": sets}
+        )
 
     @model_validator(mode="after")
     def _counts_fit(self) -> DataConfig:

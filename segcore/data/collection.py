@@ -24,8 +24,9 @@ from segcore.data.planes import Planes
 from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
 from segcore.data.repeated import Repeated
 from segcore.data.source import ImageSource
-from segcore.data.splits import parse_slices
+from segcore.data.splits import Extent, parse_slices
 from segcore.errors import ConfigError, DataError
+from segcore.estimate import Stack
 
 KEPT_OPEN = 64
 """Images that stay open: opening one reads its header, which takes a millisecond."""
@@ -107,7 +108,9 @@ class Collection:
                 "equal channels."
             )
         elif len(channels) > 1:
-            raise DataError(_differing(entries, "channels"), "Use images with the same channels, or choose some.")
+            raise DataError(
+                _differing(entries, "channels"), "Use images with the same channels, or choose some."
+            )
         if len({entry.dtype for entry in entries}) > 1:
             raise DataError(
                 _differing(entries, "dtype"),
@@ -131,6 +134,32 @@ class Collection:
     def items(self) -> Sequence[Opened]:
         """The images, opened where they are asked for."""
         return _Items(self)
+
+    @property
+    def stack_size(self) -> Stack:
+        """What an estimate of time and memory must know; the largest image counts."""
+        return Stack(
+            self.count,
+            max(entry.height for entry in self.entries),
+            max(entry.width for entry in self.entries),
+            self.channels,
+            self.dtype.itemsize,
+        )
+
+    @property
+    def title(self) -> str:
+        """Name of the image file, or how many there are."""
+        if len(self.entries) == 1:
+            return self.open(0).images.source.path.name
+        return f"{len(self.entries)} images"
+
+    @property
+    def label_title(self) -> str:
+        """Name of the label file, or of how many images they are."""
+        labels = self.open(0).labels
+        if len(self.entries) == 1 and labels is not None:
+            return labels.source.path.name
+        return f"labels of {len(self.entries)} images"
 
     @property
     def shape_text(self) -> str:
@@ -366,3 +395,14 @@ def _differing(entries: Sequence[Entry], what: str) -> str:
         for value, names in groups.items()
     ]
     return f"The images differ in {'type' if what == 'dtype' else what}: {'; '.join(parts)}."
+
+
+def extents(collection: Collection, per_plane: Sequence[frozenset[int]] = ()) -> list[Extent]:
+    """Return what a split must know of the images; `per_plane` are the label values of all planes, if known."""
+    found = []
+    for number, entry in enumerate(collection.entries):
+        start = collection.position(number, 0)
+        classes = tuple(per_plane[start : start + entry.planes])
+        item = entry.item
+        found.append(Extent(item.name, entry.planes, entry.height, item.use, classes, entry.depth))
+    return found

@@ -10,12 +10,12 @@ import numpy as np
 
 from segcore.card import Histogram, Normalization, PixelSize
 from segcore.config import DataConfig, Mode
-from segcore.data.collection import Collection, Entry, open_collection
+from segcore.data.collection import Collection, extents, open_collection
 from segcore.data.histograms import histogram_of
 from segcore.data.loading import Loader, choose_loading
 from segcore.data.normalize import fit_normalization
-from segcore.data.splits import Extent, Split, split_images
-from segcore.data.targets import ClassTable, LabelRule, table_of
+from segcore.data.splits import Split, split_images
+from segcore.data.targets import LabelRule, table_of
 from segcore.data.volumes import Volume
 from segcore.errors import ConfigError, DataError
 from segcore.files import sha256_of_all
@@ -82,7 +82,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
             "a network needs at least two classes to tell apart.",
             "Choose the label stack that belongs to the images.",
         )
-    split = split_images(extents(collection, table), data)
+    split = split_images(extents(collection, table.per_plane), data)
     loading = choose_loading(collection, split, data)
     loader = Loader(collection, class_values, rule, loading.on_disk)
     total = loader.planes(split.train) + loader.planes(split.validation)
@@ -107,19 +107,6 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
         on_disk=loading.on_disk,
         notes=(*split.notes, *collection.notes, *_source_notes(collection), *loading.notes),
     )
-
-
-def extents(collection: Collection, table: ClassTable | None = None) -> list[Extent]:
-    """Return what a split must know of the images."""
-
-    def classes(number: int, entry: Entry) -> tuple[frozenset[int], ...]:
-        start = collection.position(number, 0)
-        return table.per_plane[start : start + entry.planes] if table else ()
-
-    return [
-        Extent(entry.item.name, entry.planes, entry.height, entry.item.use, classes(number, entry), entry.depth)
-        for number, entry in enumerate(collection.entries)
-    ]
 
 
 def class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:

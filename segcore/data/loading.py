@@ -97,7 +97,8 @@ class Loader:
             return [self._volume(region, region.planes, [region]) for region in regions]
         context = {"2d": 0, "2.5d": self._reach(), "3d": self._data.patch_depth if validates else 0}
         return [
-            self._volume(run[0], self._around(run, context[self._data.mode]), run) for run in self._runs(regions)
+            self._volume(run[0], self._around(run, context[self._data.mode]), run)
+            for run in self._runs(regions)
         ]
 
     def _reach(self) -> int:
@@ -165,9 +166,7 @@ class Loader:
     ) -> np.ndarray:
         """Return class indices of part of a plane; IGNORE throughout if it is not `wanted`."""
         if wanted:
-            return encode_plane(
-                self.collection, item, plane, self.class_values, self.rule, rows, columns
-            )
+            return encode_plane(self.collection, item, plane, self.class_values, self.rule, rows, columns)
         entry = self.collection.entries[item]
         height, width = len(range(*rows.indices(entry.height))), len(range(*columns.indices(entry.width)))
         return np.full((height, width), IGNORE, np.int16)

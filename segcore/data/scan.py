@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from segcore.data.manifest import count_values
-from segcore.data.planes import Planes
+from segcore.data.collection import Collection
+from segcore.data.targets import LabelRule, count_plane
 from segcore.errors import DataError
 
 FEW_VALUES = 20
@@ -41,8 +41,10 @@ class LabelFacts:
 
     table: dict[int, int] = field(default_factory=dict)
     """Pixel count of every value, ascending; incomplete if `too_many`."""
-    per_plane: list[frozenset[int]] = field(default_factory=list)
-    """Values of every plane; ends early if `too_many` or `fractional`."""
+    per_plane: list[frozenset[int] | None] = field(default_factory=list)
+    """Values of every plane, None where nobody looked; ends early if `too_many` or `fractional`."""
+    floats: bool = False
+    """They are stored as floats."""
     fractional: bool = False
     too_many: bool = False
     """More than `MAX_TABLE` values: counting stopped."""
@@ -53,8 +55,8 @@ class LabelFacts:
         return self.fractional or self.too_many or len(self.table) > FEW_VALUES
 
 
-def scan_images(planes: Planes, step: Step) -> ImageFacts:
-    """Read every plane of an image stack once.
+def scan_images(collection: Collection, planes: Sequence[int], step: Step) -> ImageFacts:
+    """Read planes of a collection once, by their numbers.
 
     Raises
     ------
@@ -62,12 +64,12 @@ def scan_images(planes: Planes, step: Step) -> ImageFacts:
         A plane cannot be read.
     """
     facts = ImageFacts()
-    low = np.full(planes.channels, np.inf)
-    high = np.full(planes.channels, -np.inf)
+    low = np.full(collection.channels, np.inf)
+    high = np.full(collection.channels, -np.inf)
     values: set[float] = set()
-    for index in range(planes.count):
-        plane_CYX = planes.read(index)
-        finite = np.isfinite(plane_CYX) if planes.dtype.kind == "f" else None
+    for index in planes:
+        plane_CYX = collection.read(index)
+        finite = np.isfinite(plane_CYX) if plane_CYX.dtype.kind == "f" else None
         if finite is not None and not finite.all():
             facts.not_finite.append(index)
             lowest = np.where(finite, plane_CYX, np.inf).min(axis=(1, 2)).astype(np.float64)
@@ -89,8 +91,8 @@ def scan_images(planes: Planes, step: Step) -> ImageFacts:
     return facts
 
 
-def scan_labels(planes: Planes, labels_as: str, step: Step) -> LabelFacts:
-    """Read every plane of a label stack once, or until it is clear that it holds no classes.
+def scan_labels(collection: Collection, rule: LabelRule, planes: Sequence[int], step: Step) -> LabelFacts:
+    """Read label planes of a collection once, or until it is clear that they hold no classes.
 
     Raises
     ------
@@ -98,10 +100,18 @@ def scan_labels(planes: Planes, labels_as: str, step: Step) -> LabelFacts:
         A plane cannot be read.
     """
     facts = LabelFacts()
-    for index in range(planes.count):
-        plane_CYX = planes.read(index)
+    chosen = frozenset(planes)
+    for index in range(collection.count):
+        if index not in chosen:
+            facts.per_plane.append(None)
+            continue
+        number, plane = collection.locate(index)
+        opened = collection.open(number)
+        assert opened.labels is not None
+        facts.floats = facts.floats or opened.labels.dtype.kind == "f"
+        opened.labels.read(plane)  # a plane that cannot be read is no plane with fractions
         try:
-            counts = count_values(plane_CYX, labels_as)
+            counts = count_plane(collection, number, plane, rule)
         except DataError:
             facts.fractional = True
             break

@@ -44,16 +44,12 @@ def load_split(folder: Path, collection: Collection) -> Split | None:
                 f"{len(missing)} images of the split in {file} are not here: {', '.join(missing[:5])}.",
                 "Choose the images of the training, or score all slices of these.",
             )
-        parts = [
-            tuple(
-                Region(numbers[entry["image"]], tuple(entry["slices"]), tuple(entry["rows"]))
-                for entry in content[part]
-            )
-            for part in PARTS
-        ]
+        train, validation, test = (
+            tuple(_region(entry, numbers[entry["image"]]) for entry in content[part]) for part in PARTS
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} is damaged.", "Restore it, or name the slices to score.") from error
-    return Split(*parts)
+    return Split(train, validation, test)
 
 
 def parts_text(split: Split) -> str:
@@ -64,6 +60,11 @@ def parts_text(split: Split) -> str:
 
     text = f"{count(split.train)} slices train, {count(split.validation)} validate"
     return f"{text}, {count(split.test)} are kept for the test" if split.test else text
+
+
+def _region(entry: dict[str, Any], number: int) -> Region:
+    (first, end), (top, bottom) = entry["slices"], entry["rows"]
+    return Region(number, (int(first), int(end)), (int(top), int(bottom)))
 
 
 def _entry(collection: Collection, region: Region) -> dict[str, Any]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from segcore.axes import sizes_text
 from segcore.config import DataConfig
-from segcore.data.open import match_labels, open_labels, open_source
+from segcore.data.collection import Collection, open_images
+from segcore.data.items import Item, Listing, list_items
+from segcore.data.labels import match_labels, open_labels, open_mask
 from segcore.data.planes import Planes
+from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
 from segcore.data.report import ClassCount, Finding, Report, SourceSummary
 from segcore.data.scan import ImageFacts, LabelFacts, scan_images, scan_labels
 from segcore.data.source import ImageSource
+from segcore.data.targets import LabelRule
 from segcore.data.verdicts import (
     count_classes,
     judge_images,
@@ -20,29 +27,29 @@ from segcore.data.verdicts import (
     judge_split,
     judge_swap,
 )
-from segcore.errors import DataError
+from segcore.errors import SegcoreError
 
 __all__ = ["ClassCount", "Finding", "Report", "SourceSummary", "check_data"]
 
 _ORDER = ("error", "warning", "info")
+MOST_BAD_FILES = 50
+"""Damaged files that are told one by one; nobody reads more."""
+MOST_BYTES = 8 * 10**9
+"""Of larger sets evenly spread planes are looked at: a check should take minutes, not hours."""
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
-def check_data(
-    images: Path,
-    labels: Path | None,
-    data: DataConfig,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Check an image stack, and its labels if given; reads one plane at a time.
+def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
+    """Check images, and their labels if the options name any; reads one plane at a time.
 
     Parameters
     ----------
-    images, labels : Path
-        Files. Without labels only what segmenting needs is checked.
     data : DataConfig
-        Options; its own `images` and `labels` are not looked at.
+        `images` must be set. Without `labels` only what segmenting needs is checked.
     progress : callable, optional
-        Called with planes read and planes in all.
+        Called with steps done and steps in all.
 
     Returns
     -------
@@ -50,66 +57,134 @@ def check_data(
         Errors first, then warnings, then what is good to know. Bad data never raises.
     """
     findings: list[Finding] = []
-    image_source = _open(lambda: open_source(images, data.axes), images, findings)
-    label_source = _open(lambda: open_labels(labels), labels, findings) if labels else None
-    if image_source and label_source:
-        image_source = match_labels(image_source, label_source)
-    for source in filter(None, (image_source, label_source)):
-        findings += [Finding(level="info", what=note, where=source.path.name) for note in source.notes]
-    image_planes = Planes(image_source) if image_source else None
-    label_planes = Planes(label_source) if label_source else None
-    step = _counter(progress, sum(planes.count for planes in (image_planes, label_planes) if planes))
-    if image_planes and label_planes:
-        findings += judge_pair(image_planes, label_planes, data)
-    image_facts = _images(image_planes, step, findings) if image_planes else None
-    label_facts = _labels(label_planes, data, step, findings) if label_planes else None
-    if image_planes and image_facts and label_facts:
-        findings += judge_swap(image_planes, image_facts, label_facts)
-    if image_planes and label_planes:
-        findings += judge_split(image_planes, label_facts, data)
+    listing = _attempt(lambda: list_items(data, bool(data.labels)), data.images or "", findings) or Listing(
+        ()
+    )
+    findings += listing.findings
+    steps = _attempt(lambda: parse_recipe(data.recipe), "data.recipe", findings) or ()
+    first, good = _Openings(data, steps, findings), True
+    for item in listing.items:
+        good = first.take(item) and good
+        if first.bad > MOST_BAD_FILES:
+            break
+    collection = (
+        _attempt(lambda: Collection(listing.items, data), data.images or "", findings)
+        if (good and listing.items and not _failed(findings))
+        else None
+    )
+    classes: tuple[ClassCount, ...] = ()
+    if collection:
+        findings += [Finding(level="info", what=note, where=collection.title) for note in collection.notes]
+        classes = _look(collection, data, progress, findings)
     return Report(
-        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.level))),
-        images=_summary(image_planes),
-        labels=_summary(label_planes),
-        classes=count_classes(label_facts, data) if label_facts else (),
+        findings=tuple(sorted(dict.fromkeys(findings), key=lambda finding: _ORDER.index(finding.level))),
+        images=_summary(first.images, collection),
+        labels=_summary(first.labels, None),
+        classes=classes,
     )
 
 
-def _open(opening: Callable[[], ImageSource], path: Path, findings: list[Finding]) -> ImageSource | None:
+class _Openings:
+    """Opens item after item, and notes everything that is wrong with each on its own and with its pair."""
+
+    def __init__(self, data: DataConfig, steps: Sequence[Step], findings: list[Finding]) -> None:
+        self.images: Planes | None = None
+        self.labels: Planes | None = None
+        self.bad = 0
+        self._data, self._steps, self._findings = data, steps, findings
+
+    def take(self, item: Item) -> bool:
+        """Open an item; return whether it can be used."""
+        before, data = len(self._findings), self._data
+        images = self._open(lambda: open_images(item.images, data), item.images[0])
+        labels = None
+        if item.labels:
+            labels = self._open(lambda: open_labels(item.labels, images, data.labels_as), item.labels)
+        if images and labels:
+            images = match_labels(images, labels)
+            if any(step.swaps for step in self._steps):
+                images, labels = labels, images
+        for source in filter(None, (images, labels)):
+            self._findings += [
+                Finding(level="info", what=note, where=source.path.name) for note in source.notes
+            ]
+        image_planes = label_planes = None
+        if images:
+            repaired = _attempt(
+                lambda: repair_images(images, self._steps, item.name), item.name, self._findings
+            )
+            image_planes = Planes(repaired) if repaired else None
+        if labels:
+            repaired = _attempt(
+                lambda: repair_labels(labels, self._steps, item.name), item.name, self._findings
+            )
+            label_planes = Planes(repaired) if repaired else None
+        self.images, self.labels = self.images or image_planes, self.labels or label_planes
+        if image_planes and label_planes:
+            self._findings += judge_pair(image_planes, label_planes, data)
+        if item.mask and images:
+            self._open(lambda: open_mask(item.mask, images), item.mask)
+        failed = _failed(self._findings[before:])
+        self.bad += failed
+        return not failed
+
+    def _open(self, opening: Callable[[], ImageSource], address: str) -> ImageSource | None:
+        return _attempt(opening, address, self._findings)
+
+
+def _look(
+    collection: Collection, data: DataConfig, progress: Progress | None, findings: list[Finding]
+) -> tuple[ClassCount, ...]:
+    """Read planes of images and labels, note what is found and return the classes."""
+    labelled = bool(data.labels)
+    planes = _chosen(collection)
+    if len(planes) < collection.count:
+        what = f"The set is large: {len(planes)} of {collection.count} slices, evenly spread, were looked at."
+        findings.append(Finding(level="info", what=what, where=collection.title))
+    step = _counter(progress, len(planes) * (1 + labelled))
+    images: ImageFacts | None = _attempt(
+        lambda: scan_images(collection, planes, step), collection.title, findings
+    )
+    if images:
+        findings += judge_images(collection, images, len(planes))
+    if not labelled:
+        return ()
+    rule = LabelRule.of(data)
+    labels: LabelFacts | None = _attempt(
+        lambda: scan_labels(collection, rule, planes, step), collection.label_title, findings
+    )
+    if labels:
+        findings += judge_labels(collection, labels, data)
+        if images:
+            findings += judge_swap(collection, images, labels)
+    findings += judge_split(collection, labels, data)
+    return count_classes(labels, data) if labels else ()
+
+
+def _chosen(collection: Collection) -> list[int]:
+    total = sum(entry.planes * entry.height * entry.width for entry in collection.entries)
+    per_pixel = collection.channels * collection.dtype.itemsize
+    share = min(1.0, MOST_BYTES / max(1, total * per_pixel))
+    amount = max(1, int(collection.count * share))
+    return np.unique(np.linspace(0, collection.count - 1, amount).round().astype(int)).tolist()
+
+
+def _attempt(doing: Callable[[], T], address: str, findings: list[Finding]) -> T | None:
     try:
-        return opening()
-    except DataError as error:
-        findings.append(_from_error(error, path))
+        return doing()
+    except SegcoreError as error:
+        name = Path(address.partition("::")[0]).name or address
+        findings.append(
+            Finding(level="error", what=error.message, where=name or "data.images", remedy=error.remedy)
+        )
         return None
 
 
-def _images(planes: Planes, step: Callable[[], None], findings: list[Finding]) -> ImageFacts | None:
-    try:
-        facts = scan_images(planes, step)
-    except DataError as error:
-        findings.append(_from_error(error, planes.source.path))
-        return None
-    findings += judge_images(planes, facts)
-    return facts
+def _failed(findings: Sequence[Finding]) -> bool:
+    return any(finding.level == "error" for finding in findings)
 
 
-def _labels(
-    planes: Planes, data: DataConfig, step: Callable[[], None], findings: list[Finding]
-) -> LabelFacts | None:
-    try:
-        facts = scan_labels(planes, data.labels_as, step)
-    except DataError as error:
-        findings.append(_from_error(error, planes.source.path))
-        return None
-    findings += judge_labels(planes, facts, data)
-    return facts
-
-
-def _from_error(error: DataError, path: Path) -> Finding:
-    return Finding(level="error", what=error.message, where=path.name, remedy=error.remedy)
-
-
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
     done = 0
 
     def step() -> None:
@@ -121,15 +196,18 @@ def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callabl
     return step
 
 
-def _summary(planes: Planes | None) -> SourceSummary | None:
+def _summary(planes: Planes | None, collection: Collection | None) -> SourceSummary | None:
     if planes is None:
         return None
     source = planes.source
+    text = f"{sizes_text(source.shape, source.axes)}, {source.dtype}"
+    if collection is not None and len(collection.entries) > 1:
+        text = f"{collection.shape_text}, {collection.dtype}"
     return SourceSummary(
         path=str(source.path),
         axes=source.axes,
         shape=source.shape,
         dtype=str(source.dtype),
         pixel_size=source.pixel_size,
-        text=f"{sizes_text(source.shape, source.axes)}, {source.dtype}",
+        text=text,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from segcore.config import DataConfig
-from segcore.data.manifest import Split, split_planes
+from segcore.data.collection import Collection, extents
 from segcore.data.planes import Planes
 from segcore.data.report import ClassCount, Finding, Level
 from segcore.data.scan import FEW_VALUES, MAX_CLASSES, ImageFacts, LabelFacts
+from segcore.data.splits import Split, split_images
 from segcore.errors import ConfigError
 
 _OTHER_AXES = {
@@ -42,39 +43,44 @@ def judge_pair(images: Planes, labels: Planes, data: DataConfig) -> list[Finding
     return findings
 
 
-def judge_images(planes: Planes, facts: ImageFacts) -> list[Finding]:
-    """Return what is noteworthy about the pixels of an image stack."""
-    name = planes.source.path.name
+def judge_images(collection: Collection, facts: ImageFacts, looked: int) -> list[Finding]:
+    """Return what is noteworthy about the pixels of images, of which `looked` planes were read."""
+    name = collection.title
     if not facts.any_finite:
         return [_error("The image holds no finite value.", name, "Export it again.")]
-    if len(facts.constant) == planes.count:
+    if len(facts.constant) == looked:
         return [_error("The image is constant: there is nothing to see.", name, "Choose another image.")]
     findings = []
     if facts.not_finite:
-        amount = f"{len(facts.not_finite)} of {planes.count}"
-        what = f"{amount} slices hold NaN or infinite values; they are replaced."
+        what = f"{len(facts.not_finite)} of {looked} slices hold NaN or infinite values; they are replaced."
         remedy = "Export the image without them if they cover more than a few pixels."
-        findings.append(_finding("warning", what, _where(planes, facts.not_finite), remedy))
+        findings.append(_finding("warning", what, _where(collection, facts.not_finite), remedy))
     if facts.constant:
-        what = f"{len(facts.constant)} of {planes.count} slices are constant."
+        what = f"{len(facts.constant)} of {looked} slices are constant."
         remedy = "Remove empty slices from images and labels."
-        findings.append(_finding("warning", what, _where(planes, facts.constant), remedy))
+        findings.append(_finding("warning", what, _where(collection, facts.constant), remedy))
     if facts.flat_channels:
         what = f"Channel {_numbers(facts.flat_channels)} is constant: it tells the network nothing."
-        findings.append(_finding("warning", what, name, "Leave it out, here and in images to be segmented."))
+        remedy = "Leave it out, here and in images to be segmented (data.channels)."
+        findings.append(_finding("warning", what, name, remedy))
     return findings
 
 
-def judge_labels(planes: Planes, facts: LabelFacts, data: DataConfig) -> list[Finding]:
-    """Return what is noteworthy about the values of a label stack."""
-    name, values = planes.source.path.name, list(facts.table)
+def judge_labels(collection: Collection, facts: LabelFacts, data: DataConfig) -> list[Finding]:
+    """Return what is noteworthy about the values of labels."""
+    name, values = collection.label_title, list(facts.table)
     if facts.fractional:
-        what = f"Labels must be whole numbers, one per class; these are {planes.dtype} with fractions or NaN."
+        dtype = next((each.labels.dtype for each in collection.items if each.labels), "")
+        what = f"Labels must be whole numbers, one per class; these are {dtype} with fractions or NaN."
         remedy = "Export them as 8-bit or 16-bit integers, and check that images and labels are not swapped."
         return [_error(what, name, remedy)]
     findings = []
-    if planes.dtype.kind == "f":
-        what = f"The labels are stored as {planes.dtype}; their values are whole and read as integers."
+    if not values:
+        what = "Nothing is annotated: every pixel counts as unannotated."
+        remedy = "Check data.unlabelled_value, data.mask and data.annotated_slices."
+        return [_error(what, name, remedy)]
+    if facts.floats:
+        what = "The labels are stored as floats; their values are whole and read as integers."
         findings.append(_finding("warning", what, name, "Export labels as 8-bit or 16-bit integers."))
     if len(values) > MAX_CLASSES:
         amount = f"more than {len(values)}" if facts.too_many else f"{len(values)}"
@@ -99,34 +105,40 @@ def judge_labels(planes: Planes, facts: LabelFacts, data: DataConfig) -> list[Fi
             "segmentations are written with the original values."
         )
         findings.append(_finding("info", what, name))
-    plain = [index for index, found in enumerate(facts.per_plane) if len(found) == 1]
-    if plain:
-        what = f"{len(plain)} of {planes.count} label slices hold a single value."
-        remedy = "If nobody annotated these slices, remove them: they are learnt as they are."
-        findings.append(_finding("info", what, _where(planes, plain), remedy))
+    plain = [index for index, found in enumerate(facts.per_plane) if found is not None and len(found) == 1]
+    if plain and data.unlabelled_value is None and not data.mask:
+        what = f"{len(plain)} of {len(facts.per_plane)} label slices hold a single value."
+        remedy = (
+            "They are learnt as they are. If nobody annotated them, name those that are annotated "
+            "(data.annotated_slices)."
+        )
+        findings.append(_finding("info", what, _where(collection, plain, name), remedy))
     return findings
 
 
-def judge_swap(images: Planes, image_facts: ImageFacts, label_facts: LabelFacts) -> list[Finding]:
+def judge_swap(collection: Collection, image_facts: ImageFacts, label_facts: LabelFacts) -> list[Finding]:
     """Return a warning if images and labels look swapped."""
     if not (image_facts.few_values and label_facts.many_values):
         return []
     what = f"The images hold at most {FEW_VALUES} values and the labels more: they look swapped."
-    return [_finding("warning", what, images.source.path.name, "Swap image and labels.")]
+    return [_finding("warning", what, collection.title, "Swap image and labels.")]
 
 
-def judge_split(images: Planes, facts: LabelFacts | None, data: DataConfig) -> list[Finding]:
-    """Return what is noteworthy about the division into training and validation."""
-    name = images.source.path.name
-    if images.count == 1 and not data.validation_slices and images.height < data.patch_size:
+def judge_split(collection: Collection, facts: LabelFacts | None, data: DataConfig) -> list[Finding]:
+    """Return what is noteworthy about the division into training, validation and test."""
+    name, first = collection.title, collection.entries[0]
+    if collection.count == 1 and not data.validation_slices and first.height < data.patch_size:
         return []  # said already: smaller than a patch
+    per_plane: tuple[frozenset[int], ...] = ()
+    if facts and collection.count == len(facts.per_plane) and None not in facts.per_plane:
+        per_plane = tuple(found for found in facts.per_plane if found is not None)
     try:
-        split = split_planes(images.count, images.height, data)
+        split = split_images(extents(collection, per_plane), data)
     except ConfigError as error:
         return [_error(error.message, name, error.remedy)]
     findings = [_finding("info", note, name) for note in split.notes]
-    if facts and images.count == len(facts.per_plane) > 1 and len(facts.table) <= FEW_VALUES:
-        findings += _missing_classes(split, facts)
+    if facts and per_plane and collection.count > 1 and len(facts.table) <= FEW_VALUES:
+        findings += _missing_classes(collection, split, facts)
     return findings
 
 
@@ -144,18 +156,20 @@ def count_classes(facts: LabelFacts, data: DataConfig) -> tuple[ClassCount, ...]
     )
 
 
-def _missing_classes(split: Split, facts: LabelFacts) -> list[Finding]:
+def _missing_classes(collection: Collection, split: Split, facts: LabelFacts) -> list[Finding]:
     findings = []
     for regions, part, effect in (
         (split.train, "training", "the network cannot learn it"),
         (split.validation, "validation", "how well it is found is not measured"),
     ):
-        planes = sorted({region.plane for region in regions})
-        present: set[int] = set().union(*(facts.per_plane[plane] for plane in planes))
+        planes = sorted(
+            {collection.position(region.item, plane) for region in regions for plane in range(*region.planes)}
+        )
+        present: set[int] = set().union(*(facts.per_plane[plane] or () for plane in planes))
         missing = [value for value in facts.table if value not in present]
         if missing:
             what = f"Label value {_numbers(missing)} occurs in no {part} slice: {effect}."
-            remedy = "Choose other validation slices (data.validation_slices)."
+            remedy = "Choose other validation slices (data.validation_slices), or data.split_by stratified."
             findings.append(_finding("warning", what, f"{part} slices {_numbers(planes)}", remedy))
     return findings
 
@@ -196,8 +210,10 @@ def _error(what: str, where: str, remedy: str) -> Finding:
     return _finding("error", what, where, remedy)
 
 
-def _where(planes: Planes, indices: list[int]) -> str:
-    return f"{planes.source.path.name}, slices {_numbers(indices)}"
+def _where(collection: Collection, indices: list[int], name: str = "") -> str:
+    if len(collection.entries) == 1:
+        return f"{name or collection.title}, slices {_numbers(indices)}"
+    return ", ".join(collection.name(index) for index in indices[:5]) + (", …" if len(indices) > 5 else "")
 
 
 def _numbers(values: Iterable[int]) -> str:

@@ -18,10 +18,9 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from segcore.config import HardwareConfig
-from segcore.data.dataset import open_pair
-from segcore.data.open import open_source
-from segcore.data.planes import Planes
+from segcore.config import DataConfig, HardwareConfig
+from segcore.data.collection import Collection, open_collection
+from segcore.data.network_input import read_input
 from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
@@ -43,11 +42,10 @@ class Request(BaseModel):
 
     weights: Path
     config: Path
-    images: Path
-    labels: Path | None = None
-    """The annotation, where there is one: it decides how the axes of the images are read."""
-    axes: str | None = None
+    data: DataConfig
+    """The images as the training read them; their labels, where they are still there, too."""
     plane: int
+    """Counted through all images."""
     rows: tuple[int, int]
     """First row and end of rows, px."""
     columns: tuple[int, int]
@@ -89,10 +87,7 @@ class Glancer:
             Model or images cannot be used, or do not fit each other.
         """
         model = self._load(request)
-        if request.labels is not None:
-            planes, _ = open_pair(request.images, request.labels, request.axes)
-        else:
-            planes = Planes(open_source(request.images, request.axes))
+        planes = open_collection(request.data, labelled=bool(request.data.labels))
         check_image(planes, model.card)
         indices_YX = predict_part(
             Predictor(model.network, model.card, self.hardware),
@@ -115,7 +110,7 @@ class Glancer:
 
 
 def predict_part(
-    predictor: Predictor, planes: Planes, index: int, part: tuple[tuple[int, int], tuple[int, int]]
+    predictor: Predictor, planes: Collection, index: int, part: tuple[tuple[int, int], tuple[int, int]]
 ) -> np.ndarray:
     """Return the class indices `(rows, columns)` of a part of plane `index`.
 
@@ -132,7 +127,8 @@ def predict_part(
     # The network halves the image: what it reads must begin at a multiple of its step (see tile_grid).
     starts = [max(0, start // step * step - halo) for start, _ in part]
     rows, columns = (slice(start, stop + halo) for start, (_, stop) in zip(starts, part, strict=True))
-    labels_YX = to_labels(predictor.logits(planes.window(index, rows, columns)))
+    image, _ = read_input(planes, index, predictor.card, rows, columns)
+    labels_YX = to_labels(predictor.logits(image))
     inner = (slice(low - start, high - start) for start, (low, high) in zip(starts, part, strict=True))
     return labels_YX[tuple(inner)]
 

@@ -13,6 +13,7 @@ from tabs_workspace import make_run, make_services, write_labels, write_stack
 from app import feedback
 from app.region import drawn_region, slice_value
 from app.services import Services
+from segcore.config import DataConfig
 from segcore.errors import DataError
 from segcore.jobs.feedback import LARGEST, Window, wanted
 from segcore.jobs.store import State
@@ -100,7 +101,7 @@ def test_the_rectangle_starts_inside_the_slice(tmp_path: Path) -> None:
     services = make_services(tmp_path)
     write_stack(services)
     for region in ("", "1,30,40,500,20"):
-        value = slice_value(services, IMAGES, 1, None, region)
+        value = slice_value(services, DataConfig(images=IMAGES), 1, region)
         row, column, height, width = value["region"]
         assert 0 <= row <= row + height <= 40
         assert 0 <= column <= column + width <= 50

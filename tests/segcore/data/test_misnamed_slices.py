@@ -25,7 +25,7 @@ def test_a_pair_of_stacks_is_read_as_slices_whoever_forgot_the_axes(tmp_path, im
     images = write(tmp_path / "raw.tif", IMAGES, image_axes)
     labels = write(tmp_path / "labels.tif", LABELS, label_axes)
     data = DataConfig(images=str(images), labels=str(labels), patch_size=32, validation_slices="5")
-    report = check_data(images, labels, data)
+    report = check_data(data.model_copy(update={"images": str(images), "labels": str(labels)}))
     assert report.ok
     told = [finding.what for finding in report.findings if "calls its 6 slices channels" in finding.what]
     assert len(told) == (image_axes is None) + (label_axes is None)

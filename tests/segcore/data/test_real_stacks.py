@@ -34,7 +34,9 @@ def test_real_data_is_good_data(
 ) -> None:
     if not DATA.is_dir():
         pytest.skip(f"the real data sets are not at {DATA}")
-    report = check_data(DATA / f"{images}.tif", DATA / f"{labels}.tif", DataConfig(**options))
+    report = check_data(
+        DataConfig(images=str(DATA / f"{images}.tif"), labels=str(DATA / f"{labels}.tif"), **options)
+    )
     assert report.errors == ()
     assert report.images is not None
     assert report.images.text == text

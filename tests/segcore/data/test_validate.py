@@ -37,7 +37,8 @@ def classes(*shape: int, values: tuple[int, ...] = (0, 1), dtype: str = "uint8")
 
 
 def check(images: Path, labels: Path | None, **options: Any) -> Report:
-    return check_data(images, labels, DataConfig(**{"patch_size": 32, **options}))
+    given = {"images": str(images), "labels": str(labels) if labels else None}
+    return check_data(DataConfig(**{"patch_size": 32, **given, **options}))
 
 
 def told(report: Report, level: str) -> list[str]:
@@ -77,10 +78,9 @@ def test_a_report_survives_json(write: Write) -> None:
 
 def test_progress_counts_every_plane_of_both_files(write: Write) -> None:
     seen: list[tuple[int, int]] = []
+    images, labels = write("raw", grey(3, 40, 48)), write("labels", classes(3, 40, 48))
     check_data(
-        write("raw", grey(3, 40, 48)),
-        write("labels", classes(3, 40, 48)),
-        DataConfig(patch_size=32),
+        DataConfig(images=str(images), labels=str(labels), patch_size=32),
         lambda done, total: seen.append((done, total)),
     )
     assert seen == [(number, 6) for number in range(1, 7)]
