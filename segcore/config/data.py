@@ -120,8 +120,8 @@ class DataConfig(Section):
     )
     annotated_slices: str | None = option(
         None,
-        "Slices somebody annotated, counted from 0, where it was not done in all: 2,5,21. The others are left "
-        "out of training and scores.",
+        "Slices somebody annotated, counted from 0, where not all were: 2,5,21. The others are left out of "
+        " training and scores.",
         label="Annotated slices",
         form="more",
         pattern=SLICES_PATTERN,
@@ -199,7 +199,7 @@ class DataConfig(Section):
     )
     loading: Literal["auto", "memory", "disk"] = option(
         "auto",
-        "memory: all images are read before the training begins. disk: every patch is read when it is needed. "
+        "memory: all images are read before the training begins. disk: each patch is read when it is needed. "
         "auto: disk where memory is too small.",
         label="Loading",
         form="more",
@@ -212,7 +212,7 @@ class DataConfig(Section):
     )
     split_by: Literal["even", "random", "stratified", "blocks", "groups"] = option(
         "even",
-        "How slices are divided: evenly spread over the stack, at random, at random with every class in every "
+        "How slices are divided: evenly spread over the stack, at random, at random with all classes in every "
         "part, in contiguous blocks, or by groups (data.group_pattern).",
         label="Split",
         form="more",

@@ -20,7 +20,7 @@ PATTERN_RULES = {
     "a letter or digit first",
     AXES_PATTERN: "use 2 to 5 of the letters T, C, Z, Y and X, for example ZYX or CZYX",
     SLICES_PATTERN: "use numbers and ranges counted from 0, for example 24-29 or 0,5,10-12",
-    PIXEL_SIZE_PATTERN: "use one number, or three separated by commas for z, y and x, for example 0.5,0.1,0.1",
+    PIXEL_SIZE_PATTERN: "use one number, or three for z, y and x with commas between, as in 0.5,0.1,0.1",
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
     WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
 }

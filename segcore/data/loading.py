@@ -105,7 +105,7 @@ class Loader:
         return self._data.context_slices // 2 * self._data.context_spacing
 
     def _runs(self, regions: Sequence[Region]) -> list[list[Region]]:
-        """Join regions of the same image, rows and volume, in order; in 3d only where nothing lies between."""
+        """Join regions of the same image, rows and volume, in order; in 3d only neighbours."""
         runs: list[list[Region]] = []
         for region in sorted(regions, key=lambda each: (each.item, each.rows, each.planes)):
             last = runs[-1][-1] if runs else None

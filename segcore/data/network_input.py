@@ -1,4 +1,4 @@
-"""What a network sees to decide on a plane: the plane, the plane with its neighbours, or a block around it."""
+"""What a network sees to decide on a plane: the plane, its neighbours too, or a block around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""split.json: which slices of which files trained, validated and were kept for the test, stored with the run."""
+"""split.json in the run folder: which slices of which files train, validate and are kept for the test."""
 
 from __future__ import annotations
 

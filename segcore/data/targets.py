@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from segcore.config import DataConfig
-from segcore.data.collection import Collection, Opened
+from segcore.data.collection import Collection
 from segcore.data.manifest import count_values, encode_labels
+from segcore.data.opening import Opened
 from segcore.data.splits import parse_slices
 from segcore.errors import DataError
 from segcore.tiling import IGNORE
-
 
 WHOLE = slice(None)
 

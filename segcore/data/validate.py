@@ -10,9 +10,10 @@ import numpy as np
 
 from segcore.axes import sizes_text
 from segcore.config import DataConfig
-from segcore.data.collection import Collection, open_images
+from segcore.data.collection import Collection
 from segcore.data.items import Item, Listing, list_items
 from segcore.data.labels import match_labels, open_labels, open_mask
+from segcore.data.opening import open_images
 from segcore.data.planes import Planes
 from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
 from segcore.data.report import ClassCount, Finding, Report, SourceSummary
