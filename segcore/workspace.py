@@ -14,6 +14,8 @@ from segcore.errors import DataError
 from segcore.files import write_atomic
 
 ALLOW_URLS = "SEGCORE_ALLOW_URLS"
+SERVERS = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs")
+"""Protocols that lead to a server; others, like file, lead back to this machine's disk."""
 ENVIRONMENT = "SEGCORE_WORKSPACE"
 
 
@@ -104,6 +106,10 @@ class Workspace:
                 raise DataError(
                     f"{address!r} is on a server; the app opens files of the workspace only.",
                     f"Copy it into the workspace, or start the app with {ALLOW_URLS}=1.",
+                )
+            if address.partition("://")[0].lower() not in SERVERS:
+                raise DataError(
+                    f"{address!r} does not lead to a server.", "Give an https:// or s3:// address."
                 )
             return address
         file, name = split_address(address)

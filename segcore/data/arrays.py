@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from segcore.addresses import is_url
 from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
 from segcore.card import PixelSize
+from segcore.data.integrity import check_proportion
 from segcore.data.source import Region, full_region
 from segcore.errors import DataError, SegcoreError
 
@@ -50,6 +53,10 @@ class Facts:
     axes: str = ""
     pixel_size: PixelSize = field(default_factory=PixelSize)
     notes: tuple[str, ...] = ()
+    stored: int | None = None
+    """Bytes on disk, where they tell whether the sizes are possible."""
+    piece: int = 0
+    """Bytes of what the container decodes at least, as a chunk."""
 
 
 OpenArray = Callable[[], AbstractContextManager[LazyArray]]
@@ -60,8 +67,8 @@ class ArraySource:
 
     Parameters
     ----------
-    path : Path
-        The file or folder.
+    path : Path or str
+        The file or folder, or the URL.
     open_array : callable
         Opens the container; the array is valid inside the context.
     facts : Facts
@@ -72,11 +79,14 @@ class ArraySource:
     Raises
     ------
     DataError
-        The array cannot be opened, or holds no image of numbers.
+        The array cannot be opened, holds no image of numbers, or declares more pixels than it can hold.
     """
 
-    def __init__(self, path: Path, open_array: OpenArray, facts: Facts, axes: str | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | str, open_array: OpenArray, facts: Facts, axes: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._where = path
         self._open = open_array
         with as_data_error(path, "opened"), open_array() as array:
             stored = tuple(int(size) for size in array.shape)
@@ -95,6 +105,9 @@ class ArraySource:
         else:
             self.axes, notes = parse_axes(_fitting(axes, stored, self._kept), self.shape), ()
         self.notes = facts.notes + notes
+        if facts.stored is not None:
+            plane = math.prod(size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "CYX")
+            check_proportion(path, max(plane * dtype.itemsize, facts.piece), facts.stored)
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
@@ -103,7 +116,7 @@ class ArraySource:
         if 0 in sizes:  # not every library can read nothing
             return np.empty(sizes, self.dtype)
         whole = tuple(slice(*bounds.get(position, (0, 1))) for position in range(self._dimensions))
-        with as_data_error(self.path, "read"), self._open() as array:
+        with as_data_error(self._where, "read"), self._open() as array:
             pixels = np.array(array[whole], dtype=self.dtype, order="C")
         return pixels.reshape(sizes)
 
@@ -122,7 +135,7 @@ def guess_axes(shape: Sequence[int]) -> str:
 
 
 @contextmanager
-def as_data_error(path: Path, doing: str) -> Iterator[None]:
+def as_data_error(path: Path | str, doing: str) -> Iterator[None]:
     """Turn whatever a container's library raises into a DataError: files come from anywhere."""
     try:
         yield
@@ -130,16 +143,20 @@ def as_data_error(path: Path, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path} cannot be {doing}: {detail[:200]}.", "Export or copy the file again and check its size."
-        ) from error
+        remedy = "Export or copy the file again and check its size."
+        if is_url(path):
+            remedy = "Check the address and the network, or download the data."
+        raise DataError(f"{path} cannot be {doing}: {detail[:200]}.", remedy) from error
 
 
-def _check_numbers(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_numbers(path: Path | str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(f"{path} holds {dtype} numbers; {NUMBERS}", "Export it as 8-bit, 16-bit or float.")
     if len(shape) < 2 or 0 in shape:
-        raise DataError(f"{path} holds no image: its array is {sizes_text(shape) or 'a single number'}.")
+        raise DataError(
+            f"{path} holds no image: its array is {sizes_text(shape) or 'a single number'}.",
+            "Choose an array with rows and columns.",
+        )
 
 
 def _kept_axes(letters: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,7 @@ def open_hdf5(path: Path, name: str = "", axes: str | None = None) -> ArraySourc
 
     with as_data_error(path, "opened"), h5py.File(path, "r", locking=False) as file:
         chosen = _choose(path, file, name.strip("/"))
+        _check_self_contained(path, file[chosen])
         facts = _facts(file[chosen])
 
     @contextmanager
@@ -69,8 +71,23 @@ def _choose(path: Path, file: h5py.File, name: str) -> str:
     return found[0]
 
 
+def _check_self_contained(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse pixels that lie in other files: they may be any file of this machine."""
+    elsewhere = [name for name, *_ in dataset.external or ()]
+    if dataset.is_virtual:
+        elsewhere += [source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
+    if elsewhere:
+        raise DataError(
+            f"{path}: {dataset.name} has its pixels in another file ({elsewhere[0]}).",
+            "Copy it into one file, as h5repack does, or choose that file.",
+        )
+
+
 def _facts(dataset: h5py.Dataset) -> Facts:
-    return Facts(_axes(dataset), _pixel_size(dataset))
+    # What is zero throughout needs no byte, so only a plane or chunk of absurd size tells a false header.
+    piece = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize if dataset.chunks else 0
+    stored = int(dataset.id.get_storage_size())
+    return Facts(_axes(dataset), _pixel_size(dataset), stored=stored, piece=piece)
 
 
 def _axes(dataset: h5py.Dataset) -> str:

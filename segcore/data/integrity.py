@@ -21,6 +21,10 @@ _OTHERS = {
     b"\x93NUM": "a NumPy array",
 }
 
+HARMLESS = 2**26
+"""Bytes that may be allocated whatever a header says."""
+MOST_PACKED = 10_000
+"""More than any codec shrinks pixels: a blank 1-bit PNG reaches 8256."""
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _NEEDED_TAGS = (258, 270, 273, 279, 324, 325)
 """Bits per sample, image description, and where strips and tiles are; a file can do without the others."""
@@ -80,6 +84,33 @@ def check_readable(path: Path) -> None:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}.", "Check its permissions."
         ) from error
+
+
+def check_proportion(path: Path | str, unpacked: int, stored: int) -> None:
+    """Return if so many bytes of pixels can come out of the bytes that are stored.
+
+    A header of a few bytes can declare any size, and whoever believes it allocates it.
+
+    Parameters
+    ----------
+    path : Path or str
+        Told in the error.
+    unpacked : int
+        Bytes that have to be decoded at once.
+    stored : int
+        Bytes they are decoded from.
+
+    Raises
+    ------
+    DataError
+        No compression packs real images like that.
+    """
+    if unpacked > HARMLESS and unpacked > MOST_PACKED * stored:
+        raise DataError(
+            f"{path} declares {unpacked} bytes of pixels in one piece, but holds {stored} bytes: no image "
+            f"shrinks more than {MOST_PACKED}-fold.",
+            "It is damaged; export or copy it again.",
+        )
 
 
 def truncated(path: Path, detail: str) -> DataError:

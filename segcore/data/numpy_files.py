@@ -5,11 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from segcore.data.arrays import ArraySource, Facts, LazyArray
+from segcore.data.arrays import ArraySource, Facts, LazyArray, as_data_error
+from segcore.data.integrity import truncated
 from segcore.errors import DataError
 
 MOST_PACKED = 1000
@@ -34,6 +38,20 @@ def open_npy(path: Path, axes: str | None = None) -> ArraySource:
     return ArraySource(path, array, Facts(), axes)
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """An array in an archive: its header is known, its pixels are unpacked as a whole."""
+
+    path: Path
+    member: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        status = self.path.stat()
+        return _unpacked(self.path, self.member, status.st_mtime_ns, status.st_size)[region]
+
+
 def open_npz(path: Path, name: str = "", axes: str | None = None) -> ArraySource:
     """Open one array of a `.npz` archive.
 
@@ -51,21 +69,30 @@ def open_npz(path: Path, name: str = "", axes: str | None = None) -> ArraySource
     DataError
         The archive is damaged, the array is not in it, or it unpacks to an absurd size.
     """
-    member = _member(path, name)
+    info = _member(path, name)
+    with as_data_error(path, "opened"):
+        packed = _header(path, info)
 
     @contextmanager
     def array() -> Iterator[LazyArray]:
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive[member]
+        yield packed
 
     return ArraySource(path, array, Facts(), axes)
 
 
-def _member(path: Path, name: str) -> str:
+# One archive stays unpacked: a stack is read plane by plane, and would be unpacked again for each.
+@lru_cache(maxsize=1)
+def _unpacked(path: Path, member: str, modified: int, size: int) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[member])
+
+
+def _member(path: Path, name: str) -> zipfile.ZipInfo:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    # Directories of archives made by hand fail in ways of their own: offsets, encodings, sizes.
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged or cut off: {error}.", "Copy or save the file again.") from error
     if (name and name not in infos) or (not name and len(infos) != 1):
         known = ", ".join(sorted(infos)) or "none"
@@ -73,11 +100,24 @@ def _member(path: Path, name: str) -> str:
         raise DataError(
             f"{path} {wanted}.", f"Name one of them, as in {path.name}::NAME; there are: {known}."
         )
-    chosen = name or next(iter(infos))
-    info = infos[chosen]
+    info = infos[name or next(iter(infos))]
     if info.file_size > HARMLESS and info.file_size > MOST_PACKED * max(info.compress_size, 1):
         raise DataError(
-            f"{path}: {chosen} would unpack from {info.compress_size} to {info.file_size} bytes.",
+            f"{path}: {info.filename} would unpack from {info.compress_size} to {info.file_size} bytes.",
             "Save the array as .npy.",
         )
-    return chosen
+    return info
+
+
+def _header(path: Path, info: zipfile.ZipInfo) -> _Packed:
+    with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read:
+            raise ValueError(f"{info.filename} has version {version} of the NumPy format")
+        shape, _, dtype = read[version](stream)
+        # The pixels are allocated by what the header says, before the first of them is unpacked.
+        missing = int(np.prod([*shape, dtype.itemsize], dtype=object)) - (info.file_size - stream.tell())
+    if missing > 0 and not dtype.hasobject:
+        raise truncated(path, f"{info.filename} lacks {missing} bytes of its pixels")
+    return _Packed(path, info.filename.removesuffix(".npy"), shape, dtype)

@@ -20,7 +20,7 @@ class ImageSource(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file or folder. For a URL, whose slashes a path does not keep, only its name counts."""
 
     @property
     def axes(self) -> str:

@@ -6,7 +6,8 @@ import tifffile
 
 from segcore.config import DataConfig
 from segcore.data.dataset import load_training_data
-from segcore.data.open import match_labels, open_labels, open_source
+from segcore.data.labels import match_labels, open_labels
+from segcore.data.open import open_source
 from segcore.data.validate import check_data
 
 RNG = np.random.default_rng(0)
