@@ -84,9 +84,9 @@ class Predictor:
         DataError
             The number of channels is not that of the training images.
         """
-        shape = image.shape[1:]
-        tiles = self.tiles(*shape)
         ready = torch.from_numpy(self._prepared(image, normalization or self.card.normalization))
+        shape = ready.shape[1:]
+        tiles = self.tiles(*shape)
         was_training = self.network.training
         self.network.eval()
         try:
