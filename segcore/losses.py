@@ -1,41 +1,68 @@
-"""Losses of pixel classification: from logits, in float32, blind to pixels nobody annotated."""
+"""Losses of pixel classification: from logits, in float32, blind to pixels nobody annotated.
+
+Shapes: logits `(B, K, …)`, class indices `(B, …)` with any number of axes behind; in the names of tensors, N
+are the pixels of an image in a row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segcore.borders import border_weights
 from segcore.registry import Registry
 from segcore.tiling import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From logits `B K Y X` and class indices `B Y X` (IGNORE where nobody annotated) to a scalar."""
+"""From logits `(B, K, …)` and class indices `(B, …)` (IGNORE where nobody annotated) to a scalar."""
+WeightedLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""The same with a weight for every class, None where all count the same."""
 
 FOCUS = 2.0
 """The exponent of the focal loss that its authors found best."""
+FALSE_ALARM, MISS = 0.3, 0.7
+"""What a pixel too many and a pixel too few cost in the Tversky loss, as its authors found best."""
 
 
-def build_loss(name: str) -> Loss:
-    """Return the loss called `name`: `dice+ce`, `dice`, `ce` or `focal`.
+def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
+    """Return the loss called `name`.
+
+    Parameters
+    ----------
+    name : str
+        `dice+ce`, `dice`, `ce`, `focal`, `tversky`, `generalised-dice` or `ce+border`.
+    weights : sequence of float, optional
+        How much a pixel of every class counts, where the loss is a sum over pixels; how much the class's
+        overlap counts, where it is one over classes.
 
     Raises
     ------
     ConfigError
         There is no such loss; the message lists those there are.
     """
-    return LOSSES[name]
+    function = LOSSES[name]
+    weight_K = None if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        placed_K = None if weight_K is None else weight_K.to(logits.device)
+        return function(logits, target.long(), placed_K)
+
+    return loss
 
 
-def cross_entropy(logits_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the annotated pixels, 0 if there are none."""
-    log_p_BKYX = functional.log_softmax(logits_BKYX.float(), dim=1)
-    return _cross_entropy(log_p_BKYX, target_BYX.long())
+def cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy over the annotated pixels, 0 if there are none.
+
+    With class weights it is the sum of the weighted terms over the number of pixels, not over the sum of
+    weights: a patch without the rare class is not pushed up to count as much as one that shows it.
+    """
+    return _cross_entropy(functional.log_softmax(logits.float(), dim=1), target, weight_K)
 
 
-def dice(logits_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
+def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
     """Return 1 − soft Dice, averaged over the classes that occur among the annotated pixels of the batch.
 
     Soft Dice as in V-Net (Milletari et al. 2016) with plain sums in the denominator and counted over the
@@ -43,45 +70,106 @@ def dice(logits_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
     A class that does not occur is left out; predicting it wrongly still costs, because it lowers the Dice of
     the classes that do.
     """
-    p_BKYX = functional.softmax(logits_BKYX.float(), dim=1)
-    return _dice(p_BKYX, target_BYX.long())
+    return _dice(functional.softmax(logits.float(), dim=1), target, weight_K)
 
 
-def dice_cross_entropy(logits_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
+def dice_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
     """Return the sum of Dice loss and cross-entropy."""
-    log_p_BKYX = functional.log_softmax(logits_BKYX.float(), dim=1)
-    target_BYX = target_BYX.long()
-    return _dice(log_p_BKYX.exp(), target_BYX) + _cross_entropy(log_p_BKYX, target_BYX)
+    log_p = functional.log_softmax(logits.float(), dim=1)
+    return _dice(log_p.exp(), target, weight_K) + _cross_entropy(log_p, target, weight_K)
 
 
-def focal(logits_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
+def focal(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
     """Return the focal loss (Lin et al. 2017) over the annotated pixels: confident pixels count little."""
-    log_p_BKYX = functional.log_softmax(logits_BKYX.float(), dim=1)
-    target_BYX = target_BYX.long()
-    annotated = target_BYX != IGNORE
-    log_p_BYX = log_p_BKYX.gather(1, target_BYX.clamp(min=0).unsqueeze(1)).squeeze(1)
-    loss_BYX = -((1 - log_p_BYX.exp()) ** FOCUS) * log_p_BYX
-    return (loss_BYX * annotated).sum() / annotated.sum().clamp(min=1)
+    log_p = functional.log_softmax(logits.float(), dim=1)
+    annotated, known = target != IGNORE, target.clamp(min=0)
+    log_p = log_p.gather(1, known.unsqueeze(1)).squeeze(1)
+    loss = -((1 - log_p.exp()) ** FOCUS) * log_p
+    if weight_K is not None:
+        loss = loss * weight_K[known]
+    return (loss * annotated).sum() / annotated.sum().clamp(min=1)
 
 
-def _cross_entropy(log_p_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
-    total = functional.nll_loss(log_p_BKYX, target_BYX, ignore_index=IGNORE, reduction="sum")
-    return total / (target_BYX != IGNORE).sum().clamp(min=1)
+def tversky(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+    """Return 1 − Tversky index (Salehi et al. 2017): Dice that minds a missed pixel more than one too many.
+
+    The index of a class is `hits / (hits + 0.3 · too many + 0.7 · missed)`; with 0.5 twice it would be Dice.
+    Counted over the batch, and over the classes that occur, as `dice`.
+    """
+    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target)
+    wrong_K = FALSE_ALARM * (predicted_K - overlap_K) + MISS * (true_K - overlap_K)
+    index_K = overlap_K / (overlap_K + wrong_K).clamp(min=1e-6)
+    return _mean_loss(1 - index_K, true_K, weight_K)
 
 
-def _dice(p_BKYX: Tensor, target_BYX: Tensor) -> Tensor:
-    classes = p_BKYX.shape[1]
-    truth_BKYX = torch.stack([target_BYX == index for index in range(classes)], dim=1).to(p_BKYX.dtype)
-    annotated_BYX = (target_BYX != IGNORE).to(p_BKYX.dtype)
-    overlap_K = torch.einsum("bkyx,bkyx->k", p_BKYX, truth_BKYX)
-    predicted_K = torch.einsum("bkyx,byx->k", p_BKYX, annotated_BYX)
-    true_K = truth_BKYX.sum(dim=(0, 2, 3))
+def generalised_dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+    """Return the generalised Dice loss (Sudre et al. 2017): one Dice of all classes together.
+
+    Every class counts by the inverse square of its pixels in the batch, so that small classes are not
+    drowned; those that do not occur are left out.
+    """
+    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target)
+    present_K = true_K > 0
+    # Relative to the smallest class that occurs: the squares of large images would leave float32.
+    smallest = torch.where(present_K, true_K, torch.inf).amin().clamp(max=torch.finfo(torch.float32).max)
+    share_K = torch.where(present_K, (smallest / true_K.clamp(min=1)) ** 2, 0.0)
+    if weight_K is not None:
+        share_K = share_K * weight_K
+    whole = (share_K * (predicted_K + true_K)).sum()
+    # Without annotation nothing is left of the sums: 0 then, by a product that has no gradient.
+    return (1 - 2 * (share_K * overlap_K).sum() / whole.clamp(min=1e-12)) * (share_K.sum() > 0)
+
+
+def border_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy of the U-Net (Ronneberger et al. 2015), in which narrow gaps count more.
+
+    See `segcore.borders.border_weights`.
+    """
+    log_p = functional.log_softmax(logits.float(), dim=1)
+    loss = functional.nll_loss(log_p, target, weight_K, ignore_index=IGNORE, reduction="none")
+    return (loss * border_weights(target)).sum() / (target != IGNORE).sum().clamp(min=1)
+
+
+def _cross_entropy(log_p: Tensor, target: Tensor, weight_K: Tensor | None) -> Tensor:
+    total = functional.nll_loss(log_p, target, weight_K, ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp(min=1)
+
+
+def _dice(p: Tensor, target: Tensor, weight_K: Tensor | None) -> Tensor:
+    overlap_K, predicted_K, true_K = _totals(p, target)
     # At least one pixel of a class that counts makes the denominator at least 1; the clamp is for the others.
     dice_K = 2 * overlap_K / (predicted_K + true_K).clamp(min=1e-6)
-    present_K = (true_K > 0).to(dice_K.dtype)
-    return ((1 - dice_K) * present_K).sum() / present_K.sum().clamp(min=1)
+    return _mean_loss(1 - dice_K, true_K, weight_K)
 
 
-LOSSES: Registry[Loss] = Registry(
-    "loss", {"dice+ce": dice_cross_entropy, "dice": dice, "ce": cross_entropy, "focal": focal}
+def _totals(p: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return overlap, predicted and true pixels of every class among the annotated ones of the batch."""
+    p_BKN, target_BN = p.flatten(2), target.flatten(1)
+    truth_BKN = torch.stack([target_BN == index for index in range(p_BKN.shape[1])], dim=1).to(p.dtype)
+    annotated_BN = (target_BN != IGNORE).to(p.dtype)
+    overlap_K = torch.einsum("bkn,bkn->k", p_BKN, truth_BKN)
+    predicted_K = torch.einsum("bkn,bn->k", p_BKN, annotated_BN)
+    return overlap_K, predicted_K, truth_BKN.sum(dim=(0, 2))
+
+
+def _mean_loss(loss_K: Tensor, true_K: Tensor, weight_K: Tensor | None) -> Tensor:
+    """Return the mean over the classes that occur."""
+    share_K = (true_K > 0).to(loss_K.dtype)
+    if weight_K is not None:
+        share_K = share_K * weight_K
+    total = share_K.sum()
+    return (loss_K * share_K).sum() / torch.where(total > 0, total, 1.0)
+
+
+LOSSES: Registry[WeightedLoss] = Registry(
+    "loss",
+    {
+        "dice+ce": dice_cross_entropy,
+        "dice": dice,
+        "ce": cross_entropy,
+        "focal": focal,
+        "tversky": tversky,
+        "generalised-dice": generalised_dice,
+        "ce+border": border_cross_entropy,
+    },
 )

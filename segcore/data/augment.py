@@ -68,10 +68,14 @@ class AugmentDraw:
     blur: dict[int, float]
     """Patch number → standard deviation in pixels."""
     noise: dict[int, Tensor]
-    """Patch number → noise field `(C, Y, X)`."""
+    """Patch number → noise field of the shape of a patch."""
+    reversed_B: Tensor
+    """Whether the slices of the patch are read in reverse order; nothing else is done to depth."""
 
 
-def draw(options: AugmentOptions, shape: tuple[int, int, int], generator: torch.Generator) -> AugmentDraw:
+def draw(
+    options: AugmentOptions, shape: tuple[int, ...], generator: torch.Generator, stacked: bool = False
+) -> AugmentDraw:
     """Draw the variations of a batch.
 
     Parameters
@@ -79,11 +83,14 @@ def draw(options: AugmentOptions, shape: tuple[int, int, int], generator: torch.
     options : AugmentOptions
         Chances and ranges.
     shape : tuple of int
-        Patches in the batch, channels, side of a patch in pixels.
+        Of a batch of patches: `(B, C, Y, X)` or `(B, C, Z, Y, X)`.
     generator : torch.Generator
         The only source of randomness; on the CPU.
+    stacked : bool
+        Whether a patch has several slices, whose order may be reversed.
     """
-    count, channels, size = shape
+    count, *inner = shape
+    size = shape[-1]
 
     def chosen(chance: float) -> Tensor:
         return torch.rand(count, generator=generator) < chance
@@ -114,12 +121,13 @@ def draw(options: AugmentOptions, shape: tuple[int, int, int], generator: torch.
     blur = {index: float(sigma_B[index]) for index in chosen(options.blur).nonzero().flatten().tolist()}
     strength_B = between(0.0, options.noise_range)
     noise = {
-        index: strength_B[index] * torch.randn(channels, size, size, generator=generator)
+        index: strength_B[index] * torch.randn(inner, generator=generator)
         for index in chosen(options.noise).nonzero().flatten().tolist()
     }
-    return AugmentDraw(
-        _matrices(flip_B2, turns_B, angle_B, scale_B), elastic, brightness_B, contrast_B, gamma_B, blur, noise
-    )
+    # Drawn last, and only where it matters: patches of single slices are those they always were.
+    reversed_B = chosen(options.flip) if stacked else torch.zeros(count, dtype=torch.bool)
+    matrix_B22 = _matrices(flip_B2, turns_B, angle_B, scale_B)
+    return AugmentDraw(matrix_B22, elastic, brightness_B, contrast_B, gamma_B, blur, noise, reversed_B)
 
 
 def _matrices(flip_B2: Tensor, turns_B: Tensor, angle_B: Tensor, scale_B: Tensor) -> Tensor:
@@ -158,32 +166,34 @@ def sampling_offsets(done: AugmentDraw, size: int, device: torch.device) -> Tens
     return offset_BYX2
 
 
-def change_grey(done: AugmentDraw, image_BCYX: Tensor) -> Tensor:
-    """Apply gamma, contrast, brightness, blur and noise; the neutral draw changes nothing.
+def change_grey(done: AugmentDraw, image: Tensor) -> Tensor:
+    """Apply gamma, contrast, brightness, blur (in the plane) and noise; the neutral draw changes nothing.
 
-    The image's memory is reused: pass a clone to keep the original.
+    Images are `(B, C, Y, X)` or `(B, C, Z, Y, X)`. Their memory is reused: pass a clone to keep the original.
     """
-    device = image_BCYX.device
+    device = image.device
+    each = (-1, *[1] * (image.ndim - 1))
     for index in (done.gamma_B != 1).nonzero().flatten().tolist():
         # Gamma bends the range -1 … 1 of the normalised image; what lies outside keeps its sign and bends on.
-        unit = (image_BCYX[index] + 1) / 2
-        image_BCYX[index] = unit.abs().pow(float(done.gamma_B[index])) * unit.sign() * 2 - 1
+        unit = (image[index] + 1) / 2
+        image[index] = unit.abs().pow(float(done.gamma_B[index])) * unit.sign() * 2 - 1
     if bool((done.contrast_B != 1).any()):
-        image_BCYX = image_BCYX * done.contrast_B.to(device).view(-1, 1, 1, 1)
+        image = image * done.contrast_B.to(device).view(each)
     if bool((done.brightness_B != 0).any()):
-        image_BCYX = image_BCYX + done.brightness_B.to(device).view(-1, 1, 1, 1)
+        image = image + done.brightness_B.to(device).view(each)
     for index, sigma in done.blur.items():
-        image_BCYX[index] = _blur(image_BCYX[index], sigma)
-    for index, field_CYX in done.noise.items():
-        image_BCYX[index] += field_CYX.to(device)
-    return image_BCYX
+        image[index] = _blur(image[index], sigma)
+    for index, field in done.noise.items():
+        image[index] += field.to(device)
+    return image
 
 
-def _blur(image_CYX: Tensor, sigma: float) -> Tensor:
+def _blur(image: Tensor, sigma: float) -> Tensor:
     radius = max(1, math.ceil(3 * sigma))
-    line = torch.arange(-radius, radius + 1, device=image_CYX.device, dtype=image_CYX.dtype)
+    line = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-0.5 * (line / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    padded = F.pad(image_CYX[:, None], (radius,) * 4, mode="replicate")
+    planes_NYX = image.reshape(-1, *image.shape[-2:])
+    padded = F.pad(planes_NYX[:, None], (radius,) * 4, mode="replicate")
     rows = F.conv2d(padded, kernel.view(1, 1, -1, 1))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0].reshape(image.shape)

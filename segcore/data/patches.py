@@ -1,90 +1,111 @@
-"""The training pool: all annotated regions on the device, from which patches are cut in whole batches."""
+"""The training pool: volumes from which patches are cut in whole batches, in memory or on disk.
+
+A patch is read at computed points of each of its slices: in 3d too, geometry varies in the plane only, and
+depth is read at whole slices, at most in reverse. Slices of a microscope lie further apart than pixels, and
+interpolating between them would invent tissue; nnU-Net does the same ("dummy 2D" augmentation).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from segcore.card import Normalization
+from segcore.data.gather import Points, Reader, label_tensor
+from segcore.data.sampling import PatchPlan, PatchSpot, Sampler
+from segcore.data.volumes import Volume
 
-SIGNED_SHIFT = 32768
-"""uint16 has few torch kernels, so it is kept as int16 shifted by this; the normalisation takes it back."""
+READERS = 4
+"""Threads that read windows from disk."""
 
 
-@dataclass(frozen=True)
-class PatchSpot:
-    """Where a batch of patches lies: one entry per patch, centres in pixels of their region."""
+class Patches(Protocol):
+    """What training cuts its patches from."""
 
-    region_B: Tensor
-    centre_B2: Tensor
-    """Row and column of the patch centre; half-integers for even patch sizes."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image of a patch: `(C, Y, X)`, in 3d `(C, Z, Y, X)`."""
+
+    def __len__(self) -> int:
+        """How many units an epoch has: slices, in 3d blocks of slices."""
+
+    def draw(self, unit_B: Tensor, generator: torch.Generator) -> PatchSpot:
+        """Draw a random position for a patch in each of the given units."""
+
+    def cut(self, spot: PatchSpot, offset_BYX2: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut a batch of patches; return images, normalised float32, and class indices, int64."""
 
 
 class PatchPool:
-    """Images and labels of all training regions, flat on one device, kept in the file's own 8 or 16 bits.
+    """Images and labels of all training volumes, flat on one device, kept in the file's own 8 or 16 bits.
+
+    Neighbouring slices are seen together in 2.5d and 3d, but kept once.
 
     Parameters
     ----------
-    pairs : iterable of (ndarray, ndarray)
-        For every region the image `(C, Y, X)` in the file's grey values and the class indices `(Y, X)`,
-        `IGNORE` where nobody annotated. Regions may differ in size.
+    volumes : sequence of Volume
+        At least one with an annotated slice. They may differ in size.
     normalization : Normalization
-        Applied to every patch when it is cut.
+        Applied to every patch when it is cut, unless its volume has one of its own.
     device : torch.device
         Where the pool lives and patches are cut.
+    plan : PatchPlan
+        What a patch is.
+
+    Raises
+    ------
+    DataError
+        Nothing is annotated.
     """
 
     def __init__(
-        self,
-        pairs: Iterable[tuple[np.ndarray, np.ndarray]],
-        normalization: Normalization,
-        device: torch.device,
+        self, volumes: Sequence[Volume], normalization: Normalization, device: torch.device, plan: PatchPlan
     ) -> None:
-        images, labels, sizes = [], [], []
-        for image_CYX, label_YX in pairs:
-            images.append(_storable(image_CYX, normalization))
-            labels.append(torch.from_numpy(np.ascontiguousarray(label_YX, dtype=np.int16)))
-            sizes.append(label_YX.shape)
-        self.channels = images[0].shape[0]
-        self._size_R2 = torch.tensor(
-            sizes
-        )  # stays on the host: drawing positions must not wait for the device
-        self.size_R2 = self._size_R2.to(device)
-        areas = self.size_R2.prod(1)
-        self.start_R = areas.cumsum(0) - areas
-        self.images = torch.cat([image.flatten() for image in images]).to(device)
-        self.labels = torch.cat([label.flatten() for label in labels]).to(device)
-        shift = SIGNED_SHIFT if self.images.dtype == torch.int16 else 0
-        self._offset = torch.tensor(normalization.offset, device=device).view(1, -1, 1, 1) - shift
-        self._scale = torch.tensor(normalization.scale, device=device).view(1, -1, 1, 1)
-        self._clip = normalization.clip
-        self.device = device
+        self.sampler = Sampler(volumes, plan)
+        self._reader = Reader(volumes, normalization, device, plan)
+        sizes = [volume.label_ZYX.shape for volume in volumes]
+        pixels = [depth * height * width for depth, height, width in sizes]
+        starts = [0, *accumulate(pixels)]
+        channels = self._reader.channels
+        images = torch.empty(starts[-1] * channels, dtype=self._reader.kind)
+        labels = torch.empty(starts[-1], dtype=torch.int16)
+        for number, volume in enumerate(volumes):
+            area = sizes[number][1] * sizes[number][2]
+            for plane in range(sizes[number][0]):
+                first, here = starts[number] + plane * area, slice(plane, plane + 1)
+                image_1CYX = volume.image_ZCYX[here, :, :, :]
+                images[first * channels : (first + area) * channels] = self._reader.stored(
+                    image_1CYX, number
+                ).flatten()
+                labels[first : first + area] = label_tensor(volume.label_ZYX[here, :, :]).flatten()
+        self._memory = images.to(device), labels.to(device)
+        self._size_V2 = torch.tensor([size[1:] for size in sizes], device=device)
+        self._start_V = torch.tensor(starts[:-1], device=device)
+        self._channel_C = torch.arange(channels, device=device)
 
     def __len__(self) -> int:
-        return len(self._size_R2)
+        return len(self.sampler)
 
-    def draw(self, region_B: Tensor, size: int, generator: torch.Generator) -> PatchSpot:
-        """Draw a uniformly random position for a patch of `size` px in each of the given regions.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image of a patch: `(C, Y, X)`, in 3d `(C, Z, Y, X)`."""
+        return self._reader.shape
 
-        Every position that lies inside the region is equally likely, the last one included. In a region
-        smaller than the patch, the patch is centred and the rest mirrored.
-        """
-        free_B2 = (self._size_R2[region_B] - size).clamp(min=0)
-        corner_B2 = (
-            (torch.rand(len(region_B), 2, generator=generator) * (free_B2 + 1)).floor().minimum(free_B2)
-        )
-        short_B2 = (self._size_R2[region_B] - size).clamp(max=0) // 2
-        return PatchSpot(region_B, corner_B2 + short_B2 + (size - 1) / 2)
+    def draw(self, unit_B: Tensor, generator: torch.Generator) -> PatchSpot:
+        """Draw a random position for a patch in each of the given units, see `Sampler`."""
+        return self.sampler.draw(unit_B, generator)
 
     def cut(self, spot: PatchSpot, offset_BYX2: Tensor) -> tuple[Tensor, Tensor]:
         """Cut a batch of patches.
 
         Image and label are read at exactly the same points: the image bilinearly, the label from the nearest
-        pixel. Points outside the region are mirrored at its border.
+        pixel. Points outside the slice are mirrored at its border.
 
         Parameters
         ----------
@@ -95,84 +116,123 @@ class PatchPool:
 
         Returns
         -------
-        image_BCYX : Tensor
-            Normalised float32.
-        label_BYX : Tensor
-            Class indices, int64.
+        image : Tensor
+            Normalised float32: `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`. In 2.5d all channels of the first
+            slice come first, then those of the next.
+        label : Tensor
+            Class indices, int64: `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
         """
-        region_B = spot.region_B.to(self.device)
-        size_B112 = self.size_R2[region_B][:, None, None, :]
-        start_B11 = self.start_R[region_B][:, None, None]
-        width_B11, area_B11 = size_B112[..., 1], size_B112.prod(-1)
-        point_BYX2 = spot.centre_B2.to(self.device)[:, None, None, :] + offset_BYX2
-        low_BYX2 = point_BYX2.floor()
-        part_BYX2 = point_BYX2 - low_BYX2
-        low_BYX2 = low_BYX2.long()
-        row0, column0 = _mirror(low_BYX2, size_B112).unbind(-1)
-        row1, column1 = _mirror(low_BYX2 + 1, size_B112).unbind(-1)
-        # A point halfway between pixels takes the lower one, for rows and columns alike.
-        near_row = torch.where(part_BYX2[..., 0] > 0.5, row1, row0)
-        near_column = torch.where(part_BYX2[..., 1] > 0.5, column1, column0)
-        label_BYX = self.labels[start_B11 + near_row * width_B11 + near_column].long()
+        reader = self._reader
+        volume_B = spot.volume_B.to(reader.device)
+        size_B2 = self._size_V2[volume_B]
+        points = Points.around(spot.centre_B2.to(reader.device), offset_BYX2, size_B2)
+        area_B1 = size_B2.prod(1)[:, None]
+        slice_BP = self._start_V[volume_B][:, None] + spot.plane_BP.to(reader.device) * area_B1
+        image_BPC = slice_BP[..., None] * reader.channels + self._channel_C * area_B1[..., None]
+        starts = image_BPC, reader.label_planes(slice_BP)
+        return reader.read(self._memory, points, size_B2[:, 1], starts, volume_B)
 
-        first_B11 = start_B11 * self.channels
-        part_row, part_column = part_BYX2.unbind(-1)
-        row0, row1 = first_B11 + row0 * width_B11, first_B11 + row1 * width_B11
-        channels = []
-        for channel in range(self.channels):
-            plane = channel * area_B11
-            top = torch.lerp(
-                self._grey(plane + row0 + column0), self._grey(plane + row0 + column1), part_column
+
+class DiskPool:
+    """Volumes that stay on disk: of every patch only the window around it is read, by a few threads.
+
+    Draws and arithmetic are those of `PatchPool`, so the patches are the same to the bit. The memory it takes
+    is that of the windows of one batch. Parameters and errors as there.
+    """
+
+    def __init__(
+        self, volumes: Sequence[Volume], normalization: Normalization, device: torch.device, plan: PatchPlan
+    ) -> None:
+        self.sampler = Sampler(volumes, plan)
+        self._reader = Reader(volumes, normalization, device, plan)
+        self._volumes = volumes
+        self._size_V2 = torch.tensor([volume.label_ZYX.shape[1:] for volume in volumes], device=device)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="patches")
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image of a patch: `(C, Y, X)`, in 3d `(C, Z, Y, X)`."""
+        return self._reader.shape
+
+    def draw(self, unit_B: Tensor, generator: torch.Generator) -> PatchSpot:
+        """Draw a random position for a patch in each of the given units, see `Sampler`."""
+        return self.sampler.draw(unit_B, generator)
+
+    def cut(self, spot: PatchSpot, offset_BYX2: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut a batch of patches, see `PatchPool.cut`.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read.
+        """
+        reader = self._reader
+        volume_B = spot.volume_B.to(reader.device)
+        points = Points.around(spot.centre_B2.to(reader.device), offset_BYX2, self._size_V2[volume_B])
+        bounds = points.bounds()
+        label_BM = reader.label_planes(spot.plane_BP)
+        windows = list(
+            self._threads.map(
+                self._window, spot.volume_B.tolist(), spot.plane_BP.tolist(), label_BM.tolist(), bounds
             )
-            bottom = torch.lerp(
-                self._grey(plane + row1 + column0), self._grey(plane + row1 + column1), part_column
-            )
-            channels.append(torch.lerp(top, bottom, part_row))
-        return self._normalize(torch.stack(channels, 1)), label_BYX
+        )
+        images, labels, image_starts, label_starts = zip(*windows, strict=True)
+        corner_B2 = torch.tensor([[bound[0], bound[2]] for bound in bounds], device=reader.device)
+        width_B = torch.tensor([bound[3] - bound[2] + 1 for bound in bounds], device=reader.device)
+        return reader.read(
+            (torch.cat(images).to(reader.device), torch.cat(labels).to(reader.device)),
+            points.from_corner(corner_B2),
+            width_B,
+            (
+                _behind(images, image_starts).to(reader.device),
+                _behind(labels, label_starts).to(reader.device),
+            ),
+            volume_B,
+        )
 
-    def _grey(self, index: Tensor) -> Tensor:
-        return self.images[index].float()
-
-    def _normalize(self, image_BCYX: Tensor) -> Tensor:
-        image_BCYX = (image_BCYX - self._offset) / self._scale
-        return image_BCYX.clamp(*self._clip) if self._clip else image_BCYX
-
-
-def epoch_regions(regions: int, patches_per_region: int, generator: torch.Generator) -> Tensor:
-    """Return the region of every patch of an epoch: each region equally often, in random order."""
-    return torch.randperm(regions * patches_per_region, generator=generator) % regions
-
-
-def batches(region_N: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Split an epoch into batches; a short rest is filled up from the start, so that every batch is full."""
-    missing = -len(region_N) % batch_size
-    filled = (
-        torch.cat([region_N, region_N.repeat(1 + missing // len(region_N))[:missing]])
-        if missing
-        else region_N
-    )
-    yield from filled.split(batch_size)
-
-
-def _storable(image: np.ndarray, normalization: Normalization) -> Tensor:
-    if image.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(image))
-    if image.dtype == np.uint16:
-        # Toggling the top bit subtracts 32768 in two's complement, without a wider copy.
-        return torch.from_numpy(np.ascontiguousarray(image ^ np.uint16(SIGNED_SHIFT)).view(np.int16))
-    grey = np.array(image, dtype=np.float32, order="C")
-    if not np.isfinite(grey).all():
-        # One NaN would turn every weight of the network into NaN: as in inference it becomes the middle of
-        # the range, and an infinity its end. Interpolation could not do this later.
-        low, high = normalization.clip or (0.0, 0.0)
-        for plane, offset, scale in zip(grey, normalization.offset, normalization.scale, strict=True):
-            ends = (offset + low * scale, offset + high * scale)
-            np.nan_to_num(plane, copy=False, nan=offset, neginf=ends[0], posinf=ends[1])
-    return torch.from_numpy(grey)
+    def _window(
+        self, number: int, image_planes: list[int], label_planes: list[int], bound: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read part of some slices: grey values and labels, flat, and where each slice begins in them."""
+        volume = self._volumes[number]
+        rows, columns = slice(bound[0], bound[1] + 1), slice(bound[2], bound[3] + 1)
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        image_ZCYX = np.concatenate(
+            [volume.image_ZCYX[planes, :, rows, columns] for planes in _runs(image_planes)]
+        )
+        label_ZYX = np.concatenate(
+            [volume.label_ZYX[planes, rows, columns] for planes in _runs(label_planes)]
+        )
+        layer_PC = _ranks(image_planes)[:, None] * self._reader.channels + torch.arange(self._reader.channels)
+        return (
+            self._reader.stored(image_ZCYX, number).flatten(),
+            label_tensor(label_ZYX).flatten(),
+            layer_PC * area,
+            _ranks(label_planes) * area,
+        )
 
 
-def _mirror(index: Tensor, size: Tensor) -> Tensor:
-    """Reflect indices outside 0 … size-1 at the outermost pixels (which are not repeated)."""
-    period = (2 * size - 2).clamp(min=1)
-    index = index.remainder(period)
-    return torch.minimum(index, period - index).minimum(size - 1)
+def _runs(planes: list[int]) -> list[slice]:
+    """Return the slices of a volume that are asked for, ascending, as few pieces as possible."""
+    runs: list[slice] = []
+    for plane in sorted(set(planes)):
+        if runs and runs[-1].stop == plane:
+            runs[-1] = slice(runs[-1].start, plane + 1)
+        else:
+            runs.append(slice(plane, plane + 1))
+    return runs
+
+
+def _ranks(planes: list[int]) -> Tensor:
+    """Return where each slice stands among those that were read."""
+    rank = {plane: number for number, plane in enumerate(sorted(set(planes)))}
+    return torch.tensor([rank[plane] for plane in planes])
+
+
+def _behind(parts: Sequence[Tensor], starts: Sequence[Tensor]) -> Tensor:
+    """Return where slices begin once the parts stand one behind the other."""
+    begins = [0, *accumulate(len(part) for part in parts)]
+    return torch.stack([start + begin for start, begin in zip(starts, begins, strict=False)])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segcore.config import RunConfig
 from segcore.data.augment import AugmentOptions
-from segcore.data.patches import PatchPool
+from segcore.data.patches import Patches
 from segcore.devices import Hardware
 from segcore.events import Reporter
 from segcore.memory import MemoryGuard
@@ -33,7 +33,7 @@ class Run:
     config: RunConfig
     folder: Path
     hardware: Hardware
-    pool: PatchPool
+    pool: Patches
     validator: Validator
     state: TrainState
     report: Reporter
@@ -44,6 +44,8 @@ class Run:
     """From a seed to the weights a run begins with."""
     preview: Callable[[int], None]
     """Saves what the network predicts after an epoch, for people to look at; never fails."""
+    weights: tuple[float, ...] | None = None
+    """How much every class counts in the loss; None: all the same."""
     began: float = field(default_factory=time.monotonic)
     """When this process took up the run."""
     guard: MemoryGuard = field(default_factory=MemoryGuard)
@@ -117,7 +119,7 @@ class Run:
 
     def follow_treatment(self) -> None:
         """Train and validate with the loss that the autopilot chose, if it chose one."""
-        self.task: Task = build_task(self.config, self.state.treatment.loss)
+        self.task: Task = build_task(self.config, self.state.treatment.loss, self.weights)
         self.validator.task = self.task
 
     def save(self, demand: bool = False) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 
 import torch
 
-from segcore.data.patches import batches, epoch_regions
+from segcore.data.sampling import batches, epoch_units
 from segcore.events import EpochEvent, Progress, Request
 from segcore.metrics.overlap import Confusion
 from segcore.models.unet import UNet
@@ -52,7 +52,7 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
     run.usage.restart()
     clock = looked = time.monotonic()
     ended = Passage(complete=True)
-    for region_B in islice(batches(part.region_N, run.config.training.batch_size), part.done, None):
+    for unit_B in islice(batches(part.region_N, run.config.training.batch_size), part.done, None):
         if request := asked():
             ended = Passage(complete=False, request=request)
             break
@@ -60,10 +60,10 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         if state.step and run.training_left <= 0:
             ended = Passage(complete=False)
             break
-        loss, prediction_BYX, label_BYX = take_step(run, region_B)
+        loss, prediction, label = take_step(run, unit_B)
         # Summed on the device: reading a value here would make the host wait for it in every step.
         part.loss_sum += loss
-        part.counts.update(prediction_BYX, label_BYX)
+        part.counts.update(prediction, label)
         part.done += 1
         state.step += 1
         now = time.monotonic()
@@ -126,7 +126,7 @@ def close_epoch(run: Run, asked: Callable[[], Request | None]) -> Request | None
 def _new_epoch(run: Run) -> EpochPart:
     data, device = run.config.data, run.hardware.device
     return EpochPart(
-        region_N=epoch_regions(len(run.pool), data.patches_per_image, run.state.generator),
+        region_N=epoch_units(len(run.pool), data.patches_per_image, run.state.generator),
         loss_sum=torch.zeros((), device=device),
         counts=Confusion(len(run.class_values), device),
     )

@@ -16,8 +16,10 @@ import torch
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
+from segcore.data.patches import DiskPool, PatchPool
+from segcore.data.sampling import PatchPlan
 from segcore.data.split_file import parts_text, save_split
-from segcore.data.patches import PatchPool
+from segcore.data.weights import class_weights, pixels_beside
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError
 from segcore.events import (
@@ -37,6 +39,7 @@ from segcore.models.build import build_model
 from segcore.models.saved import place
 from segcore.models.unet import UNet
 from segcore.predictor import Predictor
+from segcore.strides import Strides, pooling_plan
 from segcore.tasks import build_task
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
@@ -110,10 +113,12 @@ def train(
 def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Reporter) -> Run:
     """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
     hardware = choose(config.hardware)
+    strides = _strides(config, data)
+    inputs = model_card(data, 0).inputs
     with torch.device("meta"):  # neither memory nor random numbers: the weights come next
-        network = build_model(config.model, data.channels, len(data.class_values))
+        network = build_model(config.model, inputs, len(data.class_values), strides)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    card = model_card(data, parameters)
+    card = model_card(data, parameters, strides)
     weights = first_weights(config, card, report)
     state = _first_state(config, network, weights, hardware)
     checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes)
@@ -127,12 +132,17 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
     write_config(folder / "config.json", _as_asked(config, folder), card)
     predictor = Predictor(network, card, hardware)
     training = config.training
+    loss_weights = _loss_weights(config, data, report)
+    pool = DiskPool if data.on_disk else PatchPool
     return Run(
         config=config,
         folder=folder,
         hardware=hardware,
-        pool=PatchPool(data.train, data.normalization, hardware.device),
-        validator=Validator(predictor, build_task(config), data.validation, data.class_values),
+        pool=pool(data.train, data.normalization, hardware.device, PatchPlan.of(config.data)),
+        validator=Validator(
+            predictor, build_task(config, weights=loss_weights), data.validation, data.class_values
+        ),
+        weights=loss_weights,
         state=state,
         report=report,
         class_values=data.class_values,
@@ -141,6 +151,34 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         first_weights=weights,
         preview=Feedback(folder, data, predictor, training.feedback_region, report).save,
     )
+
+
+def _strides(config: RunConfig, data: TrainingData) -> Strides:
+    """Return what every level of a 3d network shrinks, by the size of a voxel; none in 2d."""
+    if data.mode != "3d":
+        return ()
+    voxel, options = data.pixel_size, config.data
+    patch = (options.patch_depth, options.patch_size, options.patch_size)
+    return pooling_plan((voxel.z, voxel.y, voxel.x), patch, config.model.layers)
+
+
+def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tuple[float, ...] | None:
+    """Return the weight of every class, from the pixels that train; None where all count the same."""
+    training = config.training
+    if training.class_weights == "none":
+        return None
+    rows = [
+        dict(zip(data.class_values, counts_K.tolist(), strict=True))
+        for volume in data.train
+        for counts_K in volume.counts_ZK[list(volume.annotated)]
+    ]
+    pixels = dict(zip(data.class_values, class_pixels(data).tolist(), strict=True))
+    found = class_weights(pixels, training.class_weights, training.class_weight_values, pixels_beside(rows))
+    told = ", ".join(
+        f"{name} {weight:.3g}" for name, weight in zip(data.class_names, found.values(), strict=True)
+    )
+    report(NoteEvent(text=f"Class weights ({training.class_weights}): {told}."))
+    return tuple(found.values())
 
 
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
@@ -188,7 +226,7 @@ def class_pixels(data: TrainingData) -> np.ndarray:
     return counts
 
 
-def model_card(data: TrainingData, parameters: int) -> ModelCard:
+def model_card(data: TrainingData, parameters: int, strides: Strides = ()) -> ModelCard:
     """Write down what must travel with the weights."""
     options = data.collection.data
     several = data.mode == "2.5d"
@@ -198,6 +236,7 @@ def model_card(data: TrainingData, parameters: int) -> ModelCard:
         mode=data.mode,
         context_slices=options.context_slices if several else 1,
         context_spacing=options.context_spacing if several else 1,
+        strides=strides,
         class_values=data.class_values,
         class_names=data.class_names,
         normalization=data.normalization,

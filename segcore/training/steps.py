@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore.data.augment import change_grey, draw, sampling_offsets
-from segcore.data.patches import batches, epoch_regions
+from segcore.data.sampling import batches, epoch_units
 from segcore.errors import JobError
 from segcore.events import InterventionEvent
 from segcore.memory import is_out_of_memory
@@ -23,21 +23,21 @@ _STATISTICS_SEED = 1_000_003
 """Keeps the patches for the statistics apart from those of the training."""
 
 
-def take_step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def take_step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one optimizer step; where memory runs out, the same step again with smaller pieces.
 
     Parameters
     ----------
     run : Run
         The run.
-    region_B : Tensor
-        Region of every patch of the batch.
+    unit_B : Tensor
+        Unit of every patch of the batch: a slice, in 3d a block of slices.
 
     Returns
     -------
     loss : Tensor
         Scalar on the device.
-    prediction_BYX, label_BYX : Tensor
+    prediction, label : Tensor
         Predicted and true class indices.
 
     Raises
@@ -49,45 +49,53 @@ def take_step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     before = generator.get_state()
     while True:
         try:
-            return _step(run, region_B)
+            return _step(run, unit_B)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Out of the handler, so that the error no longer holds the tensors of the attempt.
         generator.set_state(before)
-        _halve_micro_batch(run, len(region_B))
+        _halve_micro_batch(run, len(unit_B))
 
 
-def make_batch(run: Run, region_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return an augmented batch on the device: image `(B, C, Y, X)` float32, class indices `(B, Y, X)`."""
-    size = run.config.data.patch_size
-    spot = run.pool.draw(region_B, size, generator)
-    variation = draw(run.options, (len(region_B), run.pool.channels, size), generator)
-    offsets = sampling_offsets(variation, size, run.hardware.device)
-    image_BCYX, label_BYX = run.pool.cut(spot, offsets)
-    image_BCYX = change_grey(variation, image_BCYX)
-    return image_BCYX.contiguous(memory_format=run.hardware.memory_format), label_BYX
+def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return an augmented batch on the device.
+
+    Returns
+    -------
+    image : Tensor
+        `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32.
+    label : Tensor
+        Class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
+    """
+    shape, stacked = (len(unit_B), *run.pool.shape), run.config.data.mode != "2d"
+    spot = run.pool.draw(unit_B, generator)
+    variation = draw(run.options, shape, generator, stacked)
+    offsets = sampling_offsets(variation, shape[-1], run.hardware.device)
+    image, label = run.pool.cut(spot.turned(variation.reversed_B), offsets)
+    image = change_grey(variation, image)
+    return image.contiguous(memory_format=run.hardware.layout(image.ndim - 2)), label
 
 
 def statistics_images(run: Run) -> Iterator[Tensor]:
-    """Yield images `(B, C, Y, X)` from which batch statistics are counted; the same for the same epoch."""
+    """Yield batches of images from which batch statistics are counted; the same for the same epoch."""
     training = run.config.training
     generator = torch.Generator().manual_seed(training.seed + _STATISTICS_SEED * (run.state.epoch + 1))
-    region_N = epoch_regions(len(run.pool), run.config.data.patches_per_image, generator)
-    for region_B in islice(batches(region_N, training.batch_size), STATISTICS_BATCHES):
-        image_BCYX, _ = make_batch(run, region_B, generator)
-        yield from image_BCYX.split(run.state.micro_batch or training.batch_size)
+    unit_N = epoch_units(len(run.pool), run.config.data.patches_per_image, generator)
+    for unit_B in islice(batches(unit_N, training.batch_size), STATISTICS_BATCHES):
+        image, _ = make_batch(run, unit_B, generator)
+        yield from image.split(run.state.micro_batch or training.batch_size)
 
 
-def _step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     state = run.state
     rate = run.rate
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     began = time.perf_counter()
-    image_BCYX, label_BYX = make_batch(run, region_B, state.generator)
+    image, label = make_batch(run, unit_B, state.generator)
     run.usage.waited += time.perf_counter() - began
-    loss, prediction_BYX = _add_gradients(run, image_BCYX, label_BYX)
+    loss, prediction = _add_gradients(run, image, label)
     if run.clipping:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), run.clipping)
@@ -96,38 +104,36 @@ def _step(run: Run, region_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     state.optimizer.zero_grad(set_to_none=True)
     if state.average and state.average.begins(run.progress):
         state.average.update()
-    return loss, prediction_BYX, label_BYX
+    return loss, prediction, label
 
 
-def _add_gradients(run: Run, image_BCYX: Tensor, label_BYX: Tensor) -> tuple[Tensor, Tensor]:
+def _add_gradients(run: Run, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the gradients of a batch, whole or in micro-batches; return its loss and prediction.
 
     A micro-batch counts by its annotated pixels: means over pixels are then those of the whole batch. Dice,
     which is no mean over pixels, and batch normalisation see the micro-batch only.
     """
-    size = run.state.micro_batch or len(image_BCYX)
-    if size >= len(image_BCYX):
-        return _backward(run, image_BCYX, label_BYX, None)
-    annotated = (label_BYX >= 0).sum().clamp(min=1)
-    total = torch.zeros((), device=image_BCYX.device)
+    size = run.state.micro_batch or len(image)
+    if size >= len(image):
+        return _backward(run, image, label, None)
+    annotated = (label >= 0).sum().clamp(min=1)
+    total = torch.zeros((), device=image.device)
     predictions = []
-    for image_bCYX, label_bYX in zip(image_BCYX.split(size), label_BYX.split(size), strict=True):
-        weight = (label_bYX >= 0).sum() / annotated
-        loss, prediction_bYX = _backward(run, image_bCYX, label_bYX, weight)
+    for image_b, label_b in zip(image.split(size), label.split(size), strict=True):
+        weight = (label_b >= 0).sum() / annotated
+        loss, prediction_b = _backward(run, image_b, label_b, weight)
         total += loss
-        predictions.append(prediction_bYX)
+        predictions.append(prediction_b)
     return total, torch.cat(predictions)
 
 
-def _backward(
-    run: Run, image_BCYX: Tensor, label_BYX: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _backward(run: Run, image: Tensor, label: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     with run.hardware.autocast():
-        loss, prediction_BYX = run.task.step(run.state.network, image_BCYX, label_BYX)
+        loss, prediction = run.task.step(run.state.network, image, label)
     if weight is not None:
         loss = loss * weight
     run.state.scaler.scale(loss).backward()
-    return loss.detach(), prediction_BYX
+    return loss.detach(), prediction
 
 
 def _halve_micro_batch(run: Run, batch: int) -> None:

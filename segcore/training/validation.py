@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segcore.data.dataset import Pair
+from segcore.card import ModelCard
+from segcore.data.neighbours import neighbours
+from segcore.data.volumes import Pixels, Volume
+from segcore.errors import DataError
 from segcore.memory import is_out_of_memory
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
@@ -23,33 +26,45 @@ class Verdict:
     """What a validation found."""
 
     loss: float
-    """Mean over the regions."""
+    """Mean over the slices, in 3d over the volumes."""
     scores: Scores
     predicted_share: dict[str, float]
     """Share of the annotated pixels that were predicted as each class, keyed by label value."""
 
 
 class Validator:
-    """Scores the network on whole validation regions.
+    """Scores the network on whole validation slices, in 3d on whole volumes; only annotated pixels count.
+
+    Slices that nobody annotated are predicted only where the network sees them beside annotated ones.
 
     Parameters
     ----------
     predictor : Predictor
-        Wraps the network that is being trained.
+        Wraps the network that is being trained; its card says what the network sees.
     task : Task
         Gives the validation loss.
-    pairs : list of Pair
-        Validation regions.
+    volumes : sequence of Volume
+        What is predicted.
     class_values : tuple of int
         Label value of every class index.
+
+    Raises
+    ------
+    DataError
+        Nothing is annotated.
     """
 
     def __init__(
-        self, predictor: Predictor, task: Task, pairs: list[Pair], class_values: tuple[int, ...]
+        self, predictor: Predictor, task: Task, volumes: Sequence[Volume], class_values: tuple[int, ...]
     ) -> None:
         self.predictor = predictor
         self.task = task
-        self.pairs = pairs
+        self.scenes = [scene for volume in volumes for scene in _scenes(volume, predictor.card)]
+        if not self.scenes:
+            raise DataError(
+                "No slice that validates is annotated.",
+                "Annotate more slices, or choose others for validation.",
+            )
         self.class_values = class_values
         self.seconds = 0.0
         """Duration of the last validation."""
@@ -57,43 +72,44 @@ class Validator:
         """How long the next validation will take, as far as known."""
 
     def warm_up(self) -> None:
-        """Predict one region: what cannot work fails here, not after the first epoch; gives the duration."""
-        self.predictor.logits(self.pairs[0][0])  # the first pass also prepares the kernels
+        """Predict one scene: what cannot work fails here, not after the first epoch; gives the duration."""
+        self._logits(self.scenes[0])  # the first pass also prepares the kernels
         began = time.monotonic()
-        self.predictor.logits(self.pairs[0][0])
-        self.expected_seconds = (time.monotonic() - began) * len(self.pairs)
+        self._logits(self.scenes[0])
+        self.expected_seconds = (time.monotonic() - began) * len(self.scenes)
 
     def __call__(self, give_up: Callable[[], bool] = lambda: False) -> Verdict | None:
-        """Return loss and scores over all pixels of the regions.
+        """Return loss and scores over all annotated pixels.
 
         Parameters
         ----------
         give_up : callable
-            Asked before every region; True ends the validation without a result: None is returned.
+            Asked before every slice or volume; True ends the validation without a result: None is returned.
         """
         began = time.monotonic()
         device = self.predictor.hardware.device
         counts = Confusion(len(self.class_values), device)
         loss = torch.zeros((), device=device)
-        for image_CYX, label_YX in self.pairs:
+        for scene in self.scenes:
             if give_up():
                 return None
-            logits_KYX = self._logits(image_CYX)
-            target_YX = torch.from_numpy(label_YX).to(device).long()
-            loss += self.task.judge(logits_KYX, target_YX)
-            counts.update(logits_KYX.argmax(0), target_YX)
+            logits = self._logits(scene)
+            target = torch.from_numpy(np.ascontiguousarray(scene.label())).to(device).long()
+            loss += self.task.judge(logits, target)
+            counts.update(logits.argmax(0), target)
         scores = counts.scores(self.class_values)
-        mean_loss = float(loss) / len(self.pairs)
+        mean_loss = float(loss) / len(self.scenes)
         self.seconds = time.monotonic() - began
         self.expected_seconds = max(self.seconds, 0.7 * self.expected_seconds)
         return Verdict(mean_loss, scores, self._shares(counts))
 
-    def _logits(self, image_CYX: np.ndarray) -> Tensor:
-        """Predict a region; where memory runs out, in smaller and smaller tiles: the result is the same."""
+    def _logits(self, scene: Scene) -> Tensor:
+        """Predict a scene; where memory runs out, in smaller and smaller tiles: the result is the same."""
+        image = scene.image()
         while True:
-            side = self.predictor.tile_size or max(image_CYX.shape[-2:])
+            side = self.predictor.tile_size or max(image.shape[-2:])
             try:
-                return self.predictor.logits(image_CYX)
+                return self.predictor.logits(image, normalization=scene.volume.normalization)
             except Exception as error:
                 if not is_out_of_memory(error) or side <= self.predictor.network.divisor:
                     raise
@@ -107,3 +123,49 @@ class Validator:
         predicted_K = counts.counts_KK.sum(0).double()
         share_K = (predicted_K / predicted_K.sum().clamp(min=1)).tolist()
         return {str(value): share for value, share in zip(self.class_values, share_K, strict=True)}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is predicted at once: a slice, alone or with its neighbours, or a volume."""
+
+    volume: Volume
+    seen: tuple[int, ...]
+    """Slices that the network sees, in its order."""
+    judged: tuple[int, ...]
+    """Slices that are predicted."""
+    solid: bool
+    """Whether the slices are an axis of their own, as in 3d, and not channels."""
+
+    def image(self) -> np.ndarray:
+        """Return grey values `(C, Y, X)`, in 3d `(C, Z, Y, X)`; in 2.5d slice by slice."""
+        image_ZCYX = _picked(self.volume.image_ZCYX, self.seen)
+        if self.solid:
+            return image_ZCYX.swapaxes(0, 1)
+        return image_ZCYX.reshape(-1, *image_ZCYX.shape[2:])
+
+    def label(self) -> np.ndarray:
+        """Return class indices `(Y, X)`, in 3d `(Z, Y, X)`."""
+        label_ZYX = _picked(self.volume.label_ZYX, self.judged)
+        return label_ZYX if self.solid else label_ZYX[0]
+
+
+def _scenes(volume: Volume, card: ModelCard) -> list[Scene]:
+    depth = volume.label_ZYX.shape[0]
+    if card.mode == "3d":
+        whole = tuple(range(depth))
+        return [Scene(volume, whole, whole, solid=True)] if volume.annotated else []
+    return [
+        Scene(
+            volume, neighbours(plane, depth, card.context_slices, card.context_spacing), (plane,), solid=False
+        )
+        for plane in volume.annotated
+    ]
+
+
+def _picked(pixels: Pixels, planes: tuple[int, ...]) -> np.ndarray:
+    """Return some slices of an array, which are read from disk where it lies there."""
+    rest = (slice(None),) * (len(pixels.shape) - 1)
+    if len(planes) > 1 and planes == tuple(range(planes[0], planes[-1] + 1)):
+        return pixels[slice(planes[0], planes[-1] + 1), *rest]
+    return np.concatenate([pixels[slice(plane, plane + 1), *rest] for plane in planes])
