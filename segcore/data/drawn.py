@@ -1,0 +1,167 @@
+"""Drawn labels: outlines of objects as a label image on the grid of the image they were drawn on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcore.card import PixelSize
+from segcore.data.outlines import Outline, Span
+from segcore.data.planes import Planes
+from segcore.data.source import ImageSource, Region, full_region
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """One object.
+
+    Parameters
+    ----------
+    outline : Outline
+        What it covers.
+    value : int
+        What its pixels become.
+    plane : int, optional
+        The plane it lies in, counted through T and Z; None: in every plane.
+    """
+
+    outline: Outline
+    value: int
+    plane: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where drawings lie: axes (T and Z, then Y X), sizes and voxel size of a label image."""
+
+    axes: str
+    shape: tuple[int, ...]
+    pixel_size: PixelSize = field(default_factory=PixelSize)
+
+    @classmethod
+    def of(cls, image: ImageSource) -> Grid:
+        """Return the grid of the labels of `image`."""
+        planes = Planes(image)
+        return cls(planes.label_axes, planes.label_shape, image.pixel_size)
+
+    @property
+    def planes(self) -> int:
+        """Planes, counted through T and Z."""
+        return math.prod(self.shape[:-2])
+
+
+class DrawnLabels:
+    """Drawings as a label image; satisfies `ImageSource`. Only what is asked for is drawn, every time anew.
+
+    Parameters
+    ----------
+    path : Path
+        The file with the outlines.
+    grid : Grid
+        Where they lie.
+    drawings : sequence of Drawing
+        The later ones on top.
+    names : mapping, optional
+        Names of the values, as far as the file has any.
+    notes : tuple of str
+        What had to be assumed.
+    background : int
+        Value of pixels that nothing covers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        drawings: Sequence[Drawing],
+        names: Mapping[int, str] | None = None,
+        notes: tuple[str, ...] = (),
+        background: int = 0,
+    ) -> None:
+        self.path = path
+        self.axes, self.shape, self.pixel_size = grid.axes, grid.shape, grid.pixel_size
+        self.names = dict(names or {})
+        self.notes = notes
+        self.annotated: ImageSource | None = None
+        """Above 0 where somebody annotated; None if everywhere."""
+        self._drawings = tuple(drawings)
+        self._background = background
+        largest = max((drawing.value for drawing in drawings), default=background)
+        self.dtype: np.dtype[Any] = np.min_scalar_type(max(largest, background))
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of `region`; see `ImageSource.read`."""
+        bounds = full_region(region, self.shape)
+        pixels = np.full([stop - start for start, stop in bounds], self._background, self.dtype)
+        *outer, rows, columns = bounds
+        numbers = np.arange(math.prod(self.shape[:-2])).reshape(self.shape[:-2])
+        chosen = {int(number): at for at, number in enumerate(numbers[_slices(outer)].ravel())}
+        planes = pixels.reshape(len(chosen), *pixels.shape[-2:])
+        if not pixels.size:
+            return pixels
+        for drawing in self._drawings:
+            if drawing.plane is not None and drawing.plane not in chosen:
+                continue
+            box = drawing.outline.box
+            inner_rows, inner_columns = _common(box.rows, rows), _common(box.columns, columns)
+            if inner_rows is None or inner_columns is None:
+                continue
+            part = (_within(inner_rows, rows), _within(inner_columns, columns))
+            covered = drawing.outline.covers(inner_rows, inner_columns)
+            for at in chosen.values() if drawing.plane is None else (chosen[drawing.plane],):
+                planes[at][part][covered] = drawing.value
+        return pixels
+
+
+class AnnotatedPlanes:
+    """A mask that is 1 throughout the planes with drawings, 0 in all others; an `ImageSource`."""
+
+    def __init__(self, path: Path, grid: Grid, planes: frozenset[int], note: str) -> None:
+        self.path = path
+        self.axes, self.shape, self.pixel_size = grid.axes, grid.shape, grid.pixel_size
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self.notes = (note,)
+        numbers = np.arange(grid.planes).reshape(grid.shape[:-2])
+        self._annotated = np.isin(numbers, sorted(planes)).astype(self.dtype)
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of `region`; see `ImageSource.read`."""
+        bounds = full_region(region, self.shape)
+        planes = self._annotated[_slices(bounds[:-2])][..., None, None]
+        return np.broadcast_to(planes, [stop - start for start, stop in bounds]).copy()
+
+
+def largest_first(drawings: Sequence[Drawing]) -> tuple[Drawing, ...]:
+    """Return the drawings so that small objects lie on top of large ones; of equal ones the later on top."""
+    return tuple(sorted(drawings, key=lambda drawing: -drawing.outline.area))
+
+
+def _common(one: Span, other: Span) -> Span | None:
+    start, stop = max(one[0], other[0]), min(one[1], other[1])
+    return (start, stop) if start < stop else None
+
+
+def _within(span: Span, window: Span) -> slice:
+    return slice(span[0] - window[0], span[1] - window[0])
+
+
+def _slices(bounds: Sequence[Span]) -> tuple[slice, ...]:
+    return tuple(slice(*bound) for bound in bounds)
+
+
+def value_table(names: Mapping[int, str]) -> str:
+    """Return `names` for a note: "1 = cell, 2 = nucleus"; long tables are cut."""
+    return ", ".join(_entries(names))
+
+
+def _entries(names: Mapping[int, str]) -> Iterator[str]:
+    most = 20
+    for value in sorted(names)[:most]:
+        yield f"{value} = {names[value]}"
+    if len(names) > most:
+        yield f"and {len(names) - most} more"
