@@ -1,4 +1,4 @@
-"""Which slices go to a part of a split: units that stay together, chosen evenly, at random, by class, in blocks."""
+"""Which slices go to a part of a split: units that stay together, chosen by one of several methods."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class Divider:
             kind = "groups" if self.grouped else "slices"
             raise ConfigError(
                 f"{' and '.join(f'data.{side}_fraction' for side in shares)} cannot be taken: {need} "
-                f"{kind} are needed, but there are only {len(units)}: {listed([unit.name for unit in units])}.",
+                f"{kind} are needed, there are only {len(units)}: {listed([unit.name for unit in units])}.",
                 "Use more images, or a finer data.group_pattern." if self.grouped else "Use more slices.",
             )
         for side, share in shares.items():

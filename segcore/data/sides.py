@@ -1,0 +1,109 @@
+"""Sides of a pairing: the files that one address means, as images, labels or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from segcore.addresses import is_url, join_address, split_address
+from segcore.data.found import Found, about, caught_by, is_one_image, search_folder, search_pattern
+from segcore.data.items import CHANNELS
+from segcore.data.pairing import Candidate
+from segcore.data.report import Finding
+
+
+@dataclass
+class Side:
+    """What one address means.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+        The files.
+    findings : list of Finding
+        What was noticed on the way.
+    single : bool
+        Whether the address means one image, not a folder of them.
+    where : str
+        The address in short.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    single: bool = False
+    where: str = ""
+
+
+def find_side(address: str, progress: Callable[[int], None] | None) -> Side:
+    """Return the files that an address means.
+
+    A folder and a pattern with stars mean many; everything else is one image, and nobody looks whether it is
+    there.
+
+    Parameters
+    ----------
+    address : str
+        See `DataConfig.images`.
+    progress : callable, optional
+        Called now and then with the number of files found.
+    """
+    path = Path(address).expanduser()
+    several = CHANNELS not in address and not is_url(address)
+    if several and path.is_dir() and not is_one_image(path):
+        search = search_folder(path, progress)
+        candidates = [Candidate((file,), file.stem) for file in search.files]
+        return Side(candidates, search.findings, where=path.name)
+    if several and any(sign in address for sign in "*?[") and not path.exists():
+        search = search_pattern(str(path), progress)
+        candidates = [Candidate((file,), file.stem, caught_by(str(path), file.name)) for file in search.files]
+        return Side(candidates, search.findings, where=address)
+    parts = [part.strip() for part in address.split(CHANNELS) if part.strip()] or [address]
+    files = tuple(Found(_name_of(part), part) for part in parts)
+    return Side([Candidate(files, files[0].stem)], single=True, where=files[0].name)
+
+
+def _name_of(address: str) -> str:
+    file, inside = split_address(address.rstrip("/"))
+    return join_address(PurePath(file).name, inside)
+
+
+def join_channels(images: Side, suffixes: Sequence[str]) -> tuple[list[Candidate], list[Finding]]:
+    """Return the images of which every channel has its file, and findings about the other files.
+
+    Parameters
+    ----------
+    images : Side
+        Files of one channel each.
+    suffixes : sequence of str
+        What tells the channels apart, in their order; without any, every file is an image.
+    """
+    if not suffixes or images.single:
+        return images.candidates, []
+    groups: dict[tuple[str, ...], dict[str, Found]] = {}
+    marks: dict[tuple[str, ...], tuple[str, ...] | None] = {}
+    without: list[str] = []
+    longest = sorted(suffixes, key=len, reverse=True)
+    for candidate in images.candidates:
+        file = candidate.files[0]
+        suffix = next((suffix for suffix in longest if file.stem.endswith(suffix)), None)
+        if suffix is None:
+            without.append(file.name)
+        else:
+            key = (*file.folder, file.stem[: -len(suffix)])
+            groups.setdefault(key, {})[suffix] = file
+            marks.setdefault(key, candidate.mark)
+    whole = {key: files for key, files in groups.items() if len(files) == len(set(suffixes))}
+    partly = [file.name for key, files in groups.items() if key not in whole for file in files.values()]
+    names = ", ".join(suffixes)
+    findings = [
+        *about("warning", partly, f"Images without a file for each of {names} are left out", images.where,
+               "Add the files of the other channels, or change data.channel_suffixes."),
+        *about("warning", without, f"Files that end in none of {names} are left out", images.where,
+               "Change data.channel_suffixes."),
+    ]  # fmt: skip
+    candidates = [
+        Candidate(tuple(files[suffix] for suffix in suffixes), key[-1], marks[key])
+        for key, files in whole.items()
+    ]
+    return candidates, findings
