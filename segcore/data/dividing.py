@@ -38,6 +38,8 @@ class Divider:
         self.groups = group_names(self.names, data.group_pattern)
         self.grouped = bool(data.group_pattern) or data.split_by == "groups"
         self.notes: list[str] = []
+        self._gaps: set[Slice] = set()
+        """Slices of images that have been cut into blocks; those without a side are left out between two."""
         self.sides: dict[Slice, str] = {}
         """Side of every annotated slice, "" as long as it has none."""
         for item, extent in enumerate(extents):
@@ -172,8 +174,8 @@ class Divider:
             self._give_units(left, shares)
         if data.folds and not named:
             self._give_fold([place for place, side in self.sides.items() if not side])
-        if not self._in_blocks() or data.folds or not shares or not left:
-            self._give((place for place, side in self.sides.items() if not side), "train")
+        rest = (place for place, side in self.sides.items() if not side and place not in self._gaps)
+        self._give(rest, "train")
 
     def _in_blocks(self) -> bool:
         volumes = self.data.mode == "3d" and self.data.split_by == "even"
@@ -219,40 +221,57 @@ class Divider:
         self.notes.append(f"Fold {self.data.fold} of {folds} validates (folds are counted from 0).")
 
     def _give_blocks(self, left: Sequence[Slice], shares: dict[str, float]) -> None:
-        order = ["validation"] * ("validation" in shares) + ["test"] * ("test" in shares)
-        volumes = self._volumes(left)
+        order = [side for side in ("validation", "test") if side in shares]
+        sequences = self._sequences(left)
         depth = self.data.patch_depth if self.data.mode == "3d" else 1
         gap = int(self.data.mode != "2d")
+        tries = [(gap, depth), (0, depth)]
+        if len(sequences) <= len(shares):  # otherwise rather whole volumes than blocks thinner than a patch
+            tries.append((0, 1))
+        for gap_here, depth_here in tries:
+            if self._cut(sequences, {side: shares[side] for side in order}, gap_here, depth_here):
+                self._note_blocks(order, gap_here)
+                return
+        self._give_units(left, shares)
+
+    def _cut(
+        self, sequences: Sequence[list[list[Slice]]], shares: dict[str, float], gap: int, depth: int
+    ) -> bool:
+        """Give a block of every sequence that is long enough to every side; say whether there was any."""
         cut = False
-        for gap_here, depth_here in dict.fromkeys([(gap, depth), (0, depth), (0, 1)]):
-            if depth_here < depth and len(volumes) > len(shares):
-                break  # rather whole volumes than blocks thinner than a patch
-            for volume in volumes:
-                sizes = [max(1, round(shares[side] * len(volume))) for side in order]
-                ranges = cut_block(len(volume), sizes, gap_here, depth_here)
-                for side, numbers in zip(["train", *order], ranges or [], strict=False):
-                    cut = True
-                    self._give((volume[number] for number in numbers), side)
-            if cut:
-                self.notes.append(
-                    "Contiguous blocks of slices train and validate"
-                    + (f", with {gap_here} slice left out between them." if gap_here else ".")
-                )
-                break
-        if not cut:
-            self._give_units(left, shares)
-        whole = [volume for volume in volumes if not any(self.sides[place] for place in volume)]
-        self._give((place for volume in whole for place in volume), "train")
+        for steps in sequences:
+            whole = len(steps[0]) > 1  # volumes in time need no depth, and are too dear to leave one out
+            sizes = [max(1, round(share * len(steps))) for share in shares.values()]
+            ranges = cut_block(len(steps), sizes, 0 if whole else gap, 1 if whole else depth)
+            if ranges is None:
+                continue
+            cut = True
+            self._gaps.update(place for step in steps for place in step)
+            for side, numbers in zip(["train", *shares], ranges, strict=True):
+                self._give((place for number in numbers for place in steps[number]), side)
+        return cut
+
+    def _note_blocks(self, order: Sequence[str], gap: int) -> None:
+        said = f"Contiguous blocks, not single slices, are for {' and '.join(['training', *order])}"
+        if gap:
+            said += "; a slice between two of them is left out"
+        if self.data.split_by == "even":
+            said += " (3d: patches need slices that lie together)"
+        self.notes.append(f"{said}.")
 
     # --- units -----------------------------------------------------------------------------------------
 
-    def _volumes(self, left: Sequence[Slice]) -> list[list[Slice]]:
-        volumes: dict[Slice, list[Slice]] = defaultdict(list)
+    def _sequences(self, left: Sequence[Slice]) -> list[list[list[Slice]]]:
+        """Return what blocks are cut from: the slices of every volume, or the volumes of every time lapse."""
+        volumes: dict[int, dict[int, list[Slice]]] = defaultdict(lambda: defaultdict(list))
         for item, plane in left:
-            volumes[item, self.extents[item].volume(plane)].append((item, plane))
-        if max(map(len, volumes.values())) == 1:  # images of one slice are one sequence
-            return [list(left)]
-        return list(volumes.values())
+            volumes[item][self.extents[item].volume(plane)].append((item, plane))
+        if all(len(steps) == 1 and len(steps.popitem()[1]) == 1 for steps in map(dict, volumes.values())):
+            return [[[place] for place in left]]  # images of one slice are one sequence
+        return [
+            list(steps.values()) if len(steps) > 1 else [[place] for place in steps.popitem()[1]]
+            for steps in map(dict, volumes.values())
+        ]
 
     def _units(self, left: Iterable[Slice], by_image: bool = False) -> list[Unit]:
         """Return what stays together: groups, images, or slices (in 3d, blocks as deep as a patch)."""
