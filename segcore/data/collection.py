@@ -16,7 +16,7 @@ from segcore.axes import sizes_text
 from segcore.card import PixelSize
 from segcore.config import DataConfig
 from segcore.data.items import Item, Listing, list_items
-from segcore.data.opening import Opened, open_item
+from segcore.data.opening import Opened, common_table, open_item
 from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Extent
 from segcore.errors import ConfigError, DataError
@@ -74,9 +74,10 @@ class Collection:
         self._open: OrderedDict[int, Opened] = OrderedDict()
         self._lock = threading.Lock()
         self._repeat = 0
+        self._table = common_table([item.labels for item in items if item.labels])
         entries = []
         for number, item in enumerate(items):
-            entries.append(_entry(item, open_item(item, data, self._steps)))
+            entries.append(_entry(item, open_item(item, data, self._steps, self._table)))
             if progress:
                 progress(number + 1, len(items))
         channels = {entry.channels for entry in entries}
@@ -169,7 +170,7 @@ class Collection:
             if number in self._open:
                 self._open.move_to_end(number)
                 return self._open[number]
-        opened = open_item(self.entries[number].item, self.data, self._steps, self._repeat)
+        opened = open_item(self.entries[number].item, self.data, self._steps, self._table, self._repeat)
         with self._lock:
             self._open[number] = opened
             while len(self._open) > KEPT_OPEN:

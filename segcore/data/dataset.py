@@ -12,6 +12,7 @@ from segcore.card import Histogram, Normalization, PixelSize
 from segcore.config import DataConfig, Mode
 from segcore.data.collection import Collection, extents, open_collection
 from segcore.data.histograms import histogram_of
+from segcore.data.labels import value_names
 from segcore.data.loading import Loader, choose_loading
 from segcore.data.normalize import fit_normalization
 from segcore.data.splits import Split, split_images
@@ -97,7 +98,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
         validation=validation,
         split=split,
         class_values=class_values,
-        class_names=class_names(class_values, data),
+        class_names=class_names(class_values, data, found_names(collection)),
         normalization=normalization.model_copy(update={"per": data.normalize_per}),
         histograms=histogram_of(_planes(train)),
         axes=collection.entries[0].axes,
@@ -109,8 +110,16 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     )
 
 
-def class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:
-    """Return the names of the classes, by default their values.
+def found_names(collection: Collection) -> dict[int, str]:
+    """Return what label files call their values: categories of COCO, classes of GeoJSON, groups of ROIs."""
+    labels = collection.open(0).labels
+    if labels is None or collection.data.labels_as == "foreground":
+        return {}
+    return value_names(labels.source)
+
+
+def class_names(values: tuple[int, ...], data: DataConfig, found: dict[int, str]) -> tuple[str, ...]:
+    """Return the names of the classes: as given, as `found` in the label files, or their values.
 
     Raises
     ------
@@ -118,7 +127,7 @@ def class_names(values: tuple[int, ...], data: DataConfig) -> tuple[str, ...]:
         There are more or fewer names than values.
     """
     if not data.class_names:
-        return tuple(str(value) for value in values)
+        return tuple(found.get(value, str(value)) for value in values)
     if len(data.class_names) != len(values):
         raise ConfigError(
             f"data.class_names names {len(data.class_names)} classes, the labels hold {len(values)}: "

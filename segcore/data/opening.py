@@ -6,14 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segcore.addresses import split_address
 from segcore.card import PixelSize
 from segcore.config import DataConfig
 from segcore.data.channels import Calibrated, Chosen, Joined
+from segcore.data.colours import is_coloured
 from segcore.data.items import Item, Use
-from segcore.data.labels import match_labels, open_labels, open_mask
+from segcore.data.labels import (
+    LabelTable,
+    annotated_part,
+    label_table,
+    match_labels,
+    open_labels,
+    open_mask,
+    outlines_kind,
+)
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
-from segcore.data.recipe import Step, repair_images, repair_labels
+from segcore.data.recipe import Step, repair_images, repair_labels, repair_mask
 from segcore.data.repeated import Repeated
 from segcore.data.source import ImageSource
 from segcore.data.splits import parse_slices
@@ -28,10 +38,17 @@ class Opened:
     use: Use
     images: Planes
     labels: Planes | None = None
-    mask: Planes | None = None
+    masks: tuple[Planes, ...] = ()
+    """Above 0 where somebody annotated, in all of them; none: everywhere."""
 
 
-def open_item(item: Item, data: DataConfig, steps: Sequence[Step] = (), repeat: int = 0) -> Opened:
+def open_item(
+    item: Item,
+    data: DataConfig,
+    steps: Sequence[Step] = (),
+    table: LabelTable | None = None,
+    repeat: int = 0,
+) -> Opened:
     """Open one image with what belongs to it, as the options say.
 
     Parameters
@@ -42,6 +59,8 @@ def open_item(item: Item, data: DataConfig, steps: Sequence[Step] = (), repeat: 
         Axes, channels, pixel size, reading of labels.
     steps : sequence of Step
         Repairs.
+    table : LabelTable, optional
+        Which values colours and names have in all files of the set.
     repeat : int
         A grey image is read as so many equal channels; 0: as it is.
 
@@ -50,10 +69,15 @@ def open_item(item: Item, data: DataConfig, steps: Sequence[Step] = (), repeat: 
     DataError
         A file cannot be read, or the labels do not lie on the grid of the image.
     """
-    images, label_address = open_images(item.images, data), item.labels
-    labels = open_labels(label_address, images, data.labels_as) if label_address else None
+    images, address = open_images(item.images, data), item.labels
+    labels = open_labels(address, images, data.labels_as, table) if address else None
+    parts: list[ImageSource] = []
     if labels is not None:
         images = match_labels(images, labels)
+        own = annotated_part(labels)
+        parts += [] if own is None else [repair_mask(own, steps, item.name, with_labels=True)]
+    if item.mask:
+        parts.append(repair_mask(open_mask(item.mask, images), steps, item.name))
     if any(step.swaps for step in steps) and labels is not None:
         images, labels = labels, images
     images = repair_images(images, steps, item.name)
@@ -61,15 +85,32 @@ def open_item(item: Item, data: DataConfig, steps: Sequence[Step] = (), repeat: 
         images = Repeated(images, repeat)
     planes = Planes(images)
     if labels is not None:
-        labels = repair_labels(labels, steps, item.name)
-    mask = open_mask(item.mask, images) if item.mask else None
+        labels = repair_labels(labels, steps, item.name, data.unlabelled_value or 0)
     return Opened(
         item.name,
         item.use,
         planes,
         _beside(planes, labels, "labels", item) if labels is not None else None,
-        _beside(planes, mask, "mask", item) if mask is not None else None,
+        tuple(_beside(planes, part, "mask", item) for part in parts),
     )
+
+
+def common_table(labels: Sequence[str]) -> LabelTable | None:
+    """Return which values colours and names have in all label files, so that each means the same everywhere.
+
+    Files of numbers need no table; whether these are, the first one tells.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read.
+    """
+    if len(labels) < 2:
+        return None
+    place, name = split_address(labels[0])
+    if not outlines_kind(Path(place), name) and not is_coloured(open_source(labels[0])):
+        return None
+    return label_table(labels)
 
 
 def open_images(addresses: Sequence[str], data: DataConfig) -> ImageSource:

@@ -43,8 +43,8 @@ class LabelFacts:
     """Pixel count of every value, ascending; incomplete if `too_many`."""
     per_plane: list[frozenset[int] | None] = field(default_factory=list)
     """Values of every plane, None where nobody looked; ends early if `too_many` or `fractional`."""
-    floats: bool = False
-    """They are stored as floats."""
+    floats: str = ""
+    """The type of labels that are stored as floats."""
     fractional: bool = False
     too_many: bool = False
     """More than `MAX_TABLE` values: counting stopped."""
@@ -108,7 +108,8 @@ def scan_labels(collection: Collection, rule: LabelRule, planes: Sequence[int], 
         number, plane = collection.locate(index)
         opened = collection.open(number)
         assert opened.labels is not None
-        facts.floats = facts.floats or opened.labels.dtype.kind == "f"
+        if opened.labels.dtype.kind == "f":
+            facts.floats = str(opened.labels.dtype)
         opened.labels.read(plane)  # a plane that cannot be read is no plane with fractions
         try:
             counts = count_plane(collection, number, plane, rule)

@@ -64,8 +64,8 @@ class LabelRule:
         hidden: np.ndarray | None = None
         if self.unlabelled is not None:
             hidden = opened.labels.window(plane, rows, columns)[0] == self.unlabelled
-        if opened.mask is not None:
-            outside = opened.mask.window(plane, rows, columns)[0] == 0
+        for mask in opened.masks:
+            outside = mask.window(plane, rows, columns)[0] == 0
             hidden = outside if hidden is None else hidden | outside
         return hidden
 

@@ -12,8 +12,8 @@ from segcore.axes import sizes_text
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
 from segcore.data.items import Item, Listing, list_items
-from segcore.data.labels import match_labels, open_labels, open_mask
-from segcore.data.opening import open_images
+from segcore.data.labels import LabelTable, match_labels, open_labels, open_mask
+from segcore.data.opening import common_table, open_images
 from segcore.data.planes import Planes
 from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
 from segcore.data.report import ClassCount, Finding, Report, SourceSummary
@@ -63,7 +63,9 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     )
     findings += listing.findings
     steps = _attempt(lambda: parse_recipe(data.recipe), "data.recipe", findings) or ()
-    first, good = _Openings(data, steps, findings), True
+    files = [item.labels for item in listing.items if item.labels]
+    table = _attempt(lambda: common_table(files), files[0], findings) if files else None
+    first, good = _Openings(data, steps, table, findings), True
     for item in listing.items:
         good = first.take(item) and good
         if first.bad > MOST_BAD_FILES:
@@ -88,11 +90,14 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
 class _Openings:
     """Opens item after item, and notes everything that is wrong with each on its own and with its pair."""
 
-    def __init__(self, data: DataConfig, steps: Sequence[Step], findings: list[Finding]) -> None:
+    def __init__(
+        self, data: DataConfig, steps: Sequence[Step], table: LabelTable | None, findings: list[Finding]
+    ) -> None:
         self.images: Planes | None = None
         self.labels: Planes | None = None
         self.bad = 0
         self._data, self._steps, self._findings = data, steps, findings
+        self._table = table
 
     def take(self, item: Item) -> bool:
         """Open an item; return whether it can be used."""
@@ -100,7 +105,9 @@ class _Openings:
         images = self._open(lambda: open_images(item.images, data), item.images[0])
         labels = None
         if item.labels:
-            labels = self._open(lambda: open_labels(item.labels, images, data.labels_as), item.labels)
+            labels = self._open(
+                lambda: open_labels(item.labels, images, data.labels_as, self._table), item.labels
+            )
         if images and labels:
             images = match_labels(images, labels)
             if any(step.swaps for step in self._steps):
@@ -117,7 +124,9 @@ class _Openings:
             image_planes = Planes(repaired) if repaired else None
         if labels:
             repaired = _attempt(
-                lambda: repair_labels(labels, self._steps, item.name), item.name, self._findings
+                lambda: repair_labels(labels, self._steps, item.name, data.unlabelled_value or 0),
+                item.name,
+                self._findings,
             )
             label_planes = Planes(repaired) if repaired else None
         self.images, self.labels = self.images or image_planes, self.labels or label_planes

@@ -80,7 +80,7 @@ def judge_labels(collection: Collection, facts: LabelFacts, data: DataConfig) ->
         remedy = "Check data.unlabelled_value, data.mask and data.annotated_slices."
         return [_error(what, name, remedy)]
     if facts.floats:
-        what = "The labels are stored as floats; their values are whole and read as integers."
+        what = f"The labels are stored as {facts.floats}; their values are whole and read as integers."
         findings.append(_finding("warning", what, name, "Export labels as 8-bit or 16-bit integers."))
     if len(values) > MAX_CLASSES:
         amount = f"more than {len(values)}" if facts.too_many else f"{len(values)}"

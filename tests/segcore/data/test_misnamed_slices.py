@@ -32,7 +32,7 @@ def test_a_pair_of_stacks_is_read_as_slices_whoever_forgot_the_axes(tmp_path, im
     assert len(told) == (image_axes is None) + (label_axes is None)
     loaded = load_training_data(data)
     assert (len(loaded.train), loaded.channels, loaded.axes) == (5, 1, "ZYX")
-    np.testing.assert_array_equal(loaded.train[2][0][0], IMAGES[2])
+    np.testing.assert_array_equal(loaded.train[2].image_ZCYX[0, 0], IMAGES[2])
 
 
 def test_channels_stay_channels_where_the_labels_have_one_plane(tmp_path):
