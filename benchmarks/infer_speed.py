@@ -31,7 +31,7 @@ def compare(material: Material, options: dict[str, Any], *, rounds: int, seconds
     """Measure megapixels per second from grey values in memory to class indices in memory."""
     config = build_config(options)
     data, hardware = material.data, choose(config.hardware)
-    images = [image for image, _ in (*data.train, *data.validation)]
+    images = [data.collection.read(index) for index in range(data.collection.count)]
     network = build_model(config.model, data.channels, len(data.class_values)).eval()
     predictor = Predictor(place(network, hardware), model_card(data, 0), hardware)
     peer = build_model(config.model, data.channels, len(data.class_values)).eval().to(hardware.device)

@@ -34,7 +34,11 @@ class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
     """Random crops with flips and quarter turns: less than ours does, to the peer's advantage."""
 
     def __init__(self, data: TrainingData, size: int) -> None:
-        self.pairs, self.size = data.train, size
+        self.pairs = [
+            (np.asarray(volume.image_ZCYX[0:1, :, :, :])[0], np.asarray(volume.label_ZYX[0:1, :, :])[0])
+            for volume in data.train
+        ]
+        self.size = size
         self.offset, self.scale = data.normalization.offset[0], data.normalization.scale[0]
 
     def __len__(self) -> int:

@@ -88,8 +88,8 @@ class Collection:
             self._repeat = COLOURS
             grey = sum(entry.channels == 1 for entry in entries)
             notes.append(
-                f"{grey} of {len(entries)} images are grey, the others in colour: grey is read as three equal "
-                " channels."
+                f"{grey} of {len(entries)} images are grey, the others in colour: grey ones are read with "
+                "three equal channels."
             )
         elif len(channels) > 1:
             raise DataError(
