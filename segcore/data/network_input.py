@@ -7,10 +7,17 @@ import numpy as np
 from segcore.card import ModelCard
 from segcore.data.collection import Collection
 from segcore.data.neighbours import neighbours
+from segcore.tiling import align
 
 
 def read_input(
-    collection: Collection, index: int, card: ModelCard, rows: slice, columns: slice, halo: int = 0
+    collection: Collection,
+    index: int,
+    card: ModelCard,
+    rows: slice,
+    columns: slice,
+    halo: int = 0,
+    step: int = 1,
 ) -> tuple[np.ndarray, int]:
     """Read part of a plane as the network of `card` takes it.
 
@@ -26,6 +33,9 @@ def read_input(
         The part.
     halo : int
         Planes to read on either side in 3d, as far as there are any.
+    step : int
+        The block begins at a multiple of so many planes of its volume, and is as long: what the network
+        shrinks together is then what it shrinks together in the whole volume.
 
     Returns
     -------
@@ -43,7 +53,8 @@ def read_input(
         seen = neighbours(plane - first, depth, card.context_slices, card.context_spacing)
         planes = [collection.position(number, first + other) for other in seen]
         return np.concatenate([collection.window(other, rows, columns) for other in planes]), 0
-    low, high = max(first, plane - halo), min(first + depth, plane + halo + 1)
+    low = first + max(0, plane - first - halo) // step * step
+    high = first + min(depth, align(plane - first + halo + 1, step))
     block = [
         collection.window(collection.position(number, other), rows, columns) for other in range(low, high)
     ]

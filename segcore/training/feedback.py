@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
+from segcore.card import Normalization
 from segcore.data.dataset import TrainingData
-from segcore.data.manifest import Region
+from segcore.data.network_input import read_input
+from segcore.data.splits import Region
+from segcore.data.targets import LabelRule, encode_plane
 from segcore.errors import DataError
 from segcore.events import NoteEvent, Reporter, unheard
 from segcore.files import atomic_path, write_atomic
@@ -25,8 +29,9 @@ from segcore.jobs.feedback import (
     scene_folder,
     wanted,
 )
-from segcore.predictor import Predictor
-from segcore.tiling import Tile, align, part_span
+from segcore.models.unet import UNet
+from segcore.predictor import Predictor, to_labels
+from segcore.tiling import Span, Tile, align
 
 USUAL_SIDE = 256
 """Side in px of the part that is chosen if nobody draws one."""
@@ -43,8 +48,12 @@ class _View:
     """A part that is shown: where it goes, and the image with the surroundings its prediction needs."""
 
     folder: Path
-    image_CYX: NDArray[np.generic]
-    keep: tuple[slice, slice]
+    image: NDArray[np.generic]
+    """As the network takes it."""
+    keep: tuple[slice | int, ...]
+    """The part in the prediction."""
+    normalization: Normalization | None
+    """The image's own, where every image has one."""
 
 
 class Feedback:
@@ -99,7 +108,8 @@ class Feedback:
             forget(self.folder, epoch)
             self._begun = True
         view = self._current()
-        prediction_YX = self._predictor.labels(view.image_CYX)[view.keep]
+        logits = self._predictor.logits(view.image, normalization=view.normalization)
+        prediction_YX = to_labels(logits[:, *view.keep])
         _save_png(picture_file(view.folder, epoch), _as_bytes(prediction_YX))
 
     def _current(self) -> _View:
@@ -117,21 +127,29 @@ class Feedback:
 
     def _open(self, window: Window) -> _View:
         """Cut a part and its surroundings out of the images, and save what stays the same in all epochs."""
-        image_CYX, label_YX, trained_Y = _plane(self._data, window.plane)
+        data = self._data
+        label_YX = _labels(data, window.plane)
         window = window.fitted(*label_YX.shape)
-        tile = _tile(window, label_YX.shape, self._predictor)
-        folder, rows = scene_folder(self.folder, window), tile.write[0]
+        rows, columns = _spans(window, label_YX.shape, self._predictor.network)
+        tile, number = Tile((rows, columns)), data.collection.locate(window.plane)[0]
+        if _overlaps(data, data.split.test, window):
+            raise DataError(
+                f"{data.collection.name(window.plane)} is kept for the test: no training looks at it.",
+                "Draw the part to watch on another slice.",
+            )
+        folder = scene_folder(self.folder, window)
         scene = Scene(
             window=window,
-            class_values=self._data.class_values,
-            class_names=self._data.class_names,
-            trained=bool(trained_Y[rows].any()),
+            class_values=data.class_values,
+            class_names=data.class_names,
+            trained=_overlaps(data, data.split.train, window),
         )
-        limits = _contrast(image_CYX)
-        _save_png(folder / "image.png", _picture(image_CYX[:, *tile.write], limits))
+        plane_CYX = data.collection.read(window.plane)
+        _save_png(folder / "image.png", _picture(plane_CYX[:, *tile.write], _contrast(plane_CYX)))
         _save_png(folder / "label.png", _as_bytes(label_YX[tile.write]))
         write_atomic(folder / "scene.json", scene.model_dump_json())
-        return _View(folder, image_CYX[:, *tile.read].copy(), tile.keep)
+        image, keep = _seen(data, window.plane, self._predictor, tile)
+        return _View(folder, image, keep, _normalization_of(data, number))
 
     def _note(self, text: str, remedy: str = "") -> None:
         with suppress(OSError):  # on a full disk nobody can be told
@@ -143,17 +161,17 @@ def choose_window(data: TrainingData) -> Window:
 
     The choice depends on the labels only, and is the same every time.
     """
-    picked = np.unique(np.linspace(0, len(data.validation) - 1, MOST_SLICES).round().astype(int))
+    slices = [(volume, plane) for volume in data.validation for plane in volume.annotated]
     best, best_score = None, (-1, -1)
-    for index in picked:
-        region, (_, label_YX) = data.split.validation[index], data.validation[index]
+    for index in np.unique(np.linspace(0, len(slices) - 1, MOST_SLICES).round().astype(int)):
+        volume, plane = slices[index]
+        label_YX = volume.label_ZYX[plane : plane + 1, :, :][0]
         score, row, column = _best_corner(label_YX, len(data.class_values))
         if score > best_score:
             best_score = score
             height, width = (min(USUAL_SIDE, size) for size in label_YX.shape)
-            best = Window(
-                plane=region.plane, row=region.rows[0] + row, column=column, height=height, width=width
-            )
+            position = data.collection.position(volume.item, volume.first + plane)
+            best = Window(plane=position, row=volume.row + row, column=column, height=height, width=width)
     assert best is not None
     return best
 
@@ -181,49 +199,66 @@ def _best_corner(label_YX: NDArray[np.int16], classes: int) -> tuple[tuple[int, 
     return (int(classes_RC[row, column]), int(borders_RC[row, column])), row * BLOCK, column * BLOCK
 
 
-def _plane(
-    data: TrainingData, plane: int
-) -> tuple[NDArray[np.generic], NDArray[np.int16], NDArray[np.bool_]]:
-    """Return image `(C, Y, X)` and class indices `(Y, X)` of a slice, and which rows train.
+def _labels(data: TrainingData, plane: int) -> NDArray[np.int16]:
+    """Return class indices `(Y, X)` of a slice of the collection.
 
     Raises
     ------
     DataError
         There is no such slice.
     """
-    train = [(region, pair, True) for region, pair in zip(data.split.train, data.train, strict=True)]
-    held = [
-        (region, pair, False) for region, pair in zip(data.split.validation, data.validation, strict=True)
-    ]
-    parts = sorted((part for part in (*train, *held) if part[0].plane == plane), key=_first_row)
-    if not parts:
+    collection = data.collection
+    if not 0 <= plane < collection.count:
         raise DataError(
-            f"There is no slice {plane} to show: the images have the slices 0 to {_last_plane(data)}.",
+            f"There is no slice {plane} to show: the images have the slices 0 to {collection.count - 1}.",
             "Draw the part to watch on one of them.",
         )
-    trained_Y = np.concatenate(
-        [np.full(region.rows[1] - region.rows[0], trains) for region, _, trains in parts]
+    return encode_plane(
+        collection, *collection.locate(plane), data.class_values, LabelRule.of(collection.data)
     )
-    if len(parts) == 1:
-        return *parts[0][1], trained_Y
-    images, labels = zip(*(pair for _, pair, _ in parts), strict=True)
-    return np.concatenate(images, 1), np.concatenate(labels), trained_Y
 
 
-def _first_row(part: tuple[Region, object, bool]) -> int:
-    return part[0].rows[0]
+def _overlaps(data: TrainingData, regions: Sequence[Region], window: Window) -> bool:
+    """Say whether a part shows some of the rows of these regions."""
+    item, plane = data.collection.locate(window.plane)
+    return any(
+        region.item == item
+        and region.planes[0] <= plane < region.planes[1]
+        and region.rows[0] < window.row + window.height
+        and window.row < region.rows[1]
+        for region in regions
+    )
 
 
-def _last_plane(data: TrainingData) -> int:
-    return max(region.plane for region in (*data.split.train, *data.split.validation))
+def _normalization_of(data: TrainingData, item: int) -> Normalization | None:
+    volumes = (*data.train, *data.validation)
+    return next((volume.normalization for volume in volumes if volume.item == item), None)
 
 
-def _tile(window: Window, shape: tuple[int, ...], predictor: Predictor) -> Tile:
-    """Return what to read so that the prediction of a part is that of the whole slice."""
-    step, halo = predictor.network.divisor, predictor.network.receptive_radius
-    rows = part_span(window.row, window.row + window.height, shape[0], halo, step)
-    columns = part_span(window.column, window.column + window.width, shape[1], halo, step)
-    return Tile((rows, columns))
+def _seen(
+    data: TrainingData, plane: int, predictor: Predictor, tile: Tile
+) -> tuple[NDArray[np.generic], tuple[slice | int, ...]]:
+    """Return what the network reads to see a part as in the whole image, and where the part lies in it."""
+    network, solid = predictor.network, data.mode == "3d"
+    halo, step = (network.receptive_radii[0], network.divisors[0]) if solid else (0, 1)
+    rows, columns = tile.read
+    image, at = read_input(data.collection, plane, predictor.card, rows, columns, halo, step)
+    return image, (at, *tile.keep) if solid else tile.keep
+
+
+def _spans(window: Window, shape: tuple[int, ...], network: UNet) -> list[Span]:
+    """Return the rows and columns to read so that the prediction of a part is that of the whole slice."""
+    starts, lengths = (window.row, window.column), (window.height, window.width)
+    steps, halos = network.divisors[-2:], network.receptive_radii[-2:]
+    return [
+        Span(
+            max(0, start - halo) // step * step,
+            start,
+            start + length,
+            min(size, align(start + length + halo, step)),
+        )
+        for start, length, size, step, halo in zip(starts, lengths, shape, steps, halos, strict=True)
+    ]
 
 
 def _contrast(image_CYX: NDArray[np.generic]) -> NDArray[np.float32]:
