@@ -1,0 +1,353 @@
+"""Items: the layouts people have are paired rightly; every file is an item or is named in a finding."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segcore.config import DataConfig
+from segcore.data.found import Found, natural
+from segcore.data.items import Listing, list_items
+from segcore.data.pairing import Candidate, looks_like_label, pair
+
+
+def make(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def listed(root: Path, labelled: bool = True, **data: Any) -> Listing:
+    for key in ("images", "labels", "mask"):
+        if key in data:
+            data[key] = ";".join(str(root / part) for part in data[key].split(";"))
+    return list_items(DataConfig(**data), labelled)
+
+
+def pairs(listing: Listing, root: Path) -> dict[str, str]:
+    return {item.name: os.path.relpath(item.labels, root) if item.labels else "" for item in listing.items}
+
+
+def said(listing: Listing, level: str = "warning") -> str:
+    return "\n".join(finding.what for finding in listing.findings if finding.level == level)
+
+
+LAYOUTS: dict[str, tuple[list[str], dict[str, str], dict[str, str]]] = {
+    "folders": (
+        ["images/b.png", "images/a10.png", "images/a2.png", "masks/a2.tif", "masks/a10.tif", "masks/b.tif"],
+        {"images": "images", "labels": "masks"},
+        {"a2.png": "masks/a2.tif", "a10.png": "masks/a10.tif", "b.png": "masks/b.tif"},
+    ),
+    "suffix in another folder": (
+        ["i/x.png", "i/y.png", "l/x_mask.png", "l/y_mask.png"],
+        {"images": "i", "labels": "l"},
+        {"x.png": "l/x_mask.png", "y.png": "l/y_mask.png"},
+    ),
+    "suffix in the same folder": (
+        ["x.png", "x_mask.png", "y.png", "y-labels.tif", "z_raw.tif", "z_seg.tif", "README.md", "Thumbs.db"],
+        {"images": ".", "labels": "."},
+        {"x.png": "x_mask.png", "y.png": "y-labels.tif", "z_raw.tif": "z_seg.tif"},
+    ),
+    "prefix": (["x.tif", "mask_x.tif"], {"images": "."}, {"x.tif": "mask_x.tif"}),
+    "numbers behind words": (
+        ["img1.tif", "img2.tif", "label1.tif", "label2.tif"],
+        {"images": "."},
+        {"img1.tif": "label1.tif", "img2.tif": "label2.tif"},
+    ),
+    "one name, two endings": (
+        ["image1.jpg", "image1.png", "image2.jpg", "image2.png"],
+        {"images": ".", "labels": "."},
+        {"image1.jpg": "image1.png", "image2.jpg": "image2.png"},
+    ),
+    "hierarchy": (
+        ["e_raw_data/Pos001/1.tif", "e_raw_data/Pos002/1.tif", "e_masks/Pos001/1.tif", "e_masks/Pos002/1.tif"],
+        {"images": "e_raw_data", "labels": "e_masks"},
+        {"Pos001/1.tif": "e_masks/Pos001/1.tif", "Pos002/1.tif": "e_masks/Pos002/1.tif"},
+    ),
+    "hierarchy from above": (
+        ["e_raw_data/Pos1/1.tif", "f_raw_data/Pos1/1.tif", "e_masks/Pos1/1.tif", "f_masks/Pos1/1.tif"],
+        {"images": "."},
+        {"e_raw_data/Pos1/1.tif": "e_masks/Pos1/1.tif", "f_raw_data/Pos1/1.tif": "f_masks/Pos1/1.tif"},
+    ),
+    "nnU-Net": (
+        ["imagesTr/x.nii.gz", "imagesTr/y.nii.gz", "labelsTr/x.nii.gz", "labelsTr/y.nii.gz", "dataset.json"],
+        {"images": "."},
+        {"imagesTr/x.nii.gz": "labelsTr/x.nii.gz", "imagesTr/y.nii.gz": "labelsTr/y.nii.gz"},
+    ),
+    "cell tracking": (
+        ["01/t000.tif", "01/t001.tif", "01_GT/SEG/man_seg000.tif", "01_GT/SEG/man_seg001.tif"],
+        {"images": "."},
+        {"01/t000.tif": "01_GT/SEG/man_seg000.tif", "01/t001.tif": "01_GT/SEG/man_seg001.tif"},
+    ),
+    "patterns": (
+        ["a_bf.tif", "a_outline.tif", "b_bf.tif", "b_outline.tif", "notes.txt"],
+        {"images": "*_bf.tif", "labels": "*_outline.tif"},
+        {"a_bf.tif": "a_outline.tif", "b_bf.tif": "b_outline.tif"},
+    ),
+    "patterns over folders": (
+        ["p1/raw.tif", "p1/drawn.tif", "p2/deep/raw.tif", "p2/deep/drawn.tif"],
+        {"images": "**/raw.tif", "labels": "**/drawn.tif"},
+        {"p1/raw.tif": "p1/drawn.tif", "p2/deep/raw.tif": "p2/deep/drawn.tif"},
+    ),
+    "labels within the images": (
+        ["a.tif", "b.tif", "masks/a.tif", "masks/b.tif"],
+        {"images": ".", "labels": "masks"},
+        {"a.tif": "masks/a.tif", "b.tif": "masks/b.tif"},
+    ),
+    "Zarr": (
+        ["i/a.zarr/.zarray", "i/b.ome.zarr/zarr.json", "l/a.zarr/.zarray", "l/b.zarr/.zarray"],
+        {"images": "i", "labels": "l"},
+        {"a.zarr": "l/a.zarr", "b.ome.zarr": "l/b.zarr"},
+    ),
+    "DICOM series": (
+        ["i/p1/1.dcm", "i/p1/2.dcm", "i/p2/1.dcm", "l/p1.nii.gz", "l/p2.nii.gz"],
+        {"images": "i", "labels": "l"},
+        {"p1": "l/p1.nii.gz", "p2": "l/p2.nii.gz"},
+    ),
+    "one file in a folder of labels": (
+        ["a.tif", "l/a.tif", "l/b.tif"], {"images": "a.tif", "labels": "l"}, {"a.tif": "l/a.tif"}
+    ),
+    "ROI sets": (
+        ["a.tif", "a_RoiSet.zip", "b.tif", "b.geojson"],
+        {"images": "."},
+        {"a.tif": "a_RoiSet.zip", "b.tif": "b.geojson"},
+    ),
+    "arrays of one file": (
+        ["v.h5"], {"images": "v.h5::raw", "labels": "v.h5::label"}, {"v.h5::raw": "v.h5::label"}
+    ),
+    "the only two files": (["raw.tif", "labels_x.tif"], {"images": "."}, {"raw.tif": "labels_x.tif"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_people_have_is_paired(layout: str, tmp_path: Path) -> None:
+    files, places, expected = LAYOUTS[layout]
+    make(tmp_path, *files)
+    listing = listed(tmp_path, **places)
+    assert pairs(listing, tmp_path) == expected
+    assert not said(listing)
+    assert not said(listing, "error")
+    assert [item.name for item in listing.items] == sorted(expected, key=natural)
+
+
+def test_a_given_suffix_goes_before_the_usual_words(tmp_path: Path) -> None:
+    make(tmp_path, "a_mask.tif", "a_mask_drawn.tif", "b_mask.tif", "drawn_b_mask.tif")
+    listing = listed(tmp_path, images=".", label_suffix="_drawn")
+    assert pairs(listing, tmp_path) == {"a_mask.tif": "a_mask_drawn.tif"}
+    assert "b_mask.tif" in said(listing)
+    listing = listed(tmp_path, images=".", label_suffix="drawn_")
+    assert pairs(listing, tmp_path) == {"b_mask.tif": "drawn_b_mask.tif"}
+
+
+def test_channel_files_become_one_image(tmp_path: Path) -> None:
+    make(tmp_path, "i/a_DAPI.tif", "i/a_GFP.tif", "i/b_GFP.tif", "i/b_DAPI.tif", "i/c_GFP.tif", "i/d.tif")
+    make(tmp_path, "l/a.tif", "l/b.tif", "l/c.tif")
+    listing = listed(tmp_path, images="i", labels="l", channel_suffixes=["_GFP", "_DAPI"])
+    assert pairs(listing, tmp_path) == {"a": "l/a.tif", "b": "l/b.tif"}
+    assert [Path(file).name for file in listing.items[1].images] == ["b_GFP.tif", "b_DAPI.tif"]
+    assert "c_GFP.tif" in said(listing)
+    assert "d.tif" in said(listing)
+
+
+def test_the_images_of_nnunet_may_lie_beside_their_labels(tmp_path: Path) -> None:
+    make(tmp_path, "x_0000.nii.gz", "x_0001.nii.gz", "x.nii.gz")
+    listing = listed(tmp_path, images=".", labels=".", channel_suffixes=["_0000", "_0001"])
+    assert pairs(listing, tmp_path) == {"x": "x.nii.gz"}
+    assert len(listing.items[0].images) == 2
+
+
+def test_files_named_one_by_one_are_channels_of_one_image(tmp_path: Path) -> None:
+    listing = listed(tmp_path, images="a.tif;b.tif", labels="l.tif")
+    assert listing.items[0].images == (str(tmp_path / "a.tif"), str(tmp_path / "b.tif"))
+    assert not listing.findings
+
+
+def test_unpaired_and_doubly_paired_files_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "i/alone.tif", "i/twice.tif", "i/two.tif", "i/two.png")
+    make(tmp_path, "l/a.tif", "l/lost.tif", "l/twice_mask.tif", "l/twice_labels.tif", "l/two.tif")
+    listing = listed(tmp_path, images="i", labels="l")
+    assert pairs(listing, tmp_path) == {"a.tif": "l/a.tif"}
+    for name in ("alone.tif", "lost.tif", "twice.tif", "twice_mask.tif", "two.png"):
+        assert name in said(listing)
+
+
+def test_many_unpaired_files_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "l/a.tif", *(f"i/{number}.tif" for number in range(25)))
+    listing = listed(tmp_path, images="i", labels="l")
+    assert "(25)" in said(listing)
+    assert "9.tif and 15 more" in said(listing)
+
+
+def test_no_pair_at_all_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "i/b.tif", "l/c.tif", "l/d.tif")
+    for places in ({"images": "i", "labels": "l"}, {"images": "i"}, {"images": "i", "labels": "l/c.tif"}):
+        listing = listed(tmp_path, **places)
+        assert not listing.items
+        assert any(finding.level == "error" and finding.remedy for finding in listing.findings)
+
+
+@pytest.mark.parametrize("images", ["empty", "*.tif"])
+def test_no_image_at_all_is_an_error(images: str, tmp_path: Path) -> None:
+    make(tmp_path, "empty/notes.txt")
+    for labelled in (True, False):
+        assert said(listed(tmp_path, labelled, images=images, labels=images), "error")
+
+
+def test_a_coco_file_describes_all_images_of_a_folder(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.png", "images/b.png", "images/c.png")
+    pictures = [
+        {"id": n, "file_name": f"images/{name}.png", "width": 8, "height": 8} for n, name in enumerate("bax")
+    ]
+    content = {"images": pictures, "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    for places in ({"images": "images", "labels": "coco.json"}, {"images": "."}):
+        listing = listed(tmp_path, **places)
+        found = [Path(item.labels).name for item in listing.items]
+        assert [item.labels.split("::")[1] for item in listing.items] == ["images/a.png", "images/b.png"], (
+            found
+        )
+        assert "c.png" in said(listing)
+        assert "x.png" in said(listing)
+    single = listed(tmp_path, images="images/a.png", labels="coco.json")
+    assert single.items[0].labels.endswith("coco.json::images/a.png")
+
+
+def test_a_json_that_is_no_coco_is_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.png", "images/b.png")
+    (tmp_path / "coco.json").write_text("[1, 2]")
+    assert said(listed(tmp_path, images="images", labels="coco.json"), "error")
+
+
+def test_sets_keep_their_use_and_names_stay_unique(tmp_path: Path) -> None:
+    make(tmp_path, "a/images/1.tif", "a/masks/1.tif", "b/images/1.tif", "b/masks/1.tif")
+    sets = [{"images": f"{tmp_path}/b/images", "labels": f"{tmp_path}/b/masks", "use": "validation"}]
+    listing = listed(tmp_path, images="a/images", labels="a/masks", sets=sets)
+    assert pairs(listing, tmp_path) == {"a/images/1.tif": "a/masks/1.tif", "b/images/1.tif": "b/masks/1.tif"}
+    assert [item.use for item in listing.items] == ["split", "validation"]
+
+
+def test_an_image_in_sets_of_different_use_is_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "images/1.tif", "masks/1.tif")
+    sets = [{"images": f"{tmp_path}/images", "labels": f"{tmp_path}/masks", "use": "test"}]
+    listing = listed(tmp_path, images="images", labels="masks", sets=sets)
+    assert "1.tif" in said(listing, "error")
+    assert len({item.name for item in listing.items}) == 2
+
+
+def test_masks_are_paired_like_labels(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "i/b.tif", "l/a.tif", "l/b.tif", "m/a_mask.tif", "m/x.tif")
+    listing = listed(tmp_path, images="i", labels="l", mask="m")
+    assert [Path(item.mask).name if item.mask else "" for item in listing.items] == ["a_mask.tif", ""]
+    assert "b.tif" in said(listing)
+    assert "x.tif" in said(listing)
+    assert said(listed(tmp_path, images="i", labels="l", mask="m/x.tif"), "error")
+    assert listed(tmp_path, images="i/a.tif", labels="l/a.tif", mask="m/x.tif").items[0].mask
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "secret/b.tif", "i/a.tif", "l/a.tif", "l/b.tif", "l/folder/c.tif")
+    (tmp_path / "i" / "b.tif").symlink_to(tmp_path / "secret" / "b.tif")
+    (tmp_path / "i" / "folder").symlink_to(tmp_path / "secret", target_is_directory=True)
+    (tmp_path / "i" / "round").symlink_to(tmp_path / "i", target_is_directory=True)
+    (tmp_path / "i" / "again.tif").symlink_to(tmp_path / "i" / "a.tif")
+    (tmp_path / "i" / "gone.tif").symlink_to(tmp_path / "i" / "nowhere.tif")
+    listing = listed(tmp_path, images="i", labels="l")
+    assert pairs(listing, tmp_path) == {"a.tif": "l/a.tif"}
+    assert "b.tif, folder, gone.tif" in said(listing)
+
+
+def test_what_is_no_image_is_left_out_quietly_unless_nobody_knows_it(tmp_path: Path) -> None:
+    make(tmp_path, "a.tif", "a_mask.tif", ".hidden.tif", ".git/x.tif", "notes.csv", "b.tiff2", "Thumbs.db")
+    listing = listed(tmp_path, images=".")
+    assert pairs(listing, tmp_path) == {"a.tif": "a_mask.tif"}
+    assert [finding.level for finding in listing.findings] == ["info"]
+    assert "b.tiff2" in listing.findings[0].what
+
+
+def test_images_to_be_segmented_need_no_labels(tmp_path: Path) -> None:
+    make(tmp_path, "a.tif", "a_mask.tif", "b.tif", "roi_1.tif", "masks/c.tif")
+    listing = listed(tmp_path, False, images=".")
+    assert [item.name for item in listing.items] == ["a.tif", "b.tif", "masks/c.tif", "roi_1.tif"]
+    assert "a_mask.tif" in said(listing, "info")
+
+
+@pytest.mark.parametrize(
+    "name", ["masked.tif", "segment.tif", "labyrinth.tif", "unlabelled_1.tif", "gtx.tif"]
+)
+def test_words_within_words_say_nothing(name: str) -> None:
+    assert not looks_like_label(Found(name, name))
+
+
+NAMES = st.from_regex(r"[a-c]{0,2}(_mask|_raw|mask_|_label)?[0-2]{0,2}\.(tif|png)", fullmatch=True).filter(
+    lambda name: not name.startswith(".")
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sets(NAMES, max_size=8), st.sets(NAMES, max_size=8), st.sampled_from([None, "_mask"]))
+def test_every_file_is_paired_once_or_named(images: set[str], labels: set[str], suffix: str | None) -> None:
+    mine, theirs = (
+        [Candidate((Found(name, name),), Found(name, name).stem) for name in sorted(names)]
+        for names in (images, labels)
+    )
+    found = pair(mine, theirs, suffix)
+    seen = [*found.labels, *found.lone_images, *(n for numbers, _ in found.doubles for n in numbers)]
+    assert sorted(seen) == list(range(len(mine)))
+    seen = [*found.labels.values(), *found.lone_labels, *(n for _, numbers in found.doubles for n in numbers)]
+    assert sorted(seen) == list(range(len(theirs)))
+    for image, label in found.labels.items():
+        twins = [c for c in mine if c.stem == mine[image].stem]
+        assert len(twins) == 1 or found.guessed
+        if not suffix and any(
+            c.stem == mine[image].stem for c in theirs
+        ):  # an equal name goes before all others
+            assert theirs[label].stem == mine[image].stem
+
+
+@given(st.lists(st.text(alphabet="ab1290", min_size=1, max_size=6), max_size=8))
+def test_natural_order_is_the_order_of_the_numbers(names: list[str]) -> None:
+    assert sorted(names, key=natural) == sorted(sorted(names), key=natural)
+    numbers = [name for name in names if name.isdecimal()]
+    assert [int(name) for name in sorted(numbers, key=natural)] == sorted(map(int, numbers))
+
+
+def test_a_folder_of_thousands_reports_progress(tmp_path: Path) -> None:
+    for folder in ("i", "l"):
+        (tmp_path / folder).mkdir()
+        for number in range(1500):
+            (tmp_path / folder / f"{number}.tif").touch()
+    calls: list[int] = []
+    data = DataConfig(images=str(tmp_path / "i"), labels=str(tmp_path / "l"))
+    listing = list_items(data, progress=calls.append)
+    assert [item.name for item in listing.items] == [f"{number}.tif" for number in range(1500)]
+    assert calls == [1000, 1500, 1000, 1500]
+
+
+SETS = {
+    "bacteria_phase_omnipose": 4,
+    "coco_he_nuclei": 6,
+    "confocal3d_ovule_cells": 1,
+    "confocal3d_ovule_nuclei": 2,
+    "dsb2018_nuclei": 60,
+    "imc_5channel_pancreas": 2,
+    "isbi2012_em_membrane": 1,
+    "sparse_bbbc007_nuclei": 1,
+    "sparse_maize_scribbles": 1,
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", SETS)
+def test_the_folder_of_a_real_set_is_enough(name: str, real_data: Callable[[str], Path]) -> None:
+    folder = str(real_data(name))
+    listing = list_items(DataConfig(images=folder, labels=folder))
+    assert len(listing.items) == SETS[name]
+    assert not said(listing, "error")
