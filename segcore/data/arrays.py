@@ -98,12 +98,12 @@ class ArraySource:
         self._kept = _kept_axes(letters, stored)
         self._dimensions = len(stored)
         self.shape = tuple(stored[position] for position in self._kept)
-        if axes is None:
-            self.axes, notes = canonical_axes(
-                "".join(letters[position] for position in self._kept), self.shape
-            )
-        else:
-            self.axes, notes = parse_axes(_fitting(axes, stored, self._kept), self.shape), ()
+        with naming_file(path):
+            if axes is None:
+                kept = "".join(letters[position] for position in self._kept)
+                self.axes, notes = canonical_axes(kept, self.shape)
+            else:
+                self.axes, notes = parse_axes(_fitting(axes, stored, self._kept), self.shape), ()
         self.notes = facts.notes + notes
         if facts.stored is not None:
             plane = math.prod(size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "CYX")
@@ -129,9 +129,18 @@ def guess_axes(shape: Sequence[int]) -> str:
     >>> guess_axes((30, 512, 512)), guess_axes((512, 512, 3)), guess_axes((2, 30, 512, 512))
     ('QYX', 'YXS', 'QQYX')
     """
-    colour = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4
+    colour = len(shape) > 2 and shape[-1] in (1, 3, 4) and min(shape[-3:-1]) > 4
     inner = "YXS" if colour else "YX"
     return "Q" * (len(shape) - len(inner)) + inner
+
+
+@contextmanager
+def naming_file(path: Path | str) -> Iterator[None]:
+    """Say in an error about axes which file it is about: there may be thousands."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error.message}", error.remedy) from error
 
 
 @contextmanager
@@ -152,7 +161,7 @@ def as_data_error(path: Path | str, doing: str) -> Iterator[None]:
 def _check_numbers(path: Path | str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(f"{path} holds {dtype} numbers; {NUMBERS}", "Export it as 8-bit, 16-bit or float.")
-    if len(shape) < 2 or 0 in shape:
+    if len(shape) < 2 or min(shape) < 1:
         raise DataError(
             f"{path} holds no image: its array is {sizes_text(shape) or 'a single number'}.",
             "Choose an array with rows and columns.",

@@ -27,16 +27,27 @@ def read_pixel_size(tif: tifffile.TiffFile) -> PixelSize:
     return _from_resolution(tif.pages.first)
 
 
-def _from_ome(xml: str) -> PixelSize:
+def ome_sizes(xml: str) -> list[tuple[int, ...]]:
+    """Return the numbers of channels, slices and frames of every image that an OME description declares."""
+    names = ("SizeC", "SizeZ", "SizeT")
+    texts = [[pixels.get(name, "") for name in names] for pixels in _ome_pixels(xml)]
+    return [tuple(int(text) for text in sizes) for sizes in texts if all(text.isdecimal() for text in sizes)]
+
+
+def _ome_pixels(xml: str) -> list[ElementTree.Element]:
     # Python's parser opens no external entities, and expat bounds the expansion of internal ones.
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
+        return []
+    return [element for element in root.iter() if element.tag.endswith("Pixels")]
+
+
+def _from_ome(xml: str) -> PixelSize:
+    found = _ome_pixels(xml)
+    if not found:
         return PixelSize()
-    pixels = next((element for element in root.iter() if element.tag.endswith("Pixels")), None)
-    if pixels is None:
-        return PixelSize()
-    sizes = {}
+    pixels, sizes = found[0], {}
     for axis in "ZYX":
         factor = MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
         sizes[axis.lower()] = _length(pixels.get(f"PhysicalSize{axis}"), factor)

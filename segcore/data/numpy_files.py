@@ -29,6 +29,7 @@ def open_npy(path: Path, axes: str | None = None) -> ArraySource:
     DataError
         The file is damaged, cut off, or holds no image.
     """
+    _check_header(path)
 
     @contextmanager
     def array() -> Iterator[LazyArray]:
@@ -36,6 +37,16 @@ def open_npy(path: Path, axes: str | None = None) -> ArraySource:
         yield np.load(path, mmap_mode="r", allow_pickle=False)
 
     return ArraySource(path, array, Facts(), axes)
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header longer than its file: NumPy would make room for it, up to 4 GB, before it looks."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    length = int.from_bytes(head[8:12], "little") if head[6:7] > b"\x01" else 0
+    size = path.stat().st_size
+    if head.startswith(np.lib.format.MAGIC_PREFIX) and length > size:
+        raise truncated(path, f"its header needs {length} bytes, but it has {size}")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,16 @@ import numpy as np
 import tifffile
 
 from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
-from segcore.data.calibration import read_pixel_size
-from segcore.data.integrity import truncated
+from segcore.data.arrays import naming_file
+from segcore.data.calibration import ome_sizes, read_pixel_size
+from segcore.data.integrity import check_proportion, truncated
 from segcore.data.source import Region, full_region
 from segcore.errors import DataError, SegcoreError
 
 _HUGE_PAGE = 64 * 2**20
 """Pages of more bytes are read segment by segment instead of as a whole."""
+_MOST_PLANES = 2**20
+"""An OME file of a set may well declare more planes than it holds itself, but not more than these."""
 _RESAVE = "Open the file in Fiji and save it as TIFF."
 
 
@@ -45,10 +48,12 @@ class TiffSource:
         self._lock = threading.Lock()
         self._last: tuple[int, np.ndarray] | None = None
         with _as_data_error(path, "opened"), tifffile.TiffFile(path, _multifile=False) as tif:
+            _check_declared_planes(path, tif)
             self._series, self.notes = _choose_series(path, tif)
             self.dtype: np.dtype[Any] = self._series.dtype.newbyteorder("=")
             self.shape: tuple[int, ...] = tuple(int(size) for size in self._series.get_shape(squeeze=True))
-            self.axes, axis_notes = _name_axes(self._series, self.shape, axes)
+            with naming_file(path):
+                self.axes, axis_notes = _name_axes(self._series, self.shape, axes)
             self.notes += axis_notes
             self.pixel_size = read_pixel_size(tif)
             self._inner = _inner_axes(path, self._series, self.shape)
@@ -78,6 +83,7 @@ class TiffSource:
             if end > size:
                 raise truncated(self.path, f"its pixels need {end} bytes, but it has {size}")
             return
+        check_proportion(self.path, self._series.keyframe.nbytes, size)
         for index in range(len(self._series)):
             page = self._series[index]
             if page is None:
@@ -165,6 +171,16 @@ def _choose_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, tuple[str, 
     if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
         notes.append("The file has a colour palette; the stored values are read, not the colours.")
     return series, tuple(notes)
+
+
+def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse a description of more planes than anybody has: tifffile makes a list of them."""
+    if not tif.is_ome or not tif.ome_metadata:
+        return
+    for sizes in ome_sizes(tif.ome_metadata):
+        planes = math.prod(sizes)
+        if planes > max(_MOST_PLANES, tif.filehandle.size):
+            raise DataError(f"{path} declares {planes} planes, but has {tif.filehandle.size} bytes.", _RESAVE)
 
 
 def _check_imagej(path: Path, tif: tifffile.TiffFile, series: Any) -> None:

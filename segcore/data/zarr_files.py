@@ -20,8 +20,6 @@ from segcore.errors import DataError
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
 """Files one of which lies in every Zarr folder."""
 _LARGEST_CHUNK = 2**31
-_FORBIDDEN = ("pickle",)
-"""Codecs that run what the file says."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -50,7 +48,6 @@ def open_zarr(address: Path | str, name: str = "", axes: str | None = None) -> A
         node = _open(address)
         within, facts = _choose(address, node, name.strip("/"))
         array = node[within] if within else node
-        _check_codecs(address, array)
         facts = replace(facts, piece=_check_chunk(address, array))
         if not is_url(address):
             facts = replace(facts, stored=_stored(Path(address)))
@@ -156,16 +153,6 @@ def _named(array: Any) -> str:
 
 def _join(name: str, level: str) -> str:
     return f"{name}/{level}" if name else level
-
-
-def _check_codecs(address: Path | str, array: Any) -> None:
-    codecs = [*(getattr(array, "compressors", None) or ()), *(getattr(array, "filters", None) or ())]
-    for codec in codecs:
-        if getattr(codec, "codec_id", "") in _FORBIDDEN:
-            raise DataError(
-                f"{address} is stored with {codec.codec_id}, which can run programs when it is read.",
-                "Save it with a compressor such as zstd or blosc.",
-            )
 
 
 def _check_chunk(address: Path | str, array: Any) -> int:
