@@ -36,7 +36,7 @@ def rounded(source: ImageSource, note: str) -> Mapped:
 
 
 def nearest(source: ImageSource, note: str, values: Sequence[int]) -> Mapped:
-    """Return labels in which every value becomes the nearest of `values`, the lower of two; NaN counts as 0."""
+    """Return labels in which every value becomes the nearest of `values`; NaN counts as 0."""
     known = np.array(sorted(values), np.int64)
     between = (known[1:] + known[:-1]) / 2
 
@@ -47,7 +47,7 @@ def nearest(source: ImageSource, note: str, values: Sequence[int]) -> Mapped:
 
 
 def inverted(source: ImageSource, note: str) -> Mapped:
-    """Return an image in which the largest number of its type is dark, the smallest bright; floats change sign."""
+    """Return an image in which dark is bright, over the whole range of the type; floats change sign."""
     if source.dtype.kind in "iu":
         limits = np.iinfo(source.dtype)
         total = limits.min + limits.max  # -1 for signed integers: both ends of the range change places

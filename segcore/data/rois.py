@@ -217,8 +217,9 @@ def _rings(roi: ImagejRoi) -> tuple[np.ndarray, ...]:
         rings = [np.add(ring, [top, left]) for ring in rings]
     else:
         rings = [np.asarray(ring, np.float64)[:, ::-1] for ring in roi.coordinates(multi=True)]
+    rings = [ring for ring in rings if len(ring) > 2]  # paths may end in a mere move of the pen
     if not rings or not all(np.all(np.abs(ring) < FARTHEST) for ring in rings):
-        raise ValueError(f"ROI {roi.name or ''} has corners that are no numbers")
+        raise ValueError(f"ROI {roi.name} has no corners, or some that are no numbers")
     return tuple(rings)
 
 
