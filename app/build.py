@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import follow_ups_panel, notice, watch
+from app import follow_ups_panel, forms, notice, watch
 from app.api import add_api
 from app.linking import PLACES, as_choice, open_link, watch_run
 from app.pretrained import Pretrained
@@ -113,9 +113,7 @@ def _step_places(steps: Steps) -> dict[str, Any]:
         "walkthrough": steps.walkthrough,
         "train_run": steps.train.run,
         "infer_run": steps.infer.run,
-        "images": steps.data.images.path,
-        "labels": steps.data.labels.path,
-        "axes": steps.data.axes,
+        **{f"data.{name}": item for name, item in zip(forms.DATA, steps.data.chosen, strict=True)},
         "segmented": steps.infer.images,
         "segmented_axes": steps.infer.axes,
         "model": steps.infer.model,
@@ -141,7 +139,8 @@ def _build_steps(services: Services) -> Steps:
 
 
 def _wire_steps(services: Services, steps: Steps) -> None:
-    checked = data.wire(services, steps.data, steps.configure.value_of("data.labels_as"))
+    labels_as = steps.configure.value_of("data.labels_as")
+    checked = data.wire(services, steps.data, steps.configure.values, labels_as)
     configure.wire(services, steps.configure, steps.data.chosen, checked)
     train.wire(services, steps.train, steps.data.chosen, steps.configure.values, steps.source)
     infer.wire(services, steps.infer)
@@ -210,9 +209,10 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
         lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
         [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
-    cleared = ("train_run", "infer_run", "images", "labels", "axes", "segmented", "segmented_axes", "source")
+    chosen = [f"data.{name}" for name in forms.DATA]
+    cleared = ("train_run", "infer_run", "segmented", "segmented_axes", "source", *chosen)
     steps.infer.again.click(
-        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", None, "", ""), None,
+        lambda: (gr.Walkthrough(selected=1), "", "", None, "", "", *forms.nothing_chosen()), None,
         [steps.walkthrough, *(places[name] for name in cleared)], **QUIET,
     )  # fmt: skip
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from app.data_facts import Channel, Overview, Pair
-from app.facts import pixel_size_text
+from app.facts import Stack, pixel_size_text
 from app.views import preview_step
-from segcore.addresses import is_url, join_address, split_address
+from segcore.addresses import is_url, split_address
 from segcore.config import DataConfig
-from segcore.data.collection import Collection, open_collection, open_images, open_item
-from segcore.data.dataset import extents
+from segcore.data.collection import Collection, extents, open_collection
 from segcore.data.items import CHANNELS, Item, Listing, list_items
+from segcore.data.opening import open_images, open_item
 from segcore.data.planes import Planes
 from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Split, parse_slices, split_images
@@ -29,7 +29,6 @@ from segcore.errors import DataError, SegcoreError
 from segcore.workspace import Workspace
 
 T = TypeVar("T")
-ALLOW_URLS = "SEGCORE_ALLOW_URLS"
 READING = {
     "images", "labels", "mask", "sets", "label_suffix", "axes", "pixel_size", "channels", "channel_suffixes",
     "recipe", "labels_as",
@@ -64,7 +63,7 @@ class Shot:
 
 
 class DataDesk:
-    """Opens what the page names, inside the workspace, and keeps the last few while their files stay the same.
+    """Opens what the page names, inside the workspace, and keeps the last few while their files stay.
 
     Parameters
     ----------
@@ -85,25 +84,13 @@ class DataDesk:
         DataError
             A path is missing or lies outside the workspace, or is a URL and those are not allowed here.
         """
-        paths = {name: self._located(getattr(data, name)) for name in ("images", "labels", "mask")}
-        sets = [
-            one.model_copy(
-                update={name: self._located(getattr(one, name)) for name in ("images", "labels", "mask")}
-            )
-            for one in data.sets
-        ]
-        return data.model_copy(update={**paths, "sets": sets})
+        return data.with_addresses(self._located)
 
     def shown(self, data: DataConfig) -> DataConfig:
         """Return the options with paths as the page shows them: relative to the workspace."""
-        paths = {name: self._relative(getattr(data, name)) for name in ("images", "labels", "mask")}
-        sets = [
-            one.model_copy(
-                update={name: self._relative(getattr(one, name)) for name in ("images", "labels", "mask")}
-            )
-            for one in data.sets
-        ]
-        return data.model_copy(update={**paths, "sets": sets})
+        return data.with_addresses(
+            lambda address: address if is_url(address) else self._workspace.relative(address)
+        )
 
     def listing(self, data: DataConfig, labelled: bool = True) -> Listing:
         """Return which images the options mean and what belongs to each of them."""
@@ -120,6 +107,23 @@ class DataDesk:
         """
         located = self.located(data)
         return self._keep("collection", located, lambda: open_collection(located, labelled), labelled)
+
+    def stack(self, data: DataConfig) -> Stack:
+        """Describe images as they are read, beside their labels if any are named, without their pixels."""
+        collection = self.collection(data, bool(data.labels))
+        first = collection.open(0).images.source
+        return Stack(
+            path=data.images or "",
+            axes=first.axes,
+            shape=tuple(first.shape),
+            dtype=str(first.dtype),
+            pixel_size=pixel_size_text(first.pixel_size),
+            planes=collection.count,
+            channels=collection.channels,
+            height=max(entry.height for entry in collection.entries),
+            width=max(entry.width for entry in collection.entries),
+            words="" if len(collection.entries) == 1 else collection.shape_text,
+        )
 
     def overview(self, data: DataConfig) -> Overview:
         """Return what the page shows of the images before a pixel is judged; labels may be missing."""
@@ -178,31 +182,14 @@ class DataDesk:
         paths = [part.strip() for text in named if text for part in text.split(CHANNELS)]
         return tuple(_stamp(path) for path in paths)
 
-    def _located(self, text: str | None) -> str | None:
-        if not text:
-            return None
-        return CHANNELS.join(self._one(part.strip()) for part in text.split(CHANNELS) if part.strip())
-
-    def _one(self, address: str) -> str:
-        if is_url(address):
-            if os.environ.get(ALLOW_URLS) != "1":
-                raise DataError(
-                    f"{address} is an address on the network; this server reads only its own workspace.",
-                    f"Copy the images into the workspace, or start the app with {ALLOW_URLS}=1.",
-                )
-            return address
-        file, name = split_address(address)
-        full = self._workspace.resolve(file)
-        if not full.exists() and not glob.has_magic(file):
+    def _located(self, address: str) -> str:
+        full = self._workspace.address(address)
+        file = split_address(full)[0]
+        if not (is_url(full) or os.path.exists(file) or glob.has_magic(file)):
             raise DataError(
-                f"{file!r} is not in the workspace any more.", "Choose another file, or upload it again."
+                f"{address!r} is not in the workspace any more.", "Choose another file, or upload it again."
             )
-        return join_address(full, name)
-
-    def _relative(self, text: str | None) -> str | None:
-        if not text:
-            return None
-        return CHANNELS.join(self._workspace.relative(part) for part in text.split(CHANNELS))
+        return full
 
     def _keep(self, what: str, located: DataConfig, make: Callable[[], T], *more: Hashable) -> T:
         """Return what is kept for these files and options, or make it; two that come at once may both."""
@@ -264,7 +251,7 @@ def _stamp(path: str) -> tuple[str, int, int]:
         return path, 0, 0
     if not os.path.isdir(file):
         return path, status.st_mtime_ns, status.st_size
-    # A file that is added or taken away changes its folder; of folders in folders the first level is looked at.
+    # A file that is added or taken away changes its folder; one level of folders is looked at.
     with os.scandir(file) as entries:
         inner = [entry.stat().st_mtime_ns for entry in entries if entry.is_dir()]
     return path, max([status.st_mtime_ns, *inner]), len(inner)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from app import forms
 from app.feedback_store import Recording
 from app.film import Look
 from app.region import drawn_region, region_canvas, slice_value
@@ -115,7 +116,7 @@ def wire(services: Services, panel: Panel, run: gr.Textbox, data: Sequence[Any] 
     run : gr.Textbox
         Holds the id of the run that is shown.
     data : sequence of components
-        Images, labels and axes that the next run is given, as far as there are any.
+        The data that the next run is given, in the order of `forms.DATA`, as far as there is any.
     """
     chosen = [run, panel.region, *data]
     panel.box.expand(
@@ -202,8 +203,8 @@ def class_lines(scene: Scene) -> list[tuple[str, str]]:
     ]
 
 
-def target(services: Services, run: str, region: str, images: str = "", *rest: str) -> Target:
-    """Return what a part that is drawn now is for.
+def target(services: Services, run: str, region: str, *chosen: Any) -> Target:
+    """Return what a part that is drawn now is for; `chosen` is the data of step 1, as far as there is some.
 
     Raises
     ------
@@ -217,12 +218,10 @@ def target(services: Services, run: str, region: str, images: str = "", *rest: s
             last = recording.shots[-1].folder.name if recording.shots else ""
             shown = recording.scenes[last].window.text if last else ""
             return Target(run, stack.data, stack.planes, recording.wanted or shown)
-    if not images:
+    config, _ = forms.check({"data": forms.read_data(dict(zip(forms.DATA, chosen, strict=False)))})
+    if config is None or not config.data.images:
         raise DataError(NO_IMAGES, "")
-    labels, axes = (*rest, "", "")[:2]
-    found = services.stack(images, axes, labels)
-    data = DataConfig(images=images, axes=axes or None, labels=labels or None)
-    return Target("", data, found.planes, region)
+    return Target("", config.data, services.data.stack(config.data).planes, region)
 
 
 def open_box(services: Services, *chosen: str) -> list[Any]:

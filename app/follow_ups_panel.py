@@ -211,11 +211,15 @@ def tune(services: Services, model: str, config_file: str = "") -> list[Any]:
     Returns
     -------
     list
-        Updates of: the message about it; the walkthrough; source; images, labels and axes of step 1; its two
+        Updates of: the message about it; the walkthrough; source; the data of step 1 (`forms.DATA`); its two
         accordions (images, pretrained model) and its button Next; the form in the order of `FIELDS`.
     """
     config = attempt(lambda: services.follow_ups.fine_tune(model, config_file))
     if isinstance(config, Problem):
-        return [mark_html("error", config.message, config.remedy), *[gr.skip()] * (8 + len(FIELDS))]
+        return [
+            mark_html("error", config.message, config.remedy),
+            *[gr.skip()] * (5 + len(forms.DATA) + len(FIELDS)),
+        ]
     opened = [gr.Accordion(open=True), gr.Accordion(open=False), gr.Button(visible=True)]
-    return ["", gr.Walkthrough(selected=1), model, None, None, "", *opened, *forms.updates(config, FIELDS)]
+    form = forms.updates(config, FIELDS)
+    return ["", gr.Walkthrough(selected=1), model, *forms.nothing_chosen(), *opened, *form]

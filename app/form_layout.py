@@ -33,7 +33,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Machine": ("hardware.device", "hardware.precision"),
 }  # fmt: skip
-"""The folded options, in the order in which they stand; what is named nowhere comes last, without a heading."""
+"""The folded options in their order; what is named nowhere comes last, without a heading."""
 APPLIES: dict[str, Callable[[Values], bool]] = {
     "data.context_slices": lambda values: values["data.mode"] == "2.5d",
     "data.context_spacing": lambda values: values["data.mode"] == "2.5d",

@@ -130,7 +130,7 @@ def read_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_data(data: DataConfig) -> dict[str, Any]:
-    """Return what step 1 shows for options of the data, by the names of `DATA`.
+    r"""Return what step 1 shows for options of the data, by the names of `DATA`.
 
     Examples
     --------

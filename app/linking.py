@@ -19,7 +19,7 @@ from segcore.config import RunConfig
 FIELDS = forms.training_fields()
 PLACES = (
     "tabs", "walkthrough", "train_run", "infer_run", "banner", "resume_text", "resume_run", "resume",
-    "viewed", "images", "labels", "axes", "segmented", "segmented_axes", "model", "config_file",
+    "viewed", *(f"data.{name}" for name in forms.DATA), "segmented", "segmented_axes", "model", "config_file",
     "source",
 )  # fmt: skip
 """What an address can change, before the fields of the form."""
@@ -77,21 +77,18 @@ def offer(view: JobView) -> dict[str, Any]:
 def lead_to(services: Services, view: JobView) -> dict[str, Any]:
     """Return updates that show a run with the data and the model it was given."""
     data, inference = view.config.data, view.config.inference
-    images = services.relative(data.images) if data.images else None
+    shown = services.data.shown(data)
     if view.kind == "train":
-        labels = services.relative(data.labels) if data.labels else None
         return {
             "walkthrough": gr.Walkthrough(selected=3),
             "train_run": view.id,
-            "images": images,
-            "labels": labels,
-            "axes": data.axes or "",
+            **{f"data.{name}": value for name, value in forms.shown_data(shown).items()},
             "source": model_of(services, view.config.training.start_from or ""),
         }
     return {
         "walkthrough": gr.Walkthrough(selected=4),
         "infer_run": view.id,
-        "segmented": images,
+        "segmented": shown.images,
         "segmented_axes": data.axes or "",
         "model": as_choice(services, model_of(services, inference.model or "")),
         "config_file": services.relative(inference.config_file) if inference.config_file else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +70,8 @@ def show(services: Services, data: Sequence[Any], shown: Sequence[Any], measure:
     """
     chosen = dict(zip(forms.DATA, data, strict=True))
     config, _ = forms.check(forms.read_training(shown, chosen))
-    stack = attempt(lambda: services.stack(**described(chosen))) if chosen["images"] else None
-    if config is None or not isinstance(stack, Stack):
+    stack = described(services, chosen)
+    if config is None or stack is None:
         return ["", gr.Button(visible=False), "", gr.Timer(active=False)]
     if measure:
         attempt(lambda: services.memory.measure(config))
@@ -128,6 +128,8 @@ def apply_proposal(proposal: str, *shown: Any) -> list[Any]:
     return [new if field.path in wanted else gr.skip() for field, new in zip(FIELDS, changed, strict=True)]
 
 
-def described(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `Services.stack` for what step 1 shows."""
-    return {"path": chosen["images"], "axes": chosen["axes"].strip(), "labels": chosen["labels"]}
+def described(services: Services, chosen: Mapping[str, Any]) -> Stack | None:
+    """Return the images that step 1 shows, None without any that can be read."""
+    config, _ = forms.check({"data": forms.read_data(chosen)}) if chosen["images"] else (None, {})
+    found = attempt(lambda: services.data.stack(config.data)) if config else None
+    return found if isinstance(found, Stack) else None

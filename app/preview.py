@@ -1,4 +1,4 @@
-"""Pictures of a stack for the steps: one plane at a time, with its labels over it or beside it."""
+"""Pictures of images for the steps: one slice at a time, with its labels over it or beside it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 
 from app import views
 from app.services import Services
+from segcore.config import DataConfig
 
 LONGEST_SIDE = 1024
 """Pixels sent to the page; the viewer shows more."""
+DIMMED = 0.4
+"""Brightness of what nobody annotated."""
 
 
 @dataclass(frozen=True)
@@ -21,47 +24,41 @@ class Scene:
 
     Parameters
     ----------
-    images : str
-        Workspace path of the image stack.
-    labels : str or None
-        Workspace path of the label stack.
+    data : DataConfig
+        The images, with their labels if it names some.
     class_values : sequence of int
         Label values, ascending.
-    foreground : bool
-        All values above 0 are one class.
-    beside : bool
-        Draw the image alone beside the image with its labels.
-    axes : str, optional
-        Axes of the image file, where it does not say them rightly.
+    result : str
+        Workspace path of a segmentation of the images, drawn beside the image alone; "" for none.
     """
 
-    images: str
-    labels: str | None = None
+    data: DataConfig
     class_values: Sequence[int] = ()
-    foreground: bool = False
-    beside: bool = False
-    axes: str | None = None
+    result: str = ""
 
 
 def picture_html(services: Services, scene: Scene, index: int, opacity: float) -> str:
-    """Return the HTML of plane `index`, counted from 0; `opacity` from 0 to 1."""
-    image_CYX = views.fit_preview(services.plane(scene.images, index, scene.axes), LONGEST_SIDE)
-    labels_YX = None
-    if scene.labels:
-        labels_YX = views.fit_preview(services.labels_plane(scene.labels, index), LONGEST_SIDE)
-        if labels_YX.shape != image_CYX.shape[1:]:
-            labels_YX = None
-        elif scene.foreground:
-            labels_YX = (labels_YX > 0).astype("uint8")
-    picture = views.overlay(image_CYX, labels_YX, class_values=scene.class_values, opacity=opacity)
-    if not scene.beside:
-        return frame_html(
-            [(picture, f"Slice {index} with its labels" if scene.labels else f"Slice {index}", "")]
-        )
-    plain = views.overlay(image_CYX)
-    return frame_html(
-        [(plain, f"Slice {index}", "image"), (picture, f"Slice {index} with the result", "result")]
-    )
+    """Return the HTML of slice `index`, counted from 0; `opacity` from 0 to 1."""
+    labelled = bool(scene.data.labels) and not scene.result
+    shot = services.data.shot(scene.data, index, LONGEST_SIDE, labelled)
+    labels_YX = shot.labels_YX
+    if scene.result:
+        over = services.data.shot(DataConfig(images=scene.result), index, LONGEST_SIDE, labelled=False)
+        labels_YX = over.image_CYX[0]
+    if labels_YX is not None and labels_YX.shape != shot.image_CYX.shape[1:]:
+        labels_YX = None
+    elif labels_YX is not None and scene.data.labels_as == "foreground" and not scene.result:
+        labels_YX = (labels_YX > 0).astype("uint8")
+    name = escape(shot.name)
+    picture = views.overlay(shot.image_CYX, labels_YX, class_values=scene.class_values, opacity=opacity)
+    if shot.hidden_YX is not None:
+        dark = views.overlay(shot.image_CYX)[shot.hidden_YX]
+        picture[shot.hidden_YX] = (dark * DIMMED).astype(np.uint8)
+    if not scene.result:
+        alt = f"{name} with its labels" if labels_YX is not None else name
+        return frame_html([(picture, alt, "")])
+    plain = views.overlay(shot.image_CYX)
+    return frame_html([(plain, name, "image"), (picture, f"{name} with the result", "result")])
 
 
 def empty_html(text: str) -> str:

@@ -6,17 +6,19 @@ import os
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 
+from app.archives import take
 from app.checkpoint_store import CheckpointStore
 from app.command import command_line
 from app.control import Control
 from app.data_desk import DataDesk
+from app.examinations import Examinations
 from app.facts import Estimate, Stack, pixel_size_text
 from app.feedback_store import FeedbackStore
 from app.follow_ups import FollowUps
@@ -27,8 +29,6 @@ from app.registry import ModelCheck, Registry
 from app.uploads import store
 from segcore.addresses import is_url
 from segcore.config import DataConfig, RunConfig
-from segcore.data.labels import open_labels
-from segcore.data.planes import Planes
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
@@ -68,6 +68,7 @@ class Services:
         self.max_upload_gb = max_upload_gb
         self.models = Registry(workspace)
         self.data = DataDesk(workspace)
+        self.examinations = Examinations(self.data)
         self.memory = MemoryDesk(workspace)
         self.history = History()
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
@@ -107,6 +108,11 @@ class Services:
         """Take an uploaded file into `data/` and return its workspace path; nothing is ever overwritten."""
         limit = int(self.max_upload_gb * 1e9)
         return self.relative(store(Path(path), self.workspace.data, name, limit))
+
+    def save_uploads(self, paths: Sequence[str]) -> str:
+        """Take uploaded files into `data/` and return the workspace path of the file, or of their folder."""
+        limit = int(self.max_upload_gb * 1e9)
+        return self.relative(take([Path(path) for path in paths], self.workspace.data, limit))
 
     def delete(self, path: str) -> None:
         """Delete a file or a folder of the workspace; folders of jobs that have not ended are kept.
@@ -164,39 +170,13 @@ class Services:
                 self._reports.popitem(last=False)
         return report
 
-    def stack(self, path: str, axes: str | None = None, labels: str | None = None) -> Stack:
-        """Describe images as they are read, beside their labels if given, without reading their pixels."""
-        collection = self.data.collection(
-            DataConfig(images=path, axes=axes or None, labels=labels or None), bool(labels)
-        )
-        first = collection.open(0).images.source
-        single = len(collection.entries) == 1
-        return Stack(
-            path=path,
-            axes=first.axes,
-            shape=tuple(first.shape),
-            dtype=str(first.dtype),
-            pixel_size=pixel_size_text(first.pixel_size),
-            planes=collection.count,
-            channels=collection.channels,
-            height=max(entry.height for entry in collection.entries),
-            width=max(entry.width for entry in collection.entries),
-            words="" if single else collection.shape_text,
-        )
+    def stack(self, path: str) -> Stack:
+        """Describe one file or folder as it is read, without reading its pixels."""
+        return self.data.stack(DataConfig(images=path))
 
     def summary_text(self, summary: SourceSummary) -> str:
         """Return shape, axes, type and pixel size of a checked file in one line."""
         return ", ".join(part for part in (summary.text, pixel_size_text(summary.pixel_size)) if part)
-
-    def plane(self, path: str, index: int, axes: str | None = None) -> np.ndarray:
-        """Read one plane, shape (C, Y, X), dtype of the file. Nothing else of the images is read."""
-        collection = self.data.collection(DataConfig(images=path, axes=axes or None), labelled=False)
-        return collection.read(min(max(index, 0), collection.count - 1))
-
-    def labels_plane(self, path: str, index: int) -> np.ndarray:
-        """Read one plane of a label stack, shape (Y, X), values as in the file."""
-        planes = Planes(open_labels(self.workspace.address(path)))
-        return planes.read(min(max(index, 0), planes.count - 1))[0]
 
     # Configuration ----
 
@@ -293,7 +273,10 @@ class Services:
 
     def _check_channels(self, config: RunConfig) -> None:
         """Raise ModelError if it is known before the job runs that model and images do not fit."""
-        model, stack = config.inference.model or "", self.stack(config.data.images or "", config.data.axes)
+        model, stack = (
+            config.inference.model or "",
+            self.data.stack(config.data.model_copy(update={"labels": None})),
+        )
         card = self.job(model).card if _is_job_id(model) else None
         if card is not None and card.channels != stack.channels:
             raise ModelError(

@@ -94,10 +94,11 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
     inputs, count = [*data, *step.values], len(data)
     problems = [step.errors[path] for path in error_places()]
+    boxes = [step.boxes[path] for path in conditional()]
     judging: dict[str, Any] = {
         "fn": lambda *shown: judge(services, shown[:count], shown[count:]),
         "inputs": inputs,
-        "outputs": [*problems, *(step.boxes[path] for path in conditional()), step.cost, step.next, *step.presets.values()],
+        "outputs": [*problems, *boxes, step.cost, step.next, *step.presets.values()],
         **quiet,
     }
     remembering: dict[str, Any] = {
@@ -137,7 +138,7 @@ def apply_preset(name: str, shown: Sequence[Any]) -> list[Any]:
 
 
 def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list[Any]:
-    """Return updates of the error lines, of the fields that may say nothing, the cost, Next and the presets."""
+    """Return updates of the error lines, of fields that may say nothing, of cost, Next and presets."""
     chosen = dict(zip(forms.DATA, data, strict=True))
     config, problems = forms.check(forms.read_training(shown, chosen))
     lines = [
@@ -150,9 +151,8 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
         gr.Column(visible=True if form_layout.applies(path, by_path) or path in problems else "hidden")
         for path in conditional()
     ]
-    lines += boxes
-    stack = attempt(lambda: services.stack(**memory_panel.described(chosen))) if chosen["images"] else None
-    known = stack if isinstance(stack, Stack) else None
+    lines = [*lines, *boxes]
+    known = memory_panel.described(services, chosen)
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
     if config is None:
         return [*lines, "", gr.Button(interactive=False), *texts]
