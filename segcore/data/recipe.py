@@ -5,6 +5,8 @@
     labels.nearest 0 128 255      every value becomes the nearest of these
     labels.colours ff0000=1 …     a colour becomes a value; other colours that of the nearest
     labels.objects                connected pixels of one value become numbered objects
+    labels.surround WIDTH VALUE   around objects a rim of background; other zeros become VALUE: not annotated
+    labels.borders WIDTH          numbered objects become 1, their borders 2
     labels.shift ROWS COLUMNS     everything moves down and right
     labels.flip Y | X             upside down, or left for right
     labels.transpose              rows and columns are exchanged
@@ -26,6 +28,7 @@ from segcore.data.colours import ColourLabels, ColourTable
 from segcore.data.extents import parse_slices
 from segcore.data.regrade import DEPTHS, inverted, mapped, nearest, rounded, with_depth
 from segcore.data.repairs import Flipped, Kept, Moved, Numbered, Transposed
+from segcore.data.rims import Borders, Surrounded
 from segcore.data.source import ImageSource
 from segcore.errors import ConfigError, DataError
 
@@ -110,6 +113,14 @@ _VERBS = {
         "Colours become label values: {all}; other colours count as the nearest of these.",
     ),
     "labels.objects": _Verb("", "nothing", "Connected pixels of one label value become numbered objects."),
+    "labels.surround": _Verb(
+        r"[1-9]\d{0,2} -?\d+",
+        "WIDTH VALUE",
+        "A rim of {0} px around every object is background; all other pixels that are 0 become {1}.",
+    ),
+    "labels.borders": _Verb(
+        r"[1-9]\d{0,2}", "WIDTH", "Objects become 1, their borders, {0} px wide, become 2."
+    ),
     "labels.shift": _Verb(
         r"-?\d{1,6} -?\d{1,6}", "ROWS COLUMNS", "Labels are moved by {0} rows (down) and {1} columns (right)."
     ),
@@ -279,6 +290,10 @@ _MAKERS: dict[str, Callable[[ImageSource, Step], ImageSource]] = {
     ),
     "labels.colours": _recoloured,
     "labels.objects": lambda source, step: Numbered(source, step.describe()),
+    "labels.surround": lambda source, step: Surrounded(
+        source, step.describe(), *(int(argument) for argument in step.arguments)
+    ),
+    "labels.borders": lambda source, step: Borders(source, step.describe(), int(step.arguments[0])),
     "labels.flip": lambda source, step: Flipped(source, step.describe(), step.arguments[0]),
     "labels.transpose": lambda source, step: Transposed(source, step.describe()),
     "images.invert": lambda source, step: inverted(source, step.describe()),
