@@ -1,4 +1,4 @@
-"""One suite for every kind of label file: it lies on the grid of its image, and any part is that of the whole."""
+"""One suite for every kind of label file: on the grid of its image, and any part is that of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO JSON becomes labels: values by category or object, small on top, crowds left out; bad files are told of."""
+"""COCO JSON becomes labels: values by category or object, small on top, crowds left out; errors are told."""
 
 from __future__ import annotations
 
