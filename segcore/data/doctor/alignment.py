@@ -1,4 +1,4 @@
-"""Do labels lie on their images? Edges of the image are compared with borders between labels, at every shift."""
+"""Do labels lie on their images? Borders between labels are compared with the image at every shift."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Position:
 def match_slice(image_CYX: np.ndarray, labels_YX: np.ndarray) -> Match | None:
     """Compare the borders of the labels with the image; None where there is too little to compare.
 
-    A border may lie on an edge (of a nucleus) or along a line (a wall or membrane, bright or dark, which has an
-    edge on either side): it is compared with both. Fourier transforms give every shift at once.
+    A border may lie on an edge (of a nucleus) or along a line (a wall or membrane, bright or dark, which has
+    an edge on either side): it is compared with both. Fourier transforms give every shift at once.
     """
     border = border_map(labels_YX)
     if min(border.shape) < 32 or border.sum() < MIN_BORDER:
@@ -71,7 +71,7 @@ def match_slice(image_CYX: np.ndarray, labels_YX: np.ndarray) -> Match | None:
     reach = max(NEAR + 1, min(REACH, height // 8, width // 8))
     turns = TURNS if height == width else TURNS[:4]
     spectra = np.stack([np.fft.rfft2(feature - feature.mean()) for feature in features])
-    near = np.ix_((0, 1), np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
+    near = np.ix_(np.arange(2), np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
     surfaces = {}
     for turn in turns:
         turned = turned_labels(border, turn)
@@ -143,7 +143,7 @@ def line_strength(image_CYX: np.ndarray) -> np.ndarray:
 
 
 def border_map(labels_YX: np.ndarray) -> np.ndarray:
-    """Return 1 where a label pixel differs from the one below or to the right, on both sides of the border."""
+    """Return 1 on both sides of a border: where a label pixel differs from one beside, above or below it."""
     border = np.zeros(labels_YX.shape, np.float32)
     down = labels_YX[1:] != labels_YX[:-1]
     across = labels_YX[:, 1:] != labels_YX[:, :-1]
@@ -170,3 +170,9 @@ def _prefers(match: Match, turn: str, feature: int, shift: tuple[int, int]) -> b
     surface = np.abs(match.surfaces[turn][feature])
     there = surface[max(0, rows - 1) : rows + 2, max(0, columns - 1) : columns + 2].max()
     return bool(there > np.abs(_cut(match.surfaces["none"], min(NEAR - 1, match.reach))).max())
+
+
+def strength(matches: Sequence[Match]) -> float:
+    """Return how strongly borders and image fit as they lie, in standard deviations of what chance gives."""
+    total = sum(_cut(match.surfaces["none"], NEAR - 1) for match in matches)
+    return float(np.abs(total).max()) / len(matches) ** 0.5

@@ -26,6 +26,10 @@ class ImageFacts:
     """`(THUMB, THUMB)` float32 of mean 0 and length 1: fine structure, without slow changes of brightness."""
     low: float
     high: float
+    span: float
+    """From the 1st to the 99th percentile."""
+    deviation: float
+    """Standard deviation of the mean over the channels."""
     top: float
     """Share of the pixels at the highest value of the slice."""
     uniform: float
@@ -60,6 +64,7 @@ class LabelFacts:
     distinct: int = 0
     fractional: bool = False
     uniform: float = 0.0
+    dtype: str = ""
 
 
 def image_facts(image_CYX: np.ndarray) -> ImageFacts:
@@ -68,15 +73,18 @@ def image_facts(image_CYX: np.ndarray) -> ImageFacts:
     low, high = float(image.min()), float(image.max())
     grey_YX = image.mean(0, dtype=np.float32) if len(image) > 1 else image[0]
     flat = frozenset(at for at, channel in enumerate(image) if channel.min() == channel.max())
+    values = min(len(np.unique(image[0])), MAX_VALUES + 1)
     pairs = [(one, two) for two in range(len(image)) for one in range(two)]
     return ImageFacts(
         digest=hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest(),
         thumb=thumbnail(grey_YX),
         low=low,
         high=high,
+        span=float(np.subtract(*np.percentile(grey_YX[::4, ::4], (99, 1)))),
+        deviation=float(grey_YX.std(dtype=np.float64)),
         top=float((image == high).mean()),
         uniform=float(interior(image[0]).mean()),
-        values=min(len(np.unique(image[0])), MAX_VALUES + 1),
+        values=values,
         flat=flat,
         equal=frozenset(
             pair for pair in pairs if not flat & set(pair) and np.array_equal(image[pair[0]], image[pair[1]])
@@ -100,8 +108,9 @@ def label_facts(labels_YX: np.ndarray, grey_YX: np.ndarray, objects: bool = True
     inner_YX = interior(labels)
     found, indices = np.unique(labels, return_inverse=True)
     fractional = labels.dtype.kind == "f" and not bool((np.isfinite(found) & (found == np.rint(found))).all())
+    dtype = str(labels_YX.dtype)
     if len(found) > MAX_VALUES:
-        return LabelFacts({}, len(found), fractional, float(inner_YX.mean()))
+        return LabelFacts({}, len(found), fractional, float(inner_YX.mean()), dtype)
     indices = indices.reshape(labels.shape)
     flat = indices.ravel()
     pixels = np.bincount(flat, minlength=len(found))
@@ -116,6 +125,7 @@ def label_facts(labels_YX: np.ndarray, grey_YX: np.ndarray, objects: bool = True
         len(found),
         fractional,
         float(inner_YX.mean()),
+        dtype,
     )
 
 
