@@ -31,6 +31,7 @@ def _no_litter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEGCORE_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("SEGCORE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
