@@ -80,7 +80,7 @@ class Surrounded(_Rims):
 class Borders(_Rims):
     """0 background, 1 object, 2 its border: pixels of an object within `width` px of another or of nothing.
 
-    A network that learns borders keeps touching objects apart (as in the 3-class U-Net of Caicedo et al. 2019,
+    A network that learns borders keeps touching objects apart (as the 3-class U-Net of Caicedo et al. 2019,
     doi 10.1038/s41592-019-0612-7).
 
     Parameters

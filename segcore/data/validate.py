@@ -35,6 +35,7 @@ __all__ = ["ClassCount", "Finding", "Report", "SourceSummary", "check_data"]
 _ORDER = ("error", "warning", "info")
 MOST_BAD_FILES = 50
 """Damaged files that are told one by one; nobody reads more."""
+FEW_NAMES = 3
 MOST_BYTES = 8 * 10**9
 """Of larger sets evenly spread planes are looked at: a check should take minutes, not hours."""
 
@@ -80,7 +81,7 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
         findings += [Finding(level="info", what=note, where=collection.title) for note in collection.notes]
         classes = _look(collection, data, progress, findings)
     return Report(
-        findings=tuple(sorted(dict.fromkeys(findings), key=lambda finding: _ORDER.index(finding.level))),
+        findings=tuple(sorted(_merged(findings), key=lambda finding: _ORDER.index(finding.level))),
         images=_summary(first.images, collection),
         labels=_summary(first.labels, None),
         classes=classes,
@@ -188,6 +189,19 @@ def _attempt(doing: Callable[[], T], address: str, findings: list[Finding]) -> T
             Finding(level="error", what=error.message, where=name or "data.images", remedy=error.remedy)
         )
         return None
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Say once what is the same of several files, with the number of files and the first names."""
+    places: dict[tuple[str, str, str], dict[str, None]] = {}
+    for finding in findings:
+        places.setdefault((finding.level, finding.what, finding.remedy), {})[finding.where] = None
+    merged = []
+    for (level, what, remedy), names in places.items():
+        listed = ", ".join(list(names)[:FEW_NAMES])
+        where = listed if len(names) <= FEW_NAMES else f"{len(names)} files: {listed}, …"
+        merged.append(Finding(level=level, what=what, where=where, remedy=remedy))  # type: ignore[arg-type]
+    return merged
 
 
 def _failed(findings: Sequence[Finding]) -> bool:
