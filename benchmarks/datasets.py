@@ -132,9 +132,9 @@ def run_case(case: Case, minutes: float, folder: Path) -> Outcome:
     values["training"] = {**values["training"], "max_minutes": minutes, "epochs": 10_000}
     options = _flags(values)
     place = ["--workspace", str(folder)]
-    _segcore("check", *_flags({"data": values["data"]}), *place, "--json")
-    trained = _segcore("train", *options, *place, "--json")
-    scores = _segcore(
+    segcore("check", *_flags({"data": values["data"]}), *place, "--json")
+    trained = segcore("train", *options, *place, "--json")
+    scores = segcore(
         "evaluate", "--model", trained["run_folder"], *_flags({"data": values["data"]}), *place,
         "--part", "validation", "--json",
     )["metrics"]  # fmt: skip
@@ -207,7 +207,8 @@ def _flags(values: dict[str, Any]) -> list[str]:
     return words
 
 
-def _segcore(*words: str) -> dict[str, Any]:
+def segcore(*words: str) -> dict[str, Any]:
+    """Run a command in a process of its own and return its JSON answer; RuntimeError if it fails."""
     done = subprocess.run([sys.executable, "-m", "segcore.cli", *words], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"segcore {' '.join(words)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -218,9 +219,7 @@ def _segcore(*words: str) -> dict[str, Any]:
 def main() -> int:
     """Run the cases and print, and on request record, their lines; 1 if one could not be run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--minutes", type=float, default=2.0, help="of every training (default: 2)"
-    )
+    parser.add_argument("--minutes", type=float, default=2.0, help="of every training (default: 2)")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--record", action="store_true", help="add the lines to benchmarks/README.md")
     options = parser.parse_args()
