@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from segcore.config import RunConfig
-from segcore.data.dataset import open_pair, read_labels
-from segcore.data.manifest import split_planes
-from segcore.data.planes import Planes
+from segcore.config import DataConfig, RunConfig
+from segcore.data.collection import Collection, open_collection
+from segcore.data.dataset import data_hash
+from segcore.data.split_file import load_split
+from segcore.data.splits import Region, Split, parse_slices
+from segcore.data.targets import LabelRule, encode_plane
 from segcore.devices import choose
-from segcore.errors import ConfigError
+from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, StageEvent
-from segcore.inference.run import check_image, open_model
+from segcore.inference.apply import Prediction
+from segcore.inference.rescale import SAME, scale_factors
+from segcore.inference.run import open_model
+from segcore.inference.suitability import as_trained, check_image
 from segcore.metrics.overlap import Confusion
 from segcore.models.saved import LoadedModel
 from segcore.predictor import Predictor
+from segcore.tiling import IGNORE
+
+Part = Literal["test", "validation", "all"]
+PARTS: tuple[Part, ...] = ("test", "validation", "all")
 
 
-def evaluate(config: RunConfig, report: Reporter, model: LoadedModel | None = None) -> dict[str, Any]:
+def evaluate(
+    config: RunConfig, report: Reporter, model: LoadedModel | None = None, part: Part | None = None
+) -> dict[str, Any]:
     """Compare the model's segmentation of `data.images` with `data.labels`.
 
     Parameters
     ----------
     config : RunConfig
-        With `data.validation_slices`, only these slices count, else all.
+        Without images and labels, those of the training. With `data.validation_slices`, only these slices
+        count.
     report : Reporter
         Told of stages, warnings and progress.
     model : LoadedModel, optional
         A model that is already loaded; by default `inference.model`.
+    part : {"test", "validation", "all"}, optional
+        The part of the training's own images that counts. By default what the training kept for the test, if
+        it kept something and these are its images; otherwise all.
 
     Returns
     -------
     dict
-        val_dice, val_dice_per_class, val_iou_per_class (keyed by label value), mean_iou, slices, seconds.
+        val_dice, val_dice_per_class, val_iou_per_class (keyed by label value), mean_iou, part, images,
+        slices, seconds.
 
     Raises
     ------
@@ -47,44 +64,174 @@ def evaluate(config: RunConfig, report: Reporter, model: LoadedModel | None = No
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
-    images, labels = _open_pair(config)
-    for note in (*images.source.notes, *check_image(images, model.card)):
-        report(NoteEvent(level="warning", text=note))
-    report(StageEvent(text=f"evaluating on {hardware.describe()}"))
-    predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
-    counts = Confusion(len(model.card.class_values), hardware.device)
-    chosen = _chosen_planes(config, images)
-    for done, index in enumerate(chosen, start=1):
-        label_YX = read_labels(labels, index, model.card.class_values, _labels_as(config, model))
-        prediction_YX = predictor.logits(images.read(index)).argmax(0)
-        counts.update(prediction_YX, torch.from_numpy(label_YX).to(hardware.device))
-        left = (time.monotonic() - began) / done * (len(chosen) - done)
-        report(Progress(stage="evaluating", done=done, total=len(chosen), unit="slice", seconds_left=left))
-    scores = counts.scores(model.card.class_values)
+    data = _labelled_as_trained(config.data, model)
+    collection = open_collection(data)
+    part, regions = _choose_part(collection, data, model, part)
+    report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
+    scorer = _Scorer(
+        Predictor(model.network, model.card, hardware, config.inference.tile_size),
+        collection,
+        LabelRule.of(data),
+        config.inference.rescale,
+    )
+    total = sum(region.planes[1] - region.planes[0] for region in regions)
+    done = 0
+    for group in _by_image(regions):
+        for note in scorer.notes(group[0].item):
+            report(NoteEvent(level="warning", text=note))
+        for _ in scorer.score(group):
+            done += 1
+            left = (time.monotonic() - began) / done * (total - done)
+            report(Progress(stage="evaluating", done=done, total=total, unit="slice", seconds_left=left))
+    if not done:
+        raise DataError("Nothing is annotated in these slices.", "Choose slices that are annotated.")
+    scores = scorer.counts.scores(model.card.class_values)
     return {
         "val_dice": scores.mean_dice,
         "val_dice_per_class": scores.dice,
         "val_iou_per_class": scores.iou,
         "mean_iou": scores.mean_iou,
-        "slices": len(chosen),
+        "part": part,
+        "images": len({region.item for region in regions}),
+        "slices": done,
         "seconds": time.monotonic() - began,
     }
 
 
-def _open_pair(config: RunConfig) -> tuple[Planes, Planes]:
-    if not config.data.images or not config.data.labels:
+_PART_TEXT: dict[Part, str] = {
+    "test": "what was kept for the test",
+    "validation": "what validated",
+    "all": "all annotated slices",
+}
+
+
+class _Scorer:
+    """Predicts the slices of regions and counts right and wrong pixels."""
+
+    def __init__(self, predictor: Predictor, collection: Collection, rule: LabelRule, rescale: bool) -> None:
+        self.predictor = predictor
+        self.collection = collection
+        self.rule = rule
+        self.rescale = rescale
+        self.counts = Confusion(len(predictor.card.class_values), predictor.hardware.device)
+
+    def notes(self, item: int) -> list[str]:
+        """Return what is to be said of an image before it is predicted."""
+        images = self.collection.open(item).images
+        found = [*images.source.notes, *check_image(images, self.predictor.card, self.rescale)]
+        if len(self.collection.entries) == 1:
+            return found
+        return [f"{self.collection.entries[item].item.name}: {note}" for note in found]
+
+    def score(self, regions: Sequence[Region]) -> Iterator[int]:
+        """Count the pixels in regions of one image; yield every slice that was scored."""
+        images = self.collection.open(regions[0].item).images
+        rows: dict[int, list[slice]] = {}
+        for region in regions:
+            for plane in range(*region.planes):
+                if self._annotated(region, plane):
+                    rows.setdefault(plane, []).append(slice(*region.rows))
+        size = images.source.pixel_size
+        factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
+        if not rows:
+            return
+        for plane, logits_KYX in Prediction(self.predictor, images, factors, rows.keys()).planes():
+            if plane not in rows:
+                continue
+            prediction_YX = logits_KYX.argmax(0)
+            for part in rows[plane]:
+                self.counts.update(prediction_YX[part], self._target(regions[0].item, plane, part))
+            yield plane
+
+    def _annotated(self, region: Region, plane: int) -> bool:
+        """Say whether anything is annotated; only asked of the labels where something can be missing."""
+        opened = self.collection.open(region.item)
+        if self.rule == LabelRule(self.rule.labels_as) and not opened.masks:
+            return True
+        return bool((self._target(region.item, plane, slice(*region.rows)) != IGNORE).any())
+
+    def _target(self, item: int, plane: int, rows: slice) -> Tensor:
+        values = self.predictor.card.class_values
+        label_YX = encode_plane(self.collection, item, plane, values, self.rule, rows)
+        return torch.from_numpy(label_YX).to(self.predictor.hardware.device)
+
+
+def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
+    """Return the options with what the training says of images and labels, where nobody said otherwise.
+
+    Objects in the foreground are read as such if the option or the training says so.
+    """
+    trained = model.config.data
+    if not data.images and not data.labels:
+        given = {name: getattr(data, name) for name in data.model_fields_set}
+        given = {name: value for name, value in given.items() if value is not None}
+        return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)
+    data = as_trained(data, model)
+    update: dict[str, Any] = {}
+    if trained.labels_as == "foreground":
+        update["labels_as"] = "foreground"
+    if data.unlabelled_value is None:
+        update["unlabelled_value"] = trained.unlabelled_value
+    return data.model_copy(update=update)
+
+
+def _choose_part(
+    collection: Collection, data: DataConfig, model: LoadedModel, part: Part | None
+) -> tuple[Part, list[Region]]:
+    """Return the part that counts and where it lies."""
+    if part is None and data.validation_slices and data.images != model.config.data.images:
+        return "validation", _named(collection, data.validation_slices)
+    split = _own_split(collection, model)
+    if part is None:
+        if data.validation_slices:
+            return "validation", _named(collection, data.validation_slices)
+        part = "test" if split and split.test else "all"
+    if part == "all":
+        return part, [
+            Region(number, (0, entry.planes), (0, entry.height))
+            for number, entry in enumerate(collection.entries)
+        ]
+    if split is None:
         raise ConfigError(
-            "data.images and data.labels are both needed.", "Choose an image and a label stack."
+            f"There is no {part} part of these images: the model was not trained on them, or did not keep "
+            "its split.",
+            "Leave out --part, or evaluate the images of the training.",
         )
-    return open_pair(Path(config.data.images), Path(config.data.labels), config.data.axes)
+    regions = list(getattr(split, part))
+    if not regions:
+        raise ConfigError(
+            f"The training kept nothing for the {part}.",
+            "Train with data.test_fraction or data.test_groups, or evaluate another part.",
+        )
+    return part, regions
 
 
-def _chosen_planes(config: RunConfig, images: Planes) -> list[int]:
-    if not config.data.validation_slices:
-        return list(range(images.count))
-    return [region.plane for region in split_planes(images.count, images.height, config.data).validation]
+def _own_split(collection: Collection, model: LoadedModel) -> Split | None:
+    """Return the split of the training, if these are its images and labels."""
+    if not model.card.data_hash or data_hash(collection) != model.card.data_hash:
+        return None
+    try:
+        return load_split(model.weights.parent, collection)
+    except DataError:
+        return None
 
 
-def _labels_as(config: RunConfig, model: LoadedModel) -> str:
-    """Return how labels are read: as objects in the foreground if the option or the training says so."""
-    return "foreground" if "foreground" in (config.data.labels_as, model.config.data.labels_as) else "classes"
+def _named(collection: Collection, text: str) -> list[Region]:
+    chosen = parse_slices(text)
+    if chosen[-1] >= collection.count:
+        raise ConfigError(
+            f"data.validation_slices {text!r} names {chosen[-1]}, but there are the slices 0 to "
+            f"{collection.count - 1}.",
+            "Slices are counted from 0.",
+        )
+    places = [collection.locate(index) for index in chosen]
+    return [
+        Region(number, (plane, plane + 1), (0, collection.entries[number].height)) for number, plane in places
+    ]
+
+
+def _by_image(regions: Sequence[Region]) -> list[list[Region]]:
+    groups: dict[int, list[Region]] = {}
+    for region in regions:
+        groups.setdefault(region.item, []).append(region)
+    return list(groups.values())

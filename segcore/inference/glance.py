@@ -24,10 +24,11 @@ from segcore.data.network_input import read_input
 from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
-from segcore.inference.run import check_image
+from segcore.inference.apply import own_normalization
+from segcore.inference.suitability import check_image
 from segcore.models.saved import LoadedModel, load_model
 from segcore.predictor import Predictor, to_labels
-from segcore.tiling import align
+from segcore.tiling import part_span
 
 IDLE_SECONDS = 300.0
 """After so long without a request the process ends and gives its memory back."""
@@ -88,7 +89,7 @@ class Glancer:
         """
         model = self._load(request)
         planes = open_collection(request.data, labelled=bool(request.data.labels))
-        check_image(planes, model.card)
+        check_image(planes.open(planes.locate(request.plane)[0]).images, model.card)
         indices_YX = predict_part(
             Predictor(model.network, model.card, self.hardware),
             planes,
@@ -123,14 +124,24 @@ def predict_part(
         First row and end of rows, first column and end of columns, px.
     """
     network = predictor.network
-    halo, step = align(network.receptive_radius, network.divisor), network.divisor
-    # The network halves the image: what it reads must begin at a multiple of its step (see tile_grid).
-    starts = [max(0, start // step * step - halo) for start, _ in part]
-    rows, columns = (slice(start, stop + halo) for start, (_, stop) in zip(starts, part, strict=True))
-    image, _ = read_input(planes, index, predictor.card, rows, columns)
-    labels_YX = to_labels(predictor.logits(image))
-    inner = (slice(low - start, high - start) for start, (low, high) in zip(starts, part, strict=True))
-    return labels_YX[tuple(inner)]
+    images = planes.open(planes.locate(index)[0]).images
+    sizes = (images.height, images.width)
+    rows, columns = (
+        part_span(*bounds, size, radius, step)
+        for bounds, size, radius, step in zip(
+            part, sizes, network.receptive_radii[-2:], network.divisors[-2:], strict=True
+        )
+    )
+    halo, step = network.receptive_radii[0], network.divisors[0]
+    window = (slice(rows.read_start, rows.read_stop), slice(columns.read_start, columns.read_stop))
+    image, at = read_input(planes, index, predictor.card, *window, halo, step)
+    labels = to_labels(predictor.logits(image, normalization=own_normalization(images, predictor)))
+    labels_YX = labels[at] if network.dimensions == 3 else labels
+    (top, bottom), (left, right) = part
+    return labels_YX[
+        top - rows.read_start : bottom - rows.read_start,
+        left - columns.read_start : right - columns.read_start,
+    ]
 
 
 def serve(lines: Iterable[str], idle_seconds: float = IDLE_SECONDS) -> None:

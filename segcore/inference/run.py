@@ -1,39 +1,55 @@
-"""The map of a segmentation: load the model, check the image, predict plane by plane, write what came out."""
+"""The map of a segmentation: load the model, then check, predict and write one image after the other."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from segcore.card import ModelCard, PixelSize
 from segcore.config import RunConfig
-from segcore.data.manifest import decode_labels
-from segcore.data.open import open_source
+from segcore.data.items import Item, list_items
+from segcore.data.opening import open_item
 from segcore.data.planes import Planes
+from segcore.data.recipe import parse_recipe
 from segcore.devices import Hardware, choose, versions
-from segcore.errors import ConfigError, ModelError
-from segcore.events import NoteEvent, Outcome, Progress, Reporter, Request, StageEvent, unheard
-from segcore.files import sha256, write_atomic
-from segcore.inference.sinks import TiffSink, check_space, tiff_sink
+from segcore.errors import ConfigError, DataError, ModelError
+from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unheard
+from segcore.files import sha256_of_all, write_atomic
+from segcore.inference.apply import Prediction
+from segcore.inference.compare import compare_grey_values
+from segcore.inference.pace import Pace, Stopped
+from segcore.inference.rescale import SAME, scale_factors
+from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places, write_results
+from segcore.inference.suitability import as_trained, check_image
 from segcore.models.saved import LoadedModel, find_model, load_model, place
-from segcore.predictor import Predictor, to_labels, to_probabilities
+from segcore.predictor import Predictor
 
-SEGMENTATION = "segmentation.tif"
-PROBABILITIES = "probabilities.tif"
 METADATA = "metadata.json"
-SIZE_TOLERANCE = 0.05
-"""Relative difference of the pixel size from that of the training images that is worth a warning."""
+COLOURS = 3
+"""Channels of a colour image; a model trained on some reads grey images as three equal channels."""
 
 
-class _Stopped(Exception):
-    """Somebody asked the job to stop."""
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all images of a segmentation."""
+
+    config: RunConfig
+    model: LoadedModel
+    predictor: Predictor
+    report: Reporter
+    pace: Pace
+
+    def open(self, item: Item) -> Planes:
+        """Open an image as the model wants it."""
+        data, channels = self.config.data, self.model.card.channels
+        repeat = channels if channels == COLOURS else 0
+        return open_item(item, data, parse_recipe(data.recipe), repeat=repeat).images
 
 
 def segment(
@@ -44,14 +60,16 @@ def segment(
     model: LoadedModel | None = None,
     reference: str | None = None,
 ) -> Outcome:
-    """Segment the image `config.data.images` and leave the result in `folder`.
+    """Segment the image or images `config.data.images` and leave the result in `folder`.
 
     Parameters
     ----------
     config : RunConfig
         `inference.model` is the path of a run folder or `.pth` file, unless `model` is given.
     folder : Path
-        The run folder; gets segmentation.tif, metadata.json and, on request, probabilities.tif.
+        The run folder; gets metadata.json and segmentation.tif, of several images segmentation/NAME.tif, and
+        on request the probabilities likewise. Of several images, one that cannot be used is reported and left
+        out.
     report : Reporter
         Told of stages, warnings and progress.
     should_stop : callable
@@ -71,20 +89,31 @@ def segment(
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
-    planes = open_images(config)
-    for note in (*planes.source.notes, *check_image(planes, model.card)):
-        report(NoteEvent(level="warning", text=note))
-    report(StageEvent(text=f"segmenting {planes.source.path.name} on {hardware.describe()}"))
+    config = config.model_copy(update={"data": as_trained(config.data, model)})
+    items = list_images(config, report)
     predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
+    work = _Work(config, model, predictor, report, Pace(len(items), report, should_stop))
+    targets = places(folder, [item.name for item in items], config.inference.probabilities)
+    title = Path(items[0].images[0]).name if len(items) == 1 else f"{len(items)} images"
     try:
-        pixels = _write_results(predictor, planes, config, folder, _Pace(planes.count, report, should_stop))
-    except _Stopped:
-        return Outcome(request=Request.STOP, metrics={})
-    classes = dict(zip(map(str, model.card.class_values), pixels.tolist(), strict=True))
-    metrics = {"class_pixels": classes, "slices": planes.count, "seconds": time.monotonic() - began}
+        if len(items) > 1:
+            report(StageEvent(text=f"segmenting {title} on {hardware.describe()}"))
+        done, failed = _segment_all(work, items, targets)
+    except BaseException as error:
+        for path in (SEGMENTATION, PROBABILITIES):
+            shutil.rmtree(folder / Path(path).stem, ignore_errors=True)
+        if isinstance(error, Stopped):
+            return Outcome(request=Request.STOP, metrics={})
+        raise
+    metrics = _sums(done) | {"seconds": time.monotonic() - began}
     named = reference or config.inference.model or str(model.weights)
-    metadata = {"model": named} | _metadata(config, model, planes, hardware) | metrics
-    write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
+    entries = [
+        {**entry, "segmentation": str(target.segmentation.relative_to(folder))} for entry, target in done
+    ]
+    metadata = {"model": named} | _metadata(config, model, hardware) | {"images": entries, "failed": failed}
+    if len(items) == 1:
+        metadata = entries[0] | metadata
+    write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
     return Outcome(request=None, metrics=metrics)
 
 
@@ -107,134 +136,97 @@ def open_model(config: RunConfig, hardware: Hardware, model: LoadedModel | None 
     return load_model(weights, configuration, hardware)
 
 
-def open_images(config: RunConfig) -> Planes:
-    """Open the image stack that `config` names.
+def list_images(config: RunConfig, report: Reporter) -> tuple[Item, ...]:
+    """Return the images that `config` names; what was noticed on the way is reported.
 
     Raises
     ------
     ConfigError
         No image is named.
     DataError
-        The file is not a readable image.
+        There is none.
     """
     if not config.data.images:
-        raise ConfigError("data.images is missing.", "Choose an image stack.")
-    return Planes(open_source(Path(config.data.images), config.data.axes))
+        raise ConfigError("data.images is missing.", "Choose an image stack or a folder of images.")
+    listing = list_items(config.data, labelled=False)
+    for finding in listing.findings:
+        if finding.level == "error" or not listing.items:
+            raise DataError(finding.what, finding.remedy)
+        report(NoteEvent(level=finding.level, text=finding.what, remedy=finding.remedy))
+    if not listing.items:
+        raise DataError(f"{config.data.images} holds no images.", "Choose another file or folder.")
+    return listing.items
 
 
-def check_image(planes: Planes, card: ModelCard) -> list[str]:
-    """Return warnings about an image that differs from what the model was trained on.
-
-    Raises
-    ------
-    ModelError
-        The model cannot be applied to the image.
-    """
-    if planes.channels != card.channels:
-        example = planes.source.axes.replace("C", "Z") if card.channels == 1 and planes.count == 1 else "CYX"
-        raise ModelError(
-            f"The model was trained on {_count(card.channels, 'channel')}, the image has {planes.channels} "
-            f"({planes.shape_text}).",
-            f"Choose an image with the same channels; if its axes are misread, give them, as in {example}.",
-        )
-    warnings = []
-    if str(planes.dtype) != card.dtype and planes.dtype != np.dtype(bool):
-        warnings.append(
-            f"The model was trained on {card.dtype} images, this one is {planes.dtype}: "
-            "if its grey values have another range, the result will be poor."
-        )
-    differing = [
-        f"{axis} {there:.4g} instead of {trained:.4g} µm"
-        for axis, there, trained in _pixel_sizes(planes.source.pixel_size, card.pixel_size)
-        if abs(there / trained - 1) > SIZE_TOLERANCE
-    ]
-    if differing:
-        warnings.append(
-            f"The pixels have another size than in training ({', '.join(differing)}): "
-            "rescale the image if the result is poor."
-        )
-    return warnings
+def _segment_all(
+    work: _Work, items: Sequence[Item], targets: Sequence[Place]
+) -> tuple[list[tuple[dict[str, Any], Place]], list[dict[str, str]]]:
+    """Segment one image after the other; of several, those that cannot be used are left out."""
+    done: list[tuple[dict[str, Any], Place]] = []
+    failed: list[dict[str, str]] = []
+    for item, target in zip(items, targets, strict=True):
+        try:
+            done.append((_segment_one(work, item, target, alone=len(items) == 1), target))
+        except (DataError, ModelError) as error:
+            if len(items) == 1 or (not done and len(failed) == len(items) - 1):
+                raise
+            failed.append({"name": item.name, "message": error.message, "remedy": error.remedy})
+            text = f"{item.name} is left out: {error.message}"
+            work.report(NoteEvent(level="error", text=text, remedy=error.remedy))
+        work.pace.image_done()
+    return done, failed
 
 
-class _Pace:
-    """Counts planes and tiles, reports progress with the time left, and breaks off when asked to."""
-
-    def __init__(self, planes: int, report: Reporter, should_stop: Callable[[], bool]) -> None:
-        self.planes = planes
-        self.plane = 0
-        self._report = report
-        self._should_stop = should_stop
-        self._began = time.monotonic()
-
-    def tile_done(self, done: int, tiles: int) -> None:
-        """Take note of a tile of the current plane; raises _Stopped."""
-        if self._should_stop():
-            raise _Stopped
-        if done < tiles:  # a plane counts when it is written
-            self._tell(self.plane * tiles + done, self.planes * tiles, "tile")
-
-    def plane_done(self) -> None:
-        """Take note of a plane that has been written."""
-        self.plane += 1
-        self._tell(self.plane, self.planes, "slice")
-
-    def _tell(self, done: int, total: int, unit: str) -> None:
-        left = (time.monotonic() - self._began) / done * (total - done)
-        self._report(Progress(stage="segmenting", done=done, total=total, unit=unit, seconds_left=left))
-
-
-def _write_results(
-    predictor: Predictor, planes: Planes, config: RunConfig, folder: Path, pace: _Pace
-) -> np.ndarray:
-    """Predict and write every plane; return the pixels of every class index."""
-    values = predictor.card.class_values
-    axes, shape = planes.label_axes, planes.label_shape
-    dtype = decode_labels(np.zeros((1, 1), np.uint8), values).dtype
-    wide = (*shape[:-2], len(values), *shape[-2:])
-    pixels = np.prod(shape, dtype=np.int64)
-    check_space(folder, int(pixels) * (dtype.itemsize + 4 * len(values) * config.inference.probabilities))
-    counts = np.zeros(len(values), np.int64)
-    size = planes.source.pixel_size
-    with ExitStack() as files:
-        sink = files.enter_context(tiff_sink(folder / SEGMENTATION, axes, shape, dtype, size))
-        wide_sink: TiffSink | None = None
-        if config.inference.probabilities:
-            wide_axes = f"{axes[:-2]}CYX"
-            wide_sink = files.enter_context(
-                tiff_sink(folder / PROBABILITIES, wide_axes, wide, np.dtype(np.float32), size, plane_axes=3)
-            )
-        for index in range(planes.count):
-            logits_KYX: Tensor = predictor.logits(planes.read(index), pace.tile_done)
-            labels_YX = to_labels(logits_KYX)
-            counts += np.bincount(labels_YX.ravel(), minlength=len(values))
-            sink.write(index, decode_labels(labels_YX, values))
-            if wide_sink:
-                wide_sink.write(index, to_probabilities(logits_KYX))
-            pace.plane_done()
-    return counts
+def _segment_one(work: _Work, item: Item, target: Place, alone: bool) -> dict[str, Any]:
+    """Segment an image and return what is to be remembered of it."""
+    images = work.open(item)
+    card, rescale = work.model.card, work.config.inference.rescale
+    prefix = "" if alone else f"{item.name}: "
+    for note in (*images.source.notes, *check_image(images, card, rescale)):
+        work.report(NoteEvent(level="warning", text=prefix + note))
+    factors = scale_factors(images.source.pixel_size, card) if rescale else SAME
+    prediction = Prediction(work.predictor, images, factors)
+    comparison = compare_grey_values(images, card, prediction.normalization)
+    if comparison and (warning := comparison.warning()):
+        work.report(warning.model_copy(update={"text": prefix + warning.text}))
+    if alone:
+        on = work.predictor.hardware.describe()
+        work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}"))
+    work.pace.image_begun(len(prediction.pieces), images.count)
+    predicted = prediction.planes(work.pace.tile_done)
+    counts = np.zeros(len(card.class_values), np.int64)
+    for pixels in write_results(predicted, images, card.class_values, target):
+        counts += pixels
+        work.pace.plane_done()
+    return {
+        "name": item.name,
+        "input": str(images.source.path),
+        "input_sha256": sha256_of_all(item.images),
+        "axes": images.label_axes,
+        "shape": list(images.label_shape),
+        "pixel_size": images.source.pixel_size.model_dump(),
+        "rescaled": list(factors),
+        "grey_values": comparison.describe() if comparison else None,
+        "class_pixels": dict(zip(map(str, card.class_values), counts.tolist(), strict=True)),
+        "slices": images.count,
+    }
 
 
-def _metadata(config: RunConfig, model: LoadedModel, planes: Planes, hardware: Hardware) -> dict[str, Any]:
+def _sums(done: Sequence[tuple[dict[str, Any], Place]]) -> dict[str, Any]:
+    """Return pixels of every class and slices, over all images."""
+    classes: dict[str, int] = {}
+    for entry, _ in done:
+        for value, pixels in entry["class_pixels"].items():
+            classes[value] = classes.get(value, 0) + pixels
+    return {"class_pixels": classes, "slices": sum(entry["slices"] for entry, _ in done)}
+
+
+def _metadata(config: RunConfig, model: LoadedModel, hardware: Hardware) -> dict[str, Any]:
     """Return what must be known to do the segmentation again."""
     return {
         "model_sha256": model.sha256,
         "class_names": dict(zip(map(str, model.card.class_values), model.card.class_names, strict=True)),
-        "input": str(planes.source.path),
-        "input_sha256": sha256(planes.source.path),
-        "axes": planes.label_axes,
-        "shape": list(planes.label_shape),
-        "pixel_size": planes.source.pixel_size.model_dump(),
         "parameters": config.inference.model_dump(mode="json"),
         "device": hardware.describe(),
         "versions": versions(),
     }
-
-
-def _pixel_sizes(there: PixelSize, trained: PixelSize) -> list[tuple[str, float, float]]:
-    """Return (axis, size here, size in training) for the axes of a plane whose size both know."""
-    pairs = [("Y", there.y, trained.y), ("X", there.x, trained.x)]
-    return [(axis, here, then) for axis, here, then in pairs if here and then]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

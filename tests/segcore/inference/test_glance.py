@@ -14,9 +14,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segcore.config import HardwareConfig, RunConfig
-from segcore.data.open import open_source
-from segcore.data.planes import Planes
+from segcore.config import DataConfig, HardwareConfig, RunConfig
+from segcore.data.collection import open_collection
 from segcore.devices import choose
 from segcore.inference.glance import Glancer, Request, predict_part, serve
 from segcore.inference.run import segment
@@ -33,7 +32,7 @@ def request_for(model_folder: Path, image_file: Path, tmp_path: Path) -> Callabl
     def build(**fields: Any) -> Request:
         values = {
             "weights": model_folder / "best_model.pth", "config": model_folder / "config.json",
-            "images": image_file, "plane": 1, "rows": (0, 40), "columns": (0, 33),
+            "data": {"images": str(image_file)}, "plane": 1, "rows": (0, 40), "columns": (0, 33),
             "out": tmp_path / "previews" / "out.png", "answer": tmp_path / "answer.json",
         }  # fmt: skip
         return Request.model_validate(values | fields)
@@ -44,7 +43,7 @@ def request_for(model_folder: Path, image_file: Path, tmp_path: Path) -> Callabl
 def test_a_part_predicts_as_the_whole_slice_does(model_folder: Path, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (2, 150, 171)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "large.tif", image, photometric="minisblack", metadata={"axes": "ZYX"})
-    planes = Planes(open_source(tmp_path / "large.tif"))
+    planes = open_collection(DataConfig(images=str(tmp_path / "large.tif")), labelled=False)
     hardware = choose(HardwareConfig(device="cpu", precision="fp32"))
     model = load_model(*find_model(model_folder), hardware)
     predictor = Predictor(model.network, model.card, hardware)
@@ -129,7 +128,7 @@ def test_images_that_do_not_fit_are_told_in_the_answer(
 ) -> None:
     image = np.zeros((3, 40, 33), np.uint8)
     tifffile.imwrite(tmp_path / "rgb.tif", image, photometric="minisblack", metadata={"axes": "CYX"})
-    request = request_for(images=tmp_path / "rgb.tif", plane=0)
+    request = request_for(data={"images": str(tmp_path / "rgb.tif")}, plane=0)
     Glancer().answer(request)
     said = json.loads(request.answer.read_text())
     assert "the image has 3" in said["message"]

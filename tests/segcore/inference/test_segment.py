@@ -18,8 +18,9 @@ from segcore.data.planes import Planes
 from segcore.devices import choose
 from segcore.errors import ConfigError, DataError, JobError, ModelError
 from segcore.files import sha256
-from segcore.inference import run
-from segcore.inference.run import check_image, segment
+from segcore.inference import results as results_module
+from segcore.inference.run import segment
+from segcore.inference.suitability import check_image
 from segcore.models.saved import find_model, load_model
 from segcore.predictor import Predictor
 
@@ -160,7 +161,7 @@ def test_a_disk_too_small_is_told_before_the_first_slice(
     def too_small(place: Path, needed: int) -> None:
         raise JobError(f"{needed} bytes")
 
-    monkeypatch.setattr(run, "check_space", too_small)
+    monkeypatch.setattr(results_module, "check_space", too_small)
     with pytest.raises(JobError, match=str(3 * 40 * 33 * (1 + 3 * 4))):
         segment(make_config(inference={"probabilities": True}), folder, listener, _never)
     assert not listener.of("progress")

@@ -1,0 +1,80 @@
+"""Predicting one image as its model wants it: statistics, neighbours or slabs, another grid and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from torch import Tensor
+
+from segcore.card import Normalization
+from segcore.data.normalize import fit_normalization
+from segcore.data.planes import Planes
+from segcore.inference.pieces import Piece, Slices, pieces_of, predict_pieces
+from segcore.inference.rescale import SAME, Factors, Rescaled, restored
+from segcore.predictor import Predictor
+
+
+class Prediction:
+    """What a network says of one image, plane by plane.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Applies the network.
+    images : Planes
+        The image.
+    factors : tuple of float
+        From its grid to that of the network; see `segcore.inference.rescale`.
+    wanted : collection of int, optional
+        The planes that matter; others may be left out.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        images: Planes,
+        factors: Factors = SAME,
+        wanted: Collection[int] | None = None,
+    ) -> None:
+        self.normalization = own_normalization(images, predictor)
+        self._predictor = predictor
+        self._rescaled = Rescaled(images, factors) if factors != SAME else None
+        self._grid: Slices = self._rescaled or images
+        self.pieces: list[Piece] = pieces_of(self._grid, predictor)
+        if wanted is not None and self._grid.depth == images.depth:
+            self.pieces = [piece for piece in self.pieces if not set(piece.kept).isdisjoint(wanted)]
+
+    def planes(self, on_tile: Callable[[int, int], None] | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Yield number and logits `(K, Y, X)` of the planes, on the grid of the image.
+
+        Parameters
+        ----------
+        on_tile : callable, optional
+            See `Predictor.logits`.
+
+        Raises
+        ------
+        DataError
+            A plane cannot be read.
+        """
+        predicted = predict_pieces(self._predictor, self._grid, self.pieces, self.normalization, on_tile)
+        return restored(predicted, self._rescaled) if self._rescaled else predicted
+
+
+def own_normalization(images: Slices, predictor: Predictor) -> Normalization | None:
+    """Return the statistics of an image, over all its planes, where the model takes every image's own.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+    trained = predictor.card.normalization
+    if trained.per == "set":
+        return None
+    return fit_normalization((images.read(index) for index in range(images.count)), trained.kind)
