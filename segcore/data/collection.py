@@ -15,6 +15,7 @@ import numpy as np
 from segcore.axes import sizes_text
 from segcore.card import PixelSize
 from segcore.config import DataConfig
+from segcore.data.index import key_of, recall
 from segcore.data.items import Item, Listing, list_items
 from segcore.data.opening import Opened, common_table, open_item
 from segcore.data.recipe import parse_recipe
@@ -24,7 +25,11 @@ from segcore.estimate import Stack
 
 KEPT_OPEN = 64
 """Images that stay open: opening one reads its header, which takes a millisecond."""
+INDEXED = 32
+"""From so many images on, what is known of them is kept: fewer are opened as fast as looked up."""
 COLOURS = 3
+SHAPING = {"axes", "channels", "pixel_size", "labels_as", "unlabelled_value", "recipe"}
+"""Options on which it depends what an image is."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,9 @@ class Collection:
         self._lock = threading.Lock()
         self._repeat = 0
         self._table = common_table([item.labels for item in items if item.labels])
-        entries = []
-        for number, item in enumerate(items):
-            entries.append(_entry(item, open_item(item, data, self._steps, self._table)))
-            if progress:
-                progress(number + 1, len(items))
+        entries = _entries(
+            items, data, lambda item: open_item(item, data, self._steps, self._table), progress
+        )
         channels = {entry.channels for entry in entries}
         self.entries: tuple[Entry, ...] = tuple(entries)
         self.channels: int = max(channels)
@@ -113,6 +116,11 @@ class Collection:
     def dtype(self) -> np.dtype[Any]:
         """Data type of the images."""
         return self.entries[0].dtype
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the values of labels come from a table over all label files."""
+        return self._table is not None
 
     @property
     def items(self) -> Sequence[Opened]:
@@ -263,19 +271,42 @@ def _items(listing: Listing) -> tuple[Item, ...]:
     return listing.items
 
 
-def _entry(item: Item, opened: Opened) -> Entry:
+def _entries(
+    items: Sequence[Item],
+    data: DataConfig,
+    opening: Callable[[Item], Opened],
+    progress: Callable[[int, int], None] | None,
+) -> list[Entry]:
+    """Return what is known of the images; of many, what is in the index is not opened again."""
+
+    def key(item: Item) -> str | None:
+        options = data.model_dump_json(include=SHAPING) + (item.name if data.recipe else "")
+        return key_of("entry", item.addresses, options) if len(items) >= INDEXED else None
+
+    facts = recall([key(item) for item in items], lambda number: _facts(opening(items[number])), progress)
+    return [
+        Entry(
+            item=item,
+            **{name: fact[name] for name in ("planes", "depth", "height", "width", "channels", "axes")},
+            dtype=np.dtype(fact["dtype"]),
+            pixel_size=PixelSize(**fact["pixel_size"]),
+        )
+        for item, fact in zip(items, facts, strict=True)
+    ]
+
+
+def _facts(opened: Opened) -> dict[str, Any]:
     images = opened.images
-    return Entry(
-        item=item,
-        planes=images.count,
-        depth=images.depth,
-        height=images.height,
-        width=images.width,
-        channels=images.channels,
-        dtype=images.dtype,
-        axes=images.source.axes,
-        pixel_size=images.source.pixel_size,
-    )
+    return {
+        "planes": images.count,
+        "depth": images.depth,
+        "height": images.height,
+        "width": images.width,
+        "channels": images.channels,
+        "dtype": str(images.dtype),
+        "axes": images.source.axes,
+        "pixel_size": images.source.pixel_size.model_dump(),
+    }
 
 
 def _differing(entries: Sequence[Entry], what: str) -> str:

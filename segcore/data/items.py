@@ -39,6 +39,11 @@ class Item:
     mask: str = ""
     use: Use = "split"
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Everything that belongs to it."""
+        return tuple(address for address in (*self.images, self.labels, self.mask) if address)
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segcore.config import DataConfig
-from segcore.data.collection import Collection
+from segcore.data.collection import INDEXED, SHAPING, Collection
+from segcore.data.index import key_of, recall
 from segcore.data.manifest import count_values, encode_labels
 from segcore.data.opening import Opened
 from segcore.data.splits import parse_slices
@@ -137,17 +138,31 @@ def table_of(collection: Collection, rule: LabelRule) -> ClassTable:
     DataError
         A plane cannot be read, or nothing is annotated at all.
     """
+
+    def count(number: int) -> list[list[tuple[int, int]]]:
+        planes = range(collection.entries[number].planes)
+        return [list(count_plane(collection, number, plane, rule).items()) for plane in planes]
+
     pixels: dict[int, int] = {}
     planes = []
-    for number, entry in enumerate(collection.entries):
-        for plane in range(entry.planes):
-            counts = count_plane(collection, number, plane, rule)
-            for value, count in counts.items():
-                pixels[value] = pixels.get(value, 0) + count
-            planes.append(frozenset(counts))
+    numbers = range(len(collection.entries))
+    for item in recall([_key(collection, number, rule) for number in numbers], count):
+        for counts in item:
+            for value, pixel_count in counts:
+                pixels[value] = pixels.get(value, 0) + pixel_count
+            planes.append(frozenset(value for value, _ in counts))
     if not pixels:
         raise DataError(
             "Nothing is annotated: no pixel is left once those that count as unannotated are taken away.",
             "Check data.unlabelled_value, data.mask and data.annotated_slices.",
         )
     return ClassTable(dict(sorted(pixels.items())), tuple(planes))
+
+
+def _key(collection: Collection, number: int, rule: LabelRule) -> str | None:
+    """Return under which key the counts of an image are kept; None where they depend on the other images."""
+    data, item = collection.data, collection.entries[number].item
+    if collection.count < INDEXED or rule.slices is not None or collection.has_table:
+        return None
+    options = data.model_dump_json(include=SHAPING) + (item.name if data.recipe else "")
+    return key_of("classes", item.addresses, options)

@@ -68,9 +68,9 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], dict[str, str]]] = {
         {"image1.jpg": "image1.png", "image2.jpg": "image2.png"},
     ),
     "hierarchy": (
-        ["e_raw_data/Pos001/1.tif", "e_raw_data/Pos002/1.tif", "e_masks/Pos001/1.tif", "e_masks/Pos002/1.tif"],
+        ["e_raw_data/Pos1/1.tif", "e_raw_data/Pos2/1.tif", "e_masks/Pos1/1.tif", "e_masks/Pos2/1.tif"],
         {"images": "e_raw_data", "labels": "e_masks"},
-        {"Pos001/1.tif": "e_masks/Pos001/1.tif", "Pos002/1.tif": "e_masks/Pos002/1.tif"},
+        {"Pos1/1.tif": "e_masks/Pos1/1.tif", "Pos2/1.tif": "e_masks/Pos2/1.tif"},
     ),
     "hierarchy from above": (
         ["e_raw_data/Pos1/1.tif", "f_raw_data/Pos1/1.tif", "e_masks/Pos1/1.tif", "f_masks/Pos1/1.tif"],
