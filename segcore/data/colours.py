@@ -98,30 +98,33 @@ class ColourLabels:
     def _grey(self) -> bool:
         return all(is_grey(colour) for colour in self.colours)
 
-    @property
-    def _too_many(self) -> bool:
-        return self._given is None and not self._grey and len(self.colours) > MOST_COLOURS
+    @cached_property
+    def _count(self) -> int:
+        """How many colours are to be told apart."""
+        if self._given is None:
+            return 0 if self._grey else len(self.colours)
+        return 0 if self._given.nearest else len(self._given.values)
 
     @cached_property
     def _table(self) -> ColourTable | None:
         """The table, or None for a mask that is grey throughout."""
-        if self._given is not None:
-            return self._given
-        if self._too_many:
+        if self._count > MOST_COLOURS:
             raise DataError(
-                f"{self.path} has {len(self.colours)} colours; a mask has one per class, at most "
-                f"{MOST_COLOURS}. It was probably resampled or saved as JPEG.",
+                f"{self.path} and the masks beside it have {self._count} colours; a mask has one per class, "
+                f"at most {MOST_COLOURS}. It was probably resampled or saved as JPEG.",
                 "Save it as PNG without smoothing, or let the data doctor propose which colours are meant "
                 "(labels.colours).",
             )
+        if self._given is not None:
+            return self._given
         return None if self._grey else ColourTable.over(frozenset(self.colours))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What had to be assumed, the table of colours included."""
         notes = tuple(note for note in self.source.notes if "channel" not in note)
-        if self._too_many:
-            return (*notes, f"The mask has {len(self.colours)} colours, too many for classes.")
+        if self._count > MOST_COLOURS:
+            return (*notes, f"There are {self._count} colours, too many for classes.")
         if self._table is None:
             return (*notes, "The mask is grey, though it is stored in colour; its grey values are read.")
         return (*notes, f"Colours are read as values: {self._table.text}.")
@@ -129,7 +132,7 @@ class ColourLabels:
     @property
     def names(self) -> dict[int, str]:
         """Names of the values: the colours themselves, as #ff0000."""
-        table = None if self._too_many else self._table
+        table = None if self._count > MOST_COLOURS else self._table
         return {value: f"#{colour:06x}" for colour, value in table.values.items()} if table else {}
 
     def read(self, region: Region) -> np.ndarray:

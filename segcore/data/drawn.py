@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,34 @@ class DrawnLabels:
         planes = pixels.reshape(len(chosen), *pixels.shape[-2:])
         if not pixels.size:
             return pixels
-        for drawing in self._drawings:
-            if drawing.plane is not None and drawing.plane not in chosen:
-                continue
+        for drawing in self._near(rows, columns, list(chosen)):
             box = drawing.outline.box
             inner_rows, inner_columns = _common(box.rows, rows), _common(box.columns, columns)
-            if inner_rows is None or inner_columns is None:
-                continue
             part = (_within(inner_rows, rows), _within(inner_columns, columns))
             covered = drawing.outline.covers(inner_rows, inner_columns)
             for at in chosen.values() if drawing.plane is None else (chosen[drawing.plane],):
                 planes[at][part][covered] = drawing.value
         return pixels
+
+    def _near(self, rows: Span, columns: Span, planes: Sequence[int]) -> Iterator[Drawing]:
+        """Yield the drawings that may cover something of a part, found at once: there can be 100,000."""
+        tops, bottoms, lefts, rights, where = self._bounds.T
+        near = (tops < rows[1]) & (bottoms > rows[0]) & (lefts < columns[1]) & (rights > columns[0])
+        near &= (where < 0) | np.isin(where, planes)
+        return (self._drawings[at] for at in np.flatnonzero(near))
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        """Rows, columns and plane (-1: all) of every drawing."""
+        bounds = [
+            (
+                *drawing.outline.box.rows,
+                *drawing.outline.box.columns,
+                -1 if drawing.plane is None else drawing.plane,
+            )
+            for drawing in self._drawings
+        ]
+        return np.array(bounds, np.int64).reshape(-1, 5)
 
 
 class AnnotatedPlanes:
@@ -141,9 +158,8 @@ def largest_first(drawings: Sequence[Drawing]) -> tuple[Drawing, ...]:
     return tuple(sorted(drawings, key=lambda drawing: -drawing.outline.area))
 
 
-def _common(one: Span, other: Span) -> Span | None:
-    start, stop = max(one[0], other[0]), min(one[1], other[1])
-    return (start, stop) if start < stop else None
+def _common(one: Span, other: Span) -> Span:
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def _within(span: Span, window: Span) -> slice:

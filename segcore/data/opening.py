@@ -23,7 +23,7 @@ from segcore.data.labels import (
 )
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
-from segcore.data.recipe import Step, repair_images, repair_labels, repair_mask
+from segcore.data.recipe import Step, repair_images, repair_labels, repair_mask, swapped
 from segcore.data.repeated import Repeated
 from segcore.data.source import ImageSource
 from segcore.data.splits import parse_slices
@@ -78,7 +78,7 @@ def open_item(
         parts += [] if own is None else [repair_mask(own, steps, item.name, with_labels=True)]
     if item.mask:
         parts.append(repair_mask(open_mask(item.mask, images), steps, item.name))
-    if any(step.swaps for step in steps) and labels is not None:
+    if swapped(steps, item.name) and labels is not None:
         images, labels = labels, images
     images = repair_images(images, steps, item.name)
     if repeat and Planes(images).channels == 1:

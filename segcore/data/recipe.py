@@ -179,6 +179,11 @@ def _parse_line(line: str) -> Step:
     return step
 
 
+def swapped(steps: Sequence[Step], item: str = "") -> bool:
+    """Return whether a recipe exchanges an image and its labels: an odd number of times, that is."""
+    return sum(step.swaps and step.concerns(item) for step in steps) % 2 == 1
+
+
 def repair_images(source: ImageSource, steps: Sequence[Step], item: str = "") -> ImageSource:
     """Return an image as the recipe says.
 

@@ -15,7 +15,7 @@ from segcore.data.items import Item, Listing, list_items
 from segcore.data.labels import LabelTable, match_labels, open_labels, open_mask
 from segcore.data.opening import common_table, open_images
 from segcore.data.planes import Planes
-from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels
+from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels, swapped
 from segcore.data.report import ClassCount, Finding, Report, SourceSummary
 from segcore.data.scan import ImageFacts, LabelFacts, scan_images, scan_labels
 from segcore.data.source import ImageSource
@@ -111,7 +111,7 @@ class _Openings:
             )
         if images and labels:
             images = match_labels(images, labels)
-            if any(step.swaps for step in self._steps):
+            if swapped(self._steps, item.name):
                 images, labels = labels, images
         for source in filter(None, (images, labels)):
             self._findings += [

@@ -90,8 +90,9 @@ def test_smoothed_colours_are_refused_until_a_repair_says_which_are_meant(tmp_pa
     labels = open_labels(path)
     assert len(count_colours(open_source(path))) > 32
     assert "too many" in labels.notes[-1]
-    with pytest.raises(DataError, match=r"labels\.colours"):
-        whole(labels)
+    for refused in (labels, open_labels(path, table=label_table([path]))):
+        with pytest.raises(DataError, match=r"labels\.colours"):
+            whole(refused)
     steps = parse_recipe(["labels.colours 000000=0 ff0000=1 00ff00=2"])
     repaired = whole(repair_labels(labels, steps))
     middles = chosen[4::8, 4::8]

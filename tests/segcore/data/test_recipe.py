@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segcore.card import PixelSize
-from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels, repair_mask
+from segcore.data.recipe import Step, parse_recipe, repair_images, repair_labels, repair_mask, swapped
 from segcore.data.source import ImageSource, Region, full_region
 from segcore.errors import ConfigError, DataError
 
@@ -246,3 +246,7 @@ def test_swapping_is_said_and_its_own_inverse() -> None:
     (step,) = parse_recipe(["pair.swap"])
     assert step.swaps
     assert step.inverse() == step
+    assert swapped([step])
+    assert swapped([Step("pair.swap", (), "a")], "a")
+    assert not swapped([step, step])
+    assert not swapped([Step("pair.swap", (), "a")], "b")
