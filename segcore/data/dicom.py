@@ -143,8 +143,8 @@ class _Header:
             return np.dtype(np.float32)
         depth = int(self.tags.get("BitsStored") or bits)
         low = -(2 ** (depth - 1)) if signed else 0
-        ends = (low + int(self.intercept), low + 2**depth - 1 + int(self.intercept))
-        return np.result_type(*(np.min_scalar_type(end) for end in ends), np.int16)
+        lowest, highest = low + int(self.intercept), low + 2**depth - 1 + int(self.intercept)
+        return np.dtype(np.int16 if -(2**15) <= lowest and highest < 2**15 else np.int32)
 
     def check_size(self) -> None:
         """Raise if the file is too small for the pixels it declares."""
