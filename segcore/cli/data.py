@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from segcore.cli.doctor import (
+    add_fix_options,
+    check_fix_options,
+    proposal_content,
+    save_treatment,
+    treat,
+    treatment_lines,
+    write_pictures,
+)
 from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, RunParser, UsageError
 from segcore.cli.train import describe_finding
+from segcore.config import RunConfig
 from segcore.data.simulate import simulate
 from segcore.data.validate import Report, check_data
 from segcore.errors import ConfigError
@@ -40,27 +55,54 @@ def simulate_command(words: list[str]) -> int:
 
 
 def check_command(words: list[str]) -> int:
-    """Run `segcore check`; the status is 1 if any finding is an error."""
+    """Run `segcore check`; the status is 1 if any finding is an error, with `--fix` after the repairs."""
     parser = RunParser("check", "Look for problems in images and labels before training on them.")
+    add_fix_options(parser.parser)
     options, config = parser.parse(words)
     if config.data.images is None:
         raise UsageError(
             "--data.images must be given.", "Give the image stack, and its labels if there are any."
         )
-    with tqdm(
-        total=1.0, file=sys.stderr, leave=False, disable=None, bar_format="checking {bar} {elapsed}"
-    ) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.n = done / max(total, 1)
-            bar.refresh()
-
+    check_fix_options(options, config)
+    if options.fix:
+        return _fix(options, config)
+    with _bar("checking") as show:
         report = check_data(config.data, show)
     if options.json:
         write_json({"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})})
     else:
         write_lines(report_lines(report))
     return 0 if report.ok else 1
+
+
+def _fix(options: Namespace, config: RunConfig) -> int:
+    with _bar("examining") as show:
+        treatment = treat(config, options, show, partial(tqdm.write, file=sys.stderr))
+    fixed = config.model_copy(update={"data": treatment.data})
+    saved = save_treatment(fixed, options) if treatment.accepted or options.save else None
+    pictures = write_pictures(treatment.proposals, options.pictures) if options.pictures else []
+    with _bar("checking") as show:
+        report = check_data(fixed.data, show)
+    if options.json:
+        content = {"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})}
+        write_json(content | {"proposals": proposal_content(treatment), "saved": saved, "pictures": pictures})
+    else:
+        write_lines([*treatment_lines(treatment), *report_lines(report)])
+        if saved:
+            write_lines([f"saved  {saved}", f"train with  segcore train --config {shlex.quote(str(saved))}"])
+    return 0 if report.ok else 1
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
+    form = f"{doing} {{bar}} {{elapsed}}"
+    with tqdm(total=1.0, file=sys.stderr, leave=False, disable=None, bar_format=form) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.n = done / max(total, 1)
+            bar.refresh()
+
+        yield show
 
 
 def report_lines(report: Report) -> list[str]:

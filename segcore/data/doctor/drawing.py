@@ -23,6 +23,8 @@ LONGEST = 512
 GOLDEN = 0.618034
 """Of a turn of the colour wheel between two label values: neighbours never look alike."""
 _LABELS = ("swapped", "transposed", "colours", "soft-edges", "fractions", "values", "instances", "classes")
+_UNSEEN = ("values", "depths", "exposures", "channels")
+"""Repairs that change nothing one sees, because every slice is shown from its darkest to its brightest."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def with_pictures(survey: Survey, proposals: Sequence[Proposal]) -> tuple[Propos
     """Return the proposals that change something with what draws them, unless they have it already."""
     return tuple(
         replace(proposal, picture=_painter(survey, proposal))
-        if proposal.repairs and proposal.picture is None
+        if proposal.repairs and proposal.picture is None and proposal.kind not in _UNSEEN
         else proposal
         for proposal in proposals
     )

@@ -67,11 +67,8 @@ def judge_polarity(survey: Survey) -> list[Proposal]:
 
 def _propose(survey: Survey, found: Sequence[tuple[int, float]], among: int) -> Proposal:
     names = [survey.subjects[at].name for at, _ in found]
-    have = "have" if len(names) > 1 else "has"
-    what = (
-        f"{len(names)} of {among} images {have} brightness turned around: what is bright in the others is dark "
-        "there."
-    )
+    verb = "is" if len(names) == 1 else "are"
+    what = f"{len(names)} of {among} images {verb} turned around: what is bright in the others is dark there."
     where = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
     finding = Finding(level="warning", what=what, where=where, remedy="Invert these images on reading.")
     lines = tuple(f"[{name}] images.invert" for name in names)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from segcore.data.doctor.drawing import PairPainter
 from segcore.data.doctor.exposure import drop_slices, listed
 from segcore.data.doctor.proposal import Proposal
 from segcore.data.doctor.survey import Seen, Survey
@@ -60,7 +62,7 @@ def _duplicates(
     if across:
         what += f" {across} of them on both sides of the split: what is trained on also validates."
     proposal = drop_slices(survey, "duplicates", [seen[two] for _, two, _ in pairs], what, "warning")
-    return [proposal], copies
+    return [replace(proposal, picture=_pair(survey, seen[first], seen[later]))], copies
 
 
 def _leakage(
@@ -98,7 +100,17 @@ def _leakage(
     options = {"split_by": "blocks"} if stack and survey.data.split_by != "blocks" else {}
     if stack and not options:
         return []
-    return [Proposal("leakage", finding, options=options, optional=True, confidence=float(twins.mean()))]
+    sure, picture = float(twins.mean()), _pair(survey, one, two)
+    return [Proposal("leakage", finding, (), options, optional=True, confidence=sure, picture=picture)]
+
+
+def _pair(survey: Survey, one: Seen, two: Seen) -> PairPainter:
+    return PairPainter(
+        survey.data,
+        (survey.subjects[one.subject].item, survey.subjects[two.subject].item),
+        (one.plane, two.plane),
+        (survey.name(one), survey.name(two)),
+    )
 
 
 def _neighbours(one: Seen, two: Seen) -> bool:

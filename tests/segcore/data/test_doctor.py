@@ -1,0 +1,320 @@
+"""The data doctor recognises what was done to made data, and its repair undoes it; sound data is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from doctored import (
+    SIZE,
+    blobs,
+    cured,
+    diagnosis,
+    found,
+    kinds,
+    read_labels,
+    write_folders,
+    write_stack,
+)
+from PIL import Image
+from scipy import ndimage
+
+from segcore.config import DataConfig
+from segcore.data.collection import open_collection
+from segcore.data.doctor import Proposal, accept, examine
+from segcore.data.doctor.survey import evenly
+from segcore.data.report import Finding
+
+IMAGES, LABELS = blobs(6)
+
+
+def test_sound_data_is_left_alone(tmp_path: Path) -> None:
+    assert kinds(write_stack(tmp_path / "stack", IMAGES, LABELS)) == []
+    assert kinds(write_folders(tmp_path / "folders", IMAGES, LABELS)) == []
+
+
+def test_noise_and_missing_labels_are_left_alone(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (4, 64, 64)).astype(np.uint8)
+    scribbles = np.zeros((4, 64, 64), np.uint8)
+    scribbles[:, 20, 5:50] = 1
+    scribbles[:, 40, 5:50] = 2
+    assert kinds(write_stack(tmp_path, noise, scribbles, unlabelled_value=0)) == []
+    assert examine(None, DataConfig(images=str(tmp_path / "raw.tif"))).proposals == ()
+
+
+def test_binary_labels_of_0_and_255_are_good_as_they_are(tmp_path: Path) -> None:
+    data = write_stack(tmp_path, IMAGES, (LABELS > 0).astype(np.uint8) * 255)
+    proposal = found(data, "values")
+    assert proposal.optional
+    assert proposal.finding.level == "info"
+    after = cured(data, "values")
+    assert np.array_equal(read_labels(after), LABELS > 0)
+
+
+def test_gaps_in_the_values_are_closed_if_asked(tmp_path: Path) -> None:
+    data = write_stack(tmp_path, IMAGES, np.array([3, 7, 30], np.uint8)[LABELS])
+    assert found(data, "values").optional
+    assert np.array_equal(read_labels(cured(data, "values")), LABELS)
+
+
+@pytest.mark.parametrize("values", [(0, 1 / 255, 2 / 255), (0.5, 1.5, 2.5)])
+def test_float_labels_become_classes(tmp_path: Path, values: tuple[float, ...]) -> None:
+    data = write_stack(tmp_path, IMAGES, np.array(values, np.float32)[LABELS])
+    assert np.array_equal(read_labels(cured(data, "fractions")), LABELS)
+
+
+def test_labels_that_are_nearly_whole_are_rounded(tmp_path: Path) -> None:
+    data = write_stack(tmp_path, IMAGES, np.array([0.0, 0.999, 2.001], np.float32)[LABELS])
+    assert found(data, "fractions").recipe == ("labels.round",)
+    assert np.array_equal(read_labels(cured(data, "fractions")), LABELS)
+
+
+def test_whole_floats_are_only_mentioned(tmp_path: Path) -> None:
+    proposal = found(write_stack(tmp_path, IMAGES, LABELS.astype(np.float32)), "fractions")
+    assert proposal.finding.level == "info"
+    assert not proposal.repairs
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_smoothed_labels_get_their_classes_back(tmp_path: Path, dtype: type) -> None:
+    true = np.array([0, 120, 240], np.float64)[LABELS]
+    soft = np.array([ndimage.zoom(ndimage.zoom(plane, 0.5, order=1), 2, order=1) for plane in true])
+    data = write_stack(tmp_path, IMAGES, soft.astype(dtype))
+    assert found(data, "soft-edges").recipe == ("labels.nearest 0 120 240",)
+    after = cured(data, "soft-edges")
+    repaired = read_labels(after)
+    assert set(np.unique(repaired)) == {0, 120, 240}
+    assert np.mean(repaired == true) > 0.95
+
+
+def test_labels_saved_as_jpeg_get_their_classes_back(tmp_path: Path) -> None:
+    data = write_folders(tmp_path, IMAGES, LABELS)
+    for number, plane in enumerate(LABELS):
+        (tmp_path / "labels" / f"p{number:02d}.tif").unlink()
+        Image.fromarray(plane * 100).save(tmp_path / "labels" / f"p{number:02d}.jpg", quality=85)
+    assert found(data, "soft-edges").recipe == ("labels.nearest 0 100 200",)
+    assert np.mean(read_labels(cured(data, "soft-edges")) == LABELS * 100) > 0.98
+
+
+COLOURS = np.array([[0, 0, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
+
+
+def _write_colours(folder: Path, blur: float) -> DataConfig:
+    data = write_folders(folder, IMAGES, LABELS)
+    for number, plane in enumerate(LABELS):
+        (folder / "labels" / f"p{number:02d}.tif").unlink()
+        painted = COLOURS[plane].astype(float)
+        soft = ndimage.gaussian_filter(painted, (blur, blur, 0)) if blur else painted
+        Image.fromarray(soft.astype(np.uint8)).save(folder / "labels" / f"p{number:02d}.png")
+    return data
+
+
+def test_colours_can_be_written_into_the_run(tmp_path: Path) -> None:
+    data = _write_colours(tmp_path, 0)
+    assert found(data, "colours").optional
+    before = read_labels(data)
+    assert np.array_equal(read_labels(cured(data, "colours")), before)
+
+
+def test_smoothed_colours_become_the_nearest_painted_one(tmp_path: Path) -> None:
+    data = _write_colours(tmp_path, 0.8)
+    proposal = found(data, "colours")
+    assert proposal.finding.level == "error"
+    repaired = read_labels(cured(data, "colours"))
+    assert np.mean(repaired == np.array([1, 3, 2])[LABELS]) > 0.97
+
+
+def test_numbered_objects_are_read_as_foreground(tmp_path: Path) -> None:
+    objects = np.array([ndimage.label(plane == 1)[0] for plane in LABELS]).astype(np.uint16)
+    data = write_stack(tmp_path, IMAGES, objects)
+    assert found(data, "instances").options == {"labels_as": "foreground"}
+    assert cured(data, "instances").labels_as == "foreground"
+
+
+def test_objects_without_background_are_not_made_one_class(tmp_path: Path) -> None:
+    objects = np.array([ndimage.label(plane == 1)[0] for plane in LABELS]).astype(np.uint16)
+    assert not found(write_stack(tmp_path, IMAGES, objects, unlabelled_value=0), "instances").repairs
+
+
+def test_classes_read_as_foreground_are_noticed(tmp_path: Path) -> None:
+    data = write_stack(tmp_path, IMAGES, LABELS, labels_as="foreground")
+    assert found(data, "classes").options == {"labels_as": "classes"}
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_swapped_files_are_exchanged(tmp_path: Path, folders: bool) -> None:
+    write = write_folders if folders else write_stack
+    data = write(tmp_path, LABELS, IMAGES)
+    assert np.array_equal(read_labels(cured(data, "swapped")), LABELS)
+
+
+def test_transposed_labels_of_oblong_images_fit_again(tmp_path: Path) -> None:
+    images, labels = IMAGES[:, :128], LABELS[:, :128]
+    data = write_stack(tmp_path, images, labels.transpose(0, 2, 1))
+    assert np.array_equal(read_labels(cured(data, "transposed")), labels)
+
+
+def test_inverted_images_are_found_and_only_they(tmp_path: Path) -> None:
+    harmed = [255 - plane if number in (1, 4) else plane for number, plane in enumerate(IMAGES)]
+    data = write_folders(tmp_path, [*harmed, *IMAGES[:1] // 2], [*LABELS, *LABELS[:1]])
+    proposal = found(data, "inverted")
+    assert proposal.recipe == ("[p01.tif] images.invert", "[p04.tif] images.invert")
+    cured(data, "inverted")
+
+
+def test_copies_are_left_out_and_both_are_named(tmp_path: Path) -> None:
+    images, labels = IMAGES.copy(), LABELS.copy()
+    images[5], labels[5] = images[0], labels[0]
+    data = write_stack(tmp_path, images, labels, validation_slices="5")
+    proposal = found(data, "duplicates")
+    assert proposal.recipe == ("slices.drop 5",)
+    assert "slice 0" in proposal.finding.what
+    assert "slice 5" in proposal.finding.what
+    assert "both sides" in proposal.finding.what
+
+
+def test_a_copy_of_other_brightness_is_a_copy(tmp_path: Path) -> None:
+    images, labels = IMAGES.copy(), LABELS.copy()
+    images[4] = images[0] * 0.6 + 20
+    labels[4] = labels[0]
+    assert found(write_stack(tmp_path, images, labels), "duplicates").recipe == ("slices.drop 4",)
+
+
+def test_neighbours_that_look_alike_call_for_blocks(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    volume = ndimage.gaussian_filter(random.normal(size=(20, SIZE, SIZE)), (6, 4, 4))
+    labels = (volume > 0).astype(np.uint8)
+    images = (volume / np.abs(volume).max() * 100 + 128).astype(np.uint8)
+    data = write_stack(tmp_path, images, labels)
+    proposal = found(data, "leakage")
+    assert proposal.options == {"split_by": "blocks"}
+    cured(data, "leakage")
+
+
+def test_constant_and_overexposed_slices_are_left_out_together(tmp_path: Path) -> None:
+    images = IMAGES.copy()
+    images[2] = 17
+    images[4] = np.where(LABELS[4] > 0, 250, images[4])
+    data = write_stack(tmp_path, images, LABELS)
+    proposals = [found(data, "constant"), found(data, "saturated")]
+    after = accept(data, proposals)
+    assert after.recipe == ["slices.drop 2,4"]
+    assert open_collection(after).count == 4
+    assert kinds(after) == []
+
+
+def test_a_white_background_is_not_overexposed(tmp_path: Path) -> None:
+    images = IMAGES.copy()
+    images[LABELS == 2] = 255
+    assert "saturated" not in kinds(write_stack(tmp_path, images, LABELS))
+
+
+def test_images_of_different_types_get_one(tmp_path: Path) -> None:
+    planes = [plane.astype(np.uint16) * 200 if number % 2 else plane for number, plane in enumerate(IMAGES)]
+    data = write_folders(tmp_path, planes, LABELS)
+    after = cured(data, "depths")
+    assert open_collection(after).dtype == np.uint16
+
+
+def test_exposures_that_differ_are_normalised_per_image(tmp_path: Path) -> None:
+    planes = [plane.astype(np.uint16) * (100 if number % 2 else 1) for number, plane in enumerate(IMAGES)]
+    data = write_folders(tmp_path, planes, LABELS)
+    assert cured(data, "exposures").normalize_per == "image"
+
+
+def test_empty_and_repeated_channels_are_left_out(tmp_path: Path) -> None:
+    other = IMAGES[::-1]
+    images = np.stack([IMAGES, np.zeros_like(IMAGES), other, IMAGES], 1)
+    data = write_stack(tmp_path, images, LABELS)
+    assert found(data, "channels").options == {"channels": "0,2"}
+    assert open_collection(cured(data, "channels")).channels == 2
+
+
+def test_the_table_counts_annotated_pixels_and_suggests_weights(tmp_path: Path) -> None:
+    data = write_folders(tmp_path, IMAGES, LABELS, unlabelled_value=2)
+    result = diagnosis(data)
+    for row, plane in zip(result.rows, LABELS, strict=True):
+        assert row.pixels == {0: int((plane == 0).sum()), 1: int((plane == 1).sum())}
+        assert (row.slices, row.of) == (1, 1)
+    weights = result.weights["inverse"]
+    counts = {value: int((value == LABELS).sum()) for value in (0, 1)}
+    assert weights[0] * counts[0] == pytest.approx(weights[1] * counts[1])
+
+
+def test_histograms_show_every_normalisation(tmp_path: Path) -> None:
+    planes = [plane // (1 + number % 3) for number, plane in enumerate(IMAGES)]
+    result = diagnosis(write_folders(tmp_path, planes, LABELS))
+    assert {(each.kind, each.per) for each in result.normalized} == {
+        ("percentile", "set"), ("percentile", "image"), ("z-score", "set"), ("z-score", "image"),
+        ("min-max", "set"), ("min-max", "image"), ("none", "set"),
+    }  # fmt: skip
+    counted = sum(result.raw[0].counts)
+    assert all(sum(each.histogram.counts) == counted for each in result.normalized)
+
+
+def test_no_file_is_touched_and_pictures_show_both_sides(tmp_path: Path) -> None:
+    images = IMAGES.copy()
+    images[2] = 17
+    data = write_stack(tmp_path, images, np.roll(LABELS, (0, 9, -7), (0, 1, 2)))
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.iterdir()}
+    pictures = [proposal.picture() for proposal in diagnosis(data).proposals if proposal.picture]
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert picture.before.dtype == np.uint8
+        assert picture.before.shape[2] == 3
+        assert not np.array_equal(picture.before, picture.after)
+    assert before == {path: hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.iterdir()}
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    data = write_folders(tmp_path, IMAGES, LABELS)
+    (tmp_path / "images" / "p03.tif").write_bytes(b"II*\0 cut off")
+    result = diagnosis(data)
+    assert len(result.rows) == 5
+    assert any("p03.tif" in note for note in result.notes)
+
+
+def test_repairs_are_written_in_the_order_in_which_they_are_made() -> None:
+    def proposal(kind: str, *recipe: str) -> Proposal:
+        return Proposal(kind, Finding(level="info", what="", where=""), recipe)  # type: ignore[arg-type]
+
+    data = DataConfig(recipe=["images.invert"])
+    chosen = [
+        proposal("saturated", "slices.drop 3"), proposal("shifted", "labels.shift 1 2"),
+        proposal("constant", "slices.drop 1,4-5", "[b] slices.drop 0"),
+        proposal("colours", "labels.colours ff0000=1"), proposal("swapped", "pair.swap"),
+    ]  # fmt: skip
+    assert accept(data, chosen).recipe == [
+        "images.invert", "pair.swap", "labels.colours ff0000=1", "labels.shift 1 2",
+        "slices.drop 1,3-5", "[b] slices.drop 0",
+    ]  # fmt: skip
+    assert data.recipe == ["images.invert"]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 5), (1, 5), (7, 6), (1000, 400), (401, 400), (10**9, 33)])
+def test_slices_are_chosen_evenly_within_the_bound(count: int, most: int) -> None:
+    for pairs in (False, True):
+        chosen = evenly(count, most, pairs)
+        assert len(chosen) <= most
+        assert chosen == sorted(set(chosen))
+        assert all(0 <= at < count for at in chosen)
+        if count > most:
+            assert chosen[0] == 0
+            assert chosen[-1] == count - 1
+
+
+def test_a_large_set_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segcore.data.doctor.survey.SLICES", 8)
+    tifffile.imwrite(tmp_path / "raw.tif", np.tile(IMAGES, (10, 1, 1))[:, :64, :64], metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "labels.tif", np.tile(LABELS, (10, 1, 1))[:, :64, :64], metadata={"axes": "ZYX"}
+    )
+    data = DataConfig(images=str(tmp_path / "raw.tif"), labels=str(tmp_path / "labels.tif"))
+    steps: list[tuple[int, int]] = []
+    result = examine(open_collection(data), data, lambda done, total: steps.append((done, total)))
+    assert steps == [(at + 1, 8) for at in range(8)]
+    assert len(result.rows) == 8
+    assert "8 of 60 slices" in result.notes[0]
