@@ -11,14 +11,20 @@ from typing import Any
 import h5py
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 import zarr
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
+from segcore.card import PixelSize
 from segcore.data import tiff
+from segcore.data.channels import Calibrated, Chosen, Joined
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
+from segcore.data.source import ImageSource
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,29 @@ class Flavour:
 
 def write_tiff(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
     tifffile.imwrite(path, pixels, **{"photometric": "minisblack", **flavour.options})
+
+
+def write_pyramid(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    with tifffile.TiffWriter(path, ome=flavour.options["ome"]) as writer:
+        options: dict[str, Any] = {"photometric": "minisblack", "tile": (16, 16)}
+        writer.write(pixels, subifds=2, metadata={"axes": flavour.axes}, **options)
+        for step in (2, 4):
+            writer.write(pixels[..., ::step, ::step], subfiletype=1, **options)
+
+
+def write_dicom(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
+    path.mkdir()
+    for z, plane in enumerate(pixels):
+        dataset = pydicom.Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2"
+        dataset.Rows, dataset.Columns = plane.shape
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 8 * plane.itemsize
+        dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(plane.dtype.kind == "i")
+        dataset.InstanceNumber, dataset.PixelData = z, plane.tobytes()
+        dataset.save_as(path / f"{len(pixels) - z}.dcm", enforce_file_format=True)
 
 
 def write_npy(path: Path, pixels: np.ndarray, flavour: Flavour) -> None:
@@ -105,7 +134,7 @@ KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 WRITERS: dict[str, Callable[[Path, np.ndarray, Flavour], None]] = {
     ".tif": write_tiff, ".npy": write_npy, ".npz": write_npz, ".h5": write_hdf5, ".nii": write_nifti,
     ".nii.gz": write_nifti, ".png": write_picture, ".bmp": write_picture, ".zarr": write_zarr,
-    ".ome.zarr": write_ome_zarr,
+    ".ome.zarr": write_ome_zarr, ".pyramid.tif": write_pyramid, ".dicom": write_dicom,
 }  # fmt: skip
 
 
@@ -138,6 +167,9 @@ FLAVOURS = [
     Flavour("tiled-uncompressed", "YX", (100, 90), "uint16", {"tile": (32, 16)}),
     Flavour("colour", "YXC", (33, 21, 3), "uint8", {"photometric": "rgb"}),
     Flavour("colour-planar", "CYX", (3, 33, 21), "uint8", {"photometric": "rgb", "planarconfig": "separate"}),
+    Flavour("pyramid", "YX", (100, 90), "uint16", {"ome": False}, ".pyramid.tif"),
+    Flavour("ome-pyramid", "CYX", (2, 100, 90), "uint8", {"ome": True}, ".pyramid.tif"),
+    Flavour("dicom-series", "ZYX", (4, 12, 14), "int16", suffix=".dicom"),
     Flavour("npy", "ZYX", (3, 12, 13), "uint16", suffix=".npy"),
     Flavour("npy-fortran-order", "ZYX", (3, 12, 13), "float32", {"order": "F"}, ".npy"),
     Flavour("npy-big-endian", "YX", (12, 13), "uint16", {"dtype": ">u2"}, ".npy"),
@@ -158,6 +190,49 @@ FLAVOURS = [
     Flavour("ome-zarr-0.5", "CZYX", (2, 3, 12, 14), "uint8", {"zarr_format": 3}, ".ome.zarr"),
 ]  # fmt: skip
 
+
+def _files(folder: Path, axes: str, parts: list[np.ndarray]) -> list[ImageSource]:
+    """Write one TIFF per channel file and open them."""
+    for number, part in enumerate(parts):
+        tifffile.imwrite(folder / f"{number}.tif", part, photometric="minisblack", metadata={"axes": axes})
+    return [open_source(folder / f"{number}.tif") for number in range(len(parts))]
+
+
+def join_planes(folder: Path) -> tuple[ImageSource, np.ndarray]:
+    """Join three files of a slice each."""
+    pixels = Flavour("joined", "CYX", (3, 12, 14), "uint16").pixels()
+    return Joined(_files(folder, "YX", list(pixels))), pixels
+
+
+def join_stacks(folder: Path) -> tuple[ImageSource, np.ndarray]:
+    """Join a stack of one channel with a stack of two, of another type."""
+    pixels = Flavour("joined stacks", "ZCYX", (4, 3, 12, 14), "uint8").pixels().astype(np.uint16)
+    one, two = pixels[:, 0].astype(np.uint8), pixels[:, 1:] + np.uint16(0)
+    first = _files(folder, "ZYX", [one])[0]
+    (folder / "two").mkdir()
+    return Joined([first, _files(folder / "two", "ZCYX", [two])[0]]), pixels
+
+
+def choose_channels(folder: Path) -> tuple[ImageSource, np.ndarray]:
+    """Choose channels of five, out of order."""
+    pixels = Flavour("chosen", "CZYX", (5, 3, 12, 14), "float32").pixels()
+    return Chosen(_files(folder, "CZYX", [pixels])[0], (4, 0, 2)), pixels[[4, 0, 2]]
+
+
+def choose_colour(folder: Path) -> tuple[ImageSource, np.ndarray]:
+    """Choose the green of a colour picture."""
+    pixels = Flavour("colours", "YXC", (12, 14, 3)).pixels()
+    Image.fromarray(pixels).save(folder / "image.png")
+    return Chosen(open_source(folder / "image.png"), (1,)), pixels[..., 1:2]
+
+
+def calibrate(folder: Path) -> tuple[ImageSource, np.ndarray]:
+    """Give a stack a pixel size."""
+    pixels = Flavour("calibrated", "ZYX", (3, 12, 14)).pixels()
+    return Calibrated(_files(folder, "ZYX", [pixels])[0], PixelSize(y=0.5, x=0.5)), pixels
+
+
+WRAPPERS = [join_planes, join_stacks, choose_channels, choose_colour, calibrate]
 Opened = tuple[Any, np.ndarray]
 
 
@@ -169,8 +244,13 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-@pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.name)
+@pytest.fixture(
+    params=[*FLAVOURS, *WRAPPERS],
+    ids=lambda way: way.name if isinstance(way, Flavour) else way.__name__.replace("_", "-"),
+)
 def opened(request: pytest.FixtureRequest, tmp_path: Path, reader: str) -> Opened:
+    if not isinstance(request.param, Flavour):
+        return request.param(tmp_path)
     path = tmp_path / f"image{request.param.suffix}"
     pixels = request.param.write(path)
     source = open_source(path)
