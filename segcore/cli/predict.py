@@ -67,10 +67,18 @@ def _summary(result: dict[str, Any]) -> list[str]:
 def evaluate_command(words: list[str]) -> int:
     """Run `segcore evaluate`: segment in this process and score the result against labels."""
     parser = RunParser(
-        "evaluate", "Compare a model's segmentation of a stack with labels.", applies_model=True
+        "evaluate", "Compare a model's segmentation of images with labels.", applies_model=True
+    )
+    parser.parser.add_argument(
+        "--part",
+        choices=("test", "validation", "all"),
+        help="part of the training's own images that counts; by default what it kept for the test, if it did",
     )
     options, config = parser.parse(words)
-    _require(config, ("images", "labels"))
+    if config.data.images or config.data.labels or options.part is None:
+        _require(config, ("images", "labels"))
+    else:
+        _require(config, ())
     workspace = Workspace.open(options.workspace)
     # The engine imports torch, which takes seconds: mistakes in the command line are told before.
     from segcore.inference.evaluate import evaluate
@@ -78,11 +86,15 @@ def evaluate_command(words: list[str]) -> int:
 
     console = Console()
     try:
-        scores = evaluate(resolve_model(config, workspace), console)
+        scores = evaluate(resolve_model(config, workspace), console, part=options.part)
     finally:
         console.close()
-    about = {name: scores.pop(name) for name in ("slices", "seconds")}
-    write_json({"metrics": scores, **about}) if options.json else write_lines(score_lines(scores))
+    about = {name: scores.pop(name) for name in ("part", "images", "slices", "seconds")}
+    if options.json:
+        write_json({"metrics": scores, **about})
+        return 0
+    part = "all annotated slices" if about["part"] == "all" else f"the {about['part']} part"
+    write_lines([*score_lines(scores), f"on {part}: {about['slices']} slices of {about['images']} images"])
     return 0
 
 

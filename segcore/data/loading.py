@@ -18,6 +18,8 @@ from segcore.data.volumes import Volume, find_anchors
 from segcore.errors import DataError
 from segcore.tiling import IGNORE
 
+WHOLE_VOLUME = 2**31
+"""More slices than there are around any."""
 MEMORY_SHARE = 0.8
 """Share of the free memory the images may take; the network needs the rest."""
 
@@ -90,12 +92,12 @@ class Loader:
     def volumes(self, regions: Sequence[Region], validates: bool = False) -> list[Volume]:
         """Return the volumes of regions: in 2d one per slice, else one per run of slices of an image.
 
-        A network in three dimensions is validated with slices around the annotated ones, as many as a patch
-        is deep; it is trained without them.
+        A network in three dimensions is validated with the whole volume at hand, so that it sees as much
+        around the annotated slices as it will when it is applied; it is trained without.
         """
         if self._data.mode == "2d" and not self.on_disk:
             return [self._volume(region, region.planes, [region]) for region in regions]
-        context = {"2d": 0, "2.5d": self._reach(), "3d": self._data.patch_depth if validates else 0}
+        context = {"2d": 0, "2.5d": self._reach(), "3d": WHOLE_VOLUME if validates else 0}
         return [
             self._volume(run[0], self._around(run, context[self._data.mode]), run)
             for run in self._runs(regions)

@@ -18,7 +18,9 @@ from segcore.errors import DataError
 from segcore.memory import is_out_of_memory
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
+from segcore.strides import Strides, divisors, kernels, radii
 from segcore.tasks import Task
+from segcore.tiling import part_span
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,22 @@ class Scene:
 def _scenes(volume: Volume, card: ModelCard) -> list[Scene]:
     depth = volume.label_ZYX.shape[0]
     if card.mode == "3d":
-        whole = tuple(range(depth))
-        return [Scene(volume, whole, whole, solid=True)] if volume.annotated else []
+        return [_block(volume, card.strides)] if volume.annotated else []
     return [
         Scene(
             volume, neighbours(plane, depth, card.context_slices, card.context_spacing), (plane,), solid=False
         )
         for plane in volume.annotated
     ]
+
+
+def _block(volume: Volume, strides: Strides) -> Scene:
+    """Return the slices that decide on the annotated ones: the result is that of the whole volume."""
+    step, radius = divisors(strides)[0], radii(strides, kernels(strides))[0]
+    annotated = volume.annotated
+    span = part_span(annotated[0], annotated[-1] + 1, volume.label_ZYX.shape[0], radius, step)
+    seen = tuple(range(span.read_start, span.read_stop))
+    return Scene(volume, seen, seen, solid=True)
 
 
 def _picked(pixels: Pixels, planes: tuple[int, ...]) -> np.ndarray:

@@ -13,12 +13,19 @@ from segcore.inference.evaluate import evaluate
 from segcore.inference.run import segment
 from segcore.training.run import train
 
+MODES: dict[str, dict[str, object]] = {
+    "2d": {},
+    "2.5d": {"mode": "2.5d", "context_slices": 3, "context_spacing": 2},
+    "3d": {"mode": "3d", "patch_depth": 4, "pixel_size": "2,1,1"},
+    "per image": {"normalize_per": "image"},
+}
 
-@pytest.fixture
-def trained(tmp_path: Path, listener) -> tuple[RunConfig, float]:
+
+@pytest.fixture(params=MODES)
+def trained(request: pytest.FixtureRequest, tmp_path: Path, listener) -> tuple[RunConfig, float]:
     """Train on blobs; return a configuration that applies the model to them, and the validation Dice."""
     random = np.random.default_rng(0)
-    coarse = random.random((4, 10, 9)) > 0.5
+    coarse = random.random((11, 10, 9)) > 0.5
     labels = 255 * coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)[:, :77, :70]
     images = np.clip(labels * 0.4 + random.normal(60, 20, labels.shape), 0, 255).astype(np.uint8)
     for name, stack in (("images", images), ("labels", labels)):
@@ -29,10 +36,11 @@ def trained(tmp_path: Path, listener) -> tuple[RunConfig, float]:
                 "images": str(tmp_path / "images.tif"),
                 "labels": str(tmp_path / "labels.tif"),
                 "patch_size": 32,
-                "patches_per_image": 4,
-                "validation_slices": "1,3",
-            },
-            "model": {"features": 4, "layers": 2},
+                "patches_per_image": 1,
+                "validation_slices": "5-6",
+            }
+            | MODES[request.param],
+            "model": {"features": 2, "layers": 2},
             "training": {"epochs": 2},
             "hardware": {"device": "cpu"},
             "inference": {"model": str(tmp_path / "run")},
@@ -52,8 +60,8 @@ def test_training_evaluation_and_segmentation_agree(
     result = tmp_path / "result"
     result.mkdir()
     segment(config, result, listener, lambda: False)
-    found = tifffile.imread(result / "segmentation.tif")[[1, 3]]
-    true = tifffile.imread(tmp_path / "labels.tif")[[1, 3]]
+    found = tifffile.imread(result / "segmentation.tif")[[5, 6]]
+    true = tifffile.imread(tmp_path / "labels.tif")[[5, 6]]
     dice = [
         2 * ((found == value) & (true == value)).sum() / ((found == value).sum() + (true == value).sum())
         for value in (0, 255)
