@@ -14,6 +14,7 @@ from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
 from segcore.data.split_file import load_split
 from segcore.data.splits import Region, Split, parse_slices
+from segcore.data.suitability import as_trained, check_image
 from segcore.data.targets import LabelRule, encode_plane
 from segcore.devices import choose
 from segcore.errors import ConfigError, DataError
@@ -21,7 +22,6 @@ from segcore.events import NoteEvent, Progress, Reporter, StageEvent
 from segcore.inference.apply import Prediction
 from segcore.inference.rescale import SAME, scale_factors
 from segcore.inference.run import open_model
-from segcore.inference.suitability import as_trained, check_image
 from segcore.metrics.overlap import Confusion
 from segcore.models.saved import LoadedModel
 from segcore.predictor import Predictor
@@ -166,7 +166,7 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
         given = {name: getattr(data, name) for name in data.model_fields_set}
         given = {name: value for name, value in given.items() if value is not None}
         return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)
-    data = as_trained(data, model)
+    data = as_trained(data, model.config.data)
     update: dict[str, Any] = {}
     if trained.labels_as == "foreground":
         update["labels_as"] = "foreground"

@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from segcore.config import DataConfig, HardwareConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.network_input import read_input
+from segcore.data.suitability import check_image
 from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
 from segcore.inference.apply import own_normalization
-from segcore.inference.suitability import check_image
 from segcore.models.saved import LoadedModel, load_model
 from segcore.predictor import Predictor, to_labels
 from segcore.tiling import part_span

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segcore.card import ModelCard, PixelSize
+from segcore.data.suitability import SIZE_TOLERANCE, pixel_sizes
 from segcore.inference.pieces import Slices
-from segcore.inference.suitability import SIZE_TOLERANCE, pixel_sizes
 
 Factors = tuple[float, float, float]
 """How many times more planes, rows and columns there will be."""

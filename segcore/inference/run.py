@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from segcore.config import RunConfig
+from segcore.data.comparison import compare_grey_values
 from segcore.data.items import Item, list_items
 from segcore.data.opening import open_item
 from segcore.data.planes import Planes
 from segcore.data.recipe import parse_recipe
+from segcore.data.suitability import as_trained, check_image
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, DataError, ModelError
 from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unheard
 from segcore.files import sha256_of_all, write_atomic
 from segcore.inference.apply import Prediction
-from segcore.inference.compare import compare_grey_values
 from segcore.inference.pace import Pace, Stopped
 from segcore.inference.rescale import SAME, scale_factors
 from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places, write_results
-from segcore.inference.suitability import as_trained, check_image
 from segcore.models.saved import LoadedModel, find_model, load_model, place
 from segcore.predictor import Predictor
 
@@ -89,7 +89,7 @@ def segment(
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
-    config = config.model_copy(update={"data": as_trained(config.data, model)})
+    config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
     predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
     work = _Work(config, model, predictor, report, Pace(len(items), report, should_stop))

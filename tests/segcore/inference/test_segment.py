@@ -15,12 +15,12 @@ from segcore.card import ModelCard, PixelSize
 from segcore.config import RunConfig
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
+from segcore.data.suitability import check_image
 from segcore.devices import choose
 from segcore.errors import ConfigError, DataError, JobError, ModelError
 from segcore.files import sha256
 from segcore.inference import results as results_module
 from segcore.inference.run import segment
-from segcore.inference.suitability import check_image
 from segcore.models.saved import find_model, load_model
 from segcore.predictor import Predictor
 

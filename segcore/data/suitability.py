@@ -8,7 +8,6 @@ from segcore.card import ModelCard, PixelSize
 from segcore.config import DataConfig
 from segcore.data.planes import Planes
 from segcore.errors import ModelError
-from segcore.models.saved import LoadedModel
 
 SIZE_TOLERANCE = 0.05
 """Relative difference of the pixel size from that of the training images that is worth a warning."""
@@ -71,9 +70,8 @@ def pixel_sizes(there: PixelSize, card: ModelCard) -> list[tuple[str, float, flo
     return [(axis, here, then) for axis, here, then in axes if here and then]
 
 
-def as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
-    """Return the options with the channels the model was trained on, where nobody chose others."""
-    trained = model.config.data
+def as_trained(data: DataConfig, trained: DataConfig) -> DataConfig:
+    """Return the options with the channels of those of the training, where nobody chose others."""
     names = ("channels", "channel_suffixes")
     given = data.model_fields_set
     taken = {name: getattr(trained, name) for name in names if name not in given or not getattr(data, name)}

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from segcore.card import Histogram, ModelCard, Normalization
 from segcore.data.histograms import DIFFERENT, difference, histogram_of, rescaled
 from segcore.events import NoteEvent
-from segcore.inference.pieces import Slices
 
 PLANES = 32
 """Planes that are looked at, evenly spread: enough for a histogram, and quick in a stack of thousands."""
+
+
+class Readable(Protocol):
+    """Planes of one image, see `segcore.data.planes.Planes`, or of several."""
+
+    @property
+    def count(self) -> int:
+        """Planes in all."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a plane."""
+
+    def read(self, index: int) -> np.ndarray:
+        """Return a plane `(C, Y, X)`."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +69,13 @@ class Comparison:
 
 
 def compare_grey_values(
-    images: Slices, card: ModelCard, own: Normalization | None = None
+    images: Readable, card: ModelCard, own: Normalization | None = None
 ) -> Comparison | None:
     """Compare an image with the training images; None where the model knows no histograms.
 
     Parameters
     ----------
-    images : Slices
+    images : Readable
         The image; some of its planes are read.
     card : ModelCard
         Knows the histograms of the training images.
