@@ -7,6 +7,7 @@ are the pixels of an image in a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +19,18 @@ from segcore.tiling import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits `(B, K, …)` and class indices `(B, …)` (IGNORE where nobody annotated) to a scalar."""
-WeightedLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""The same with a weight for every class, None where all count the same."""
 
 FOCUS = 2.0
 """The exponent of the focal loss that its authors found best."""
 FALSE_ALARM, MISS = 0.3, 0.7
 """What a pixel too many and a pixel too few cost in the Tversky loss, as its authors found best."""
+
+
+class WeightedLoss(Protocol):
+    """A loss that may weigh the classes."""
+
+    def __call__(self, logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+        """Return the loss; `weight_K` says how much every class counts."""
 
 
 def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
@@ -44,13 +50,10 @@ def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
         There is no such loss; the message lists those there are.
     """
     function = LOSSES[name]
-    weight_K = None if weights is None else torch.tensor(list(weights), dtype=torch.float32)
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        placed_K = None if weight_K is None else weight_K.to(logits.device)
-        return function(logits, target.long(), placed_K)
-
-    return loss
+    if weights is None:
+        return function
+    weight_K = torch.tensor(list(weights), dtype=torch.float32)
+    return lambda logits, target: function(logits, target, weight_K.to(logits.device))
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
@@ -59,7 +62,7 @@ def cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None
     With class weights it is the sum of the weighted terms over the number of pixels, not over the sum of
     weights: a patch without the rare class is not pushed up to count as much as one that shows it.
     """
-    return _cross_entropy(functional.log_softmax(logits.float(), dim=1), target, weight_K)
+    return _cross_entropy(functional.log_softmax(logits.float(), dim=1), target.long(), weight_K)
 
 
 def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
@@ -76,13 +79,13 @@ def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tens
 def dice_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
     """Return the sum of Dice loss and cross-entropy."""
     log_p = functional.log_softmax(logits.float(), dim=1)
-    return _dice(log_p.exp(), target, weight_K) + _cross_entropy(log_p, target, weight_K)
+    return _dice(log_p.exp(), target, weight_K) + _cross_entropy(log_p, target.long(), weight_K)
 
 
 def focal(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
     """Return the focal loss (Lin et al. 2017) over the annotated pixels: confident pixels count little."""
     log_p = functional.log_softmax(logits.float(), dim=1)
-    annotated, known = target != IGNORE, target.clamp(min=0)
+    annotated, known = target != IGNORE, target.long().clamp(min=0)
     log_p = log_p.gather(1, known.unsqueeze(1)).squeeze(1)
     loss = -((1 - log_p.exp()) ** FOCUS) * log_p
     if weight_K is not None:
@@ -126,7 +129,7 @@ def border_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None
     See `segcore.borders.border_weights`.
     """
     log_p = functional.log_softmax(logits.float(), dim=1)
-    loss = functional.nll_loss(log_p, target, weight_K, ignore_index=IGNORE, reduction="none")
+    loss = functional.nll_loss(log_p, target.long(), weight_K, ignore_index=IGNORE, reduction="none")
     return (loss * border_weights(target)).sum() / (target != IGNORE).sum().clamp(min=1)
 
 

@@ -108,10 +108,72 @@ def test_half_precision_logits_are_summed_in_float32(name: str, dtype: torch.dty
     target[:, :150] = 1
     value = build_loss(name)(logits, target)
     expected = {"dice": 0.5, "ce": math.log(2), "dice+ce": 0.5 + math.log(2), "focal": math.log(2) / 4}
+    expected |= {"tversky": 0.5, "generalised-dice": 0.5, "ce+border": math.log(2)}
     assert value.dtype is torch.float32
     assert value.item() == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_an_unknown_loss_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"hinge.*ce, dice, dice\+ce, focal"):
+    with pytest.raises(ConfigError, match=r"hinge.*ce, ce\+border, dice, dice\+ce, focal"):
         build_loss("hinge")
+
+
+def test_tversky_is_its_definition_and_minds_misses_more() -> None:
+    logits, target = _batch()
+    p = logits.softmax(1)
+    index = []
+    for k in range(3):
+        true = (target == k).float()
+        hits, alarms, misses = (
+            (p[:, k] * true).sum(), (p[:, k] * (1 - true)).sum(), ((1 - p[:, k]) * true).sum(),
+        )  # fmt: skip
+        index.append(hits / (hits + 0.3 * alarms + 0.7 * misses))
+    torch.testing.assert_close(build_loss("tversky")(logits, target), 1 - sum(index) / 3)
+    rare = torch.zeros(1, 10, 10, dtype=torch.long)
+    rare[0, :2, :5] = 1
+    missed, alarmed = rare.clone(), rare.clone()
+    missed[0, 0] = 0
+    alarmed[0, 2, :5] = 1
+    losses = [build_loss("tversky")(40 * _one_hot(said), rare) for said in (missed, alarmed)]
+    assert losses[0] > losses[1]
+
+
+def test_generalised_dice_is_its_definition() -> None:
+    logits, target = _batch()
+    p, truth = logits.softmax(1), _one_hot(target, 3)
+    weight = 1 / truth.sum((0, 2, 3)) ** 2
+    both = (weight * (p * truth).sum((0, 2, 3))).sum(), (weight * (p + truth).sum((0, 2, 3))).sum()
+    torch.testing.assert_close(build_loss("generalised-dice")(logits, target), 1 - 2 * both[0] / both[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_weights_change_nothing_and_a_weight_of_zero_takes_a_class_out(name: str) -> None:
+    logits, target = _batch()
+    torch.testing.assert_close(
+        build_loss(name, [1.0, 1.0, 1.0])(logits, target), build_loss(name)(logits, target)
+    )
+    heavy, light = (build_loss(name, [1.0, 1.0, last]) for last in (9.0, 0.0))
+    wrong_there = 40 * _one_hot(torch.where(target == 2, 0, target), 3)
+    wrong_elsewhere = 40 * _one_hot(torch.where(target == 1, 0, target), 3)
+    assert heavy(wrong_there, target) > heavy(wrong_elsewhere, target)
+    assert light(wrong_there, target) < light(wrong_elsewhere, target)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_block_of_slices_has_the_loss_of_its_slices_as_a_batch(name: str) -> None:
+    logits, target = _batch()
+    block, marked = logits.transpose(0, 1)[None], target[None]
+    for weights in (None, [0.5, 1.0, 3.0]):
+        one = build_loss(name, weights)(block, marked)
+        torch.testing.assert_close(one, build_loss(name, weights)(logits, target))
+
+
+def test_weighted_cross_entropy_is_a_mean_over_pixels() -> None:
+    logits, target = _batch()
+    weights = torch.tensor([0.2, 1.0, 4.0])
+    each = functional.cross_entropy(logits, target, reduction="none") * weights[target]
+    torch.testing.assert_close(build_loss("ce", weights.tolist())(logits, target), each.mean())
+
+
+def _one_hot(target: Tensor, classes: int = 2) -> Tensor:
+    return functional.one_hot(target, classes).movedim(-1, 1).float()

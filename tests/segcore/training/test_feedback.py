@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainings import config_for
 
 from segcore.config import build_config
 from segcore.data.dataset import TrainingData, load_training_data
+from segcore.data.neighbours import neighbours
 from segcore.devices import choose
 from segcore.events import Event, NoteEvent
 from segcore.jobs.feedback import LARGEST, UNANNOTATED, Window, read_scene, shots, want
@@ -47,8 +49,10 @@ def data_of(folder: Path, **options: Any) -> TrainingData:
 
 def predictor_of(data: TrainingData, seed: int = 0) -> Predictor:
     torch.manual_seed(seed)
-    network = UNet(channels=data.channels, classes=len(data.class_values), features=4, layers=2)
-    return Predictor(network, model_card(data, 1), choose(config_for(Path()).hardware))
+    strides = ((1, 2, 2), (2, 2, 2)) if data.mode == "3d" else ()
+    card = model_card(data, 1, strides)
+    network = UNet(card.inputs, len(data.class_values), 4, 2, strides)
+    return Predictor(network, card, choose(config_for(Path()).hardware))
 
 
 def picture(path: Path) -> np.ndarray:
@@ -60,7 +64,7 @@ def test_the_part_chosen_is_where_most_classes_meet(wide: TrainingData) -> None:
     window = choose_window(wide)
     assert window.plane == 1
     assert (window.height, window.width) == (256, 256)
-    shown = wide.validation[0][1][window.row :, window.column :][:256, :256]
+    shown = wide.validation[0].label_ZYX[0][window.row :, window.column :][:256, :256]
     assert set(np.unique(shown)) == {0, 1, 2}
     assert choose_window(wide) == window
 
@@ -69,10 +73,11 @@ def test_the_prediction_of_a_part_is_that_of_the_whole_slice(wide: TrainingData,
     predictor = predictor_of(wide)
     Feedback(tmp_path, wide, predictor, "1,101,203,77,90").save(1)
     (shot,) = shots(tmp_path)
-    whole = predictor.labels(wide.validation[0][0])[101:178, 203:293]
+    whole = predictor.labels(wide.validation[0].image_ZCYX[0])[101:178, 203:293]
     assert len(np.unique(whole)) > 1
     np.testing.assert_array_equal(picture(shot.path), whole)
-    np.testing.assert_array_equal(picture(shot.folder / "label.png"), wide.validation[0][1][101:178, 203:293])
+    label_YX = wide.validation[0].label_ZYX[0]
+    np.testing.assert_array_equal(picture(shot.folder / "label.png"), label_YX[101:178, 203:293])
     scene = read_scene(shot.folder)
     assert scene is not None
     assert scene.window == Window.parse("1,101,203,77,90")
@@ -81,7 +86,9 @@ def test_the_prediction_of_a_part_is_that_of_the_whole_slice(wide: TrainingData,
 
 
 def test_the_image_is_saved_with_robust_contrast(wide: TrainingData, tmp_path: Path) -> None:
-    wide.validation[0][0][0, 150, 250] = 65535  # one hot pixel must not make the rest dark
+    raw = tifffile.imread(tmp_path / "raw.tif")
+    raw[1, 150, 250] = 65535  # one hot pixel must not make the rest dark
+    tifffile.imwrite(tmp_path / "raw.tif", raw, imagej=True, metadata={"axes": "ZYX"})
     Feedback(tmp_path, wide, predictor_of(wide), "1,101,203,77,90").save(1)
     grey = picture(shots(tmp_path)[0].folder / "image.png")
     assert grey.shape == (77, 90)
@@ -105,6 +112,47 @@ def test_rows_of_a_single_plane_are_shown_together(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture(shot.path), whole[part])
     np.testing.assert_array_equal(picture(shot.folder / "label.png"), labels[part])
     assert read_scene(shot.folder).trained  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Path:
+    """Eleven planes of 80 × 70 px."""
+    rng = np.random.default_rng(5)
+    raw = rng.integers(0, 255, (11, 80, 70)).astype(np.uint8)
+    for name, stack in (("raw.tif", raw), ("labels.tif", (raw > 128).astype(np.uint8))):
+        tifffile.imwrite(tmp_path / name, stack, imagej=True, metadata={"axes": "ZYX"})
+    return tmp_path
+
+
+@pytest.mark.parametrize("plane", [0, 5, 10])
+@pytest.mark.parametrize("mode", ["2.5d", "3d"])
+def test_the_prediction_of_a_part_is_that_of_the_whole_volume(deep: Path, mode: str, plane: int) -> None:
+    data = data_of(deep, mode=mode, patch_depth=8, validation_slices="4-6")
+    predictor = predictor_of(data)
+    predictor.hardware = replace(predictor.hardware, dtype=torch.float32)
+    Feedback(deep / "run", data, predictor, f"{plane},10,20,40,30").save(1)
+    (shot,) = shots(deep / "run")
+    raw = tifffile.imread(deep / "raw.tif")
+    if mode == "3d":
+        whole = predictor.logits(raw[None])[:, plane]
+    else:
+        whole = predictor.logits(raw[[*neighbours(plane, 11, 3)]])
+    part = whole[:, 10:50, 20:50].sort(0).values
+    # Where two classes are as good as equal, the order of sums may decide.
+    clear = (part[-1] - part[-2] > 1e-4).numpy()
+    assert clear.mean() > 0.99
+    expected = whole.argmax(0).numpy()[10:50, 20:50]
+    np.testing.assert_array_equal(picture(shot.path)[clear], expected[clear])
+
+
+def test_what_is_kept_for_the_test_is_not_shown(wide: TrainingData, tmp_path: Path) -> None:
+    split = replace(wide.split, train=(), test=wide.split.train)
+    told: list[Event] = []
+    Feedback(tmp_path, replace(wide, split=split), predictor_of(wide), "0,0,0,64,64", told.append).save(1)
+    (note,) = told
+    assert isinstance(note, NoteEvent)
+    assert "kept for the test" in note.text
+    assert read_scene(shots(tmp_path)[0].folder).window.plane == 1  # type: ignore[union-attr]
 
 
 def test_another_part_is_taken_up_at_the_next_epoch(wide: TrainingData, tmp_path: Path) -> None:
@@ -174,14 +222,18 @@ def test_no_picture_is_worth_the_training(wide: TrainingData, tmp_path: Path) ->
 def test_500_epochs_stay_a_few_megabytes(wide: TrainingData, tmp_path: Path) -> None:
     blobs = np.kron(np.random.default_rng(0).integers(0, 3, (16, 16)), np.ones((16, 16))).astype(np.uint8)
     predictor = predictor_of(wide)
-    predictor.labels = lambda image: np.pad(blobs, ((0, 99), (0, 99)))[: image.shape[1], : image.shape[2]]  # type: ignore[method-assign]
+    answer = torch.from_numpy(np.eye(3)[np.pad(blobs, ((0, 99), (0, 99)))]).permute(2, 0, 1)
+    predictor.logits = lambda image, **_: answer[:, : image.shape[1], : image.shape[2]]  # type: ignore[method-assign]
     Feedback(tmp_path, wide, predictor).save(1)
     assert 500 * shots(tmp_path)[0].path.stat().st_size < 5e6
 
 
 def test_unannotated_pixels_are_told_apart(wide: TrainingData, tmp_path: Path) -> None:
-    wide.validation[0][1][:10] = -1
-    Feedback(tmp_path, wide, predictor_of(wide), "1,0,0,64,64").save(1)
+    labels = tifffile.imread(tmp_path / "labels.tif")
+    labels[1, :10] = 9
+    tifffile.imwrite(tmp_path / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
+    data = data_of(tmp_path, validation_slices="1", unlabelled_value=9)
+    Feedback(tmp_path, data, predictor_of(data), "1,0,0,64,64").save(1)
     label = picture(shots(tmp_path)[0].folder / "label.png")
     assert (label[:10] == UNANNOTATED).all()
     assert (label[10:] < 3).all()

@@ -106,7 +106,7 @@ def test_a_pause_in_a_validation_repeats_only_the_validation(stack: Path, tmp_pa
     part = run_in(tmp_path / "part", config)
     planes = []
     logits = part.validator.predictor.logits
-    part.validator.predictor.logits = lambda image: (planes.append(1), logits(image))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    part.validator.predictor.logits = lambda image, **more: (planes.append(1), logits(image, **more))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     # The first epoch predicts two planes and its feedback: the fourth is in the second validation.
     assert fit(part, lambda: Request.PAUSE if len(planes) == 4 else None) == "paused"
     assert (part.state.epoch, part.state.step) == (1, 2 * part.steps_per_epoch)

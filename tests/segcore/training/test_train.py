@@ -69,8 +69,8 @@ def test_a_stop_in_a_validation_does_not_wait_for_its_end(stack, tmp_path):
     run = run_in(tmp_path / "run", config_for(stack, epochs=5))
     planes = []
     logits = run.validator.predictor.logits
-    run.validator.predictor.logits = lambda image: (planes.append(image), logits(image))[1]
-    regions = len(run.validator.pairs)
+    run.validator.predictor.logits = lambda image, **more: (planes.append(image), logits(image, **more))[1]
+    regions = len(run.validator.scenes)
     assert regions > 1
     assert fit(run, lambda: Request.STOP if len(planes) == regions + 1 else None) == "stopped"
     assert (run.state.epoch, len(planes)) == (1, regions + 1)
