@@ -50,7 +50,7 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
 def named_images(
     names: Sequence[str], groups: Sequence[str], patterns: Sequence[str], option: str
 ) -> set[int]:
-    """Return the numbers of the images whose group, file name, stem or path one of `patterns` means.
+    """Return the numbers of the images whose group, path, file name, stem or folder one of `patterns` means.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def listed(names: Sequence[str]) -> str:
 
 def _names_of(name: str, group: str) -> tuple[str, ...]:
     path = PurePosixPath(name)
-    return group, name, path.name, path.stem
+    return group, name, path.name, path.stem, *map(str, path.parents)
 
 
 def _caught(match: re.Match[str]) -> str:

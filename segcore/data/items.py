@@ -110,7 +110,7 @@ def _unique(items: Sequence[Item]) -> list[Item]:
         while counts[name] > 1 or (name != item.name and name in counts):
             seen[item.name] += 1
             name = f"{item.name} ({seen[item.name]})"
-        unique.append(replace(item, name=name))
+        unique.append(item if name == item.name else replace(item, name=name))
     return unique
 
 
