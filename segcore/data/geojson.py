@@ -51,7 +51,7 @@ def read_areas(path: Path) -> tuple[tuple[Area, ...], tuple[str, ...]]:
     for number, feature in enumerate(_features(content)):
         try:
             area = _area(feature)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except ValueError as error:
             problems.append(f"feature {number}: {error}")
             continue
         areas += [area] if area else []
@@ -98,7 +98,7 @@ def open_geojson(
         values = [1] * len(areas)
     elif classes:
         table = names or NameTable.over(classes)
-        values, legend = [table.values()[name] for name in classes], table.legend()
+        values, legend = table.values(path, classes), table.legend()
         notes += (f"Values: {value_table(legend)}.",)
     else:
         values = list(range(1, len(areas) + 1))
@@ -148,25 +148,36 @@ def _area(feature: Any) -> Area | None:
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
         return None
-    polygons = coordinates if kind == "MultiPolygon" else [coordinates]
-    parts = tuple(tuple(_ring(ring) for ring in polygon) for polygon in polygons)
-    if not parts or not all(parts):
+    polygons = _filled(coordinates if kind == "MultiPolygon" else [coordinates])
+    parts = tuple(tuple(_ring(ring) for ring in _filled(polygon)) for polygon in polygons)
+    return Area(_name(feature.get("properties")), Polygons(parts), _plane(geometry.get("plane")))
+
+
+def _filled(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
         raise ValueError("its polygon has no corners")
-    return Area(_name(feature.get("properties") or {}), Polygons(parts), _plane(geometry.get("plane")))
+    return value
 
 
 def _ring(corners: Any) -> np.ndarray:
-    ring = np.array([[float(corner[1]), float(corner[0])] for corner in corners], np.float64)
-    if len(ring) < 3 or not np.all(np.abs(ring) < FARTHEST):
-        raise ValueError("a polygon needs at least three corners that are numbers")
-    return ring
+    good = [
+        (corner[1], corner[0])
+        for corner in _filled(corners)
+        if isinstance(corner, list)
+        and len(corner) > 1
+        and all(type(number) in (int, float) and abs(number) < FARTHEST for number in corner[:2])
+    ]
+    if len(good) < max(3, len(corners)):
+        raise ValueError("a polygon needs at least three corners, each of two numbers")
+    return np.array(good, np.float64)
 
 
-def _name(properties: dict[str, Any]) -> str:
-    classification = properties.get("classification")
+def _name(properties: Any) -> str:
+    classification = properties.get("classification") if isinstance(properties, dict) else None
     if isinstance(classification, dict):
         # Newer files give a class and its parts as a list of names.
-        parts = classification.get("names") or [classification.get("name") or ""]
+        names = classification.get("names")
+        parts = names if isinstance(names, list) and names else [classification.get("name") or ""]
         return ": ".join(str(part) for part in parts)
     return str(classification or "")
 
@@ -174,7 +185,10 @@ def _name(properties: dict[str, Any]) -> str:
 def _plane(plane: Any) -> tuple[int, int] | None:
     if plane is None:
         return None
-    return max(0, int(plane.get("z", 0))), max(0, int(plane.get("t", 0)))
+    numbers: list[Any] = [plane.get(axis, 0) if isinstance(plane, dict) else None for axis in "zt"]
+    if not all(type(number) is int for number in numbers):
+        raise ValueError(f"its plane is {plane!r}, not whole numbers z and t")
+    return max(0, numbers[0]), max(0, numbers[1])
 
 
 def _planes(path: Path, areas: tuple[Area, ...], like: ImageSource) -> list[int | None]:

@@ -64,22 +64,29 @@ def read_rois(path: Path) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
     DataError
         The file is damaged, or far larger than any set of ROIs.
     """
-    from roifile import ImagejRoi
-
     check_readable(path)
-    areas, others = [], 0
+    areas: list[Roi] = []
+    others = 0
     with as_data_error(path, "read"):
         for name, content in _contents(path):
-            roi = ImagejRoi.frombytes(content)
-            if roi.roitype.name in _AREAS:
-                polygons = Polygons((_rings(roi),))
-                areas.append(
-                    Roi(roi.name or name, roi.group, polygons, roi.position, roi.z_position, roi.t_position)
-                )
-            else:
-                others += 1
+            area = _area(name, content)
+            areas += [area] if area else []
+            others += area is None
     notes = (f"{others} ROIs are points, lines or texts, which cover no area; they are left out.",)
     return tuple(areas), notes if others else ()
+
+
+def _area(name: str, content: bytes) -> Roi | None:
+    from roifile import ImagejRoi
+
+    try:
+        roi = ImagejRoi.frombytes(content)
+        if roi.roitype.name not in _AREAS:
+            return None
+        polygons = Polygons((_rings(roi),))
+    except Exception as error:  # whatever the library makes of damaged bytes
+        raise ValueError(f"ROI {name} is damaged") from error
+    return Roi(roi.name or name, roi.group, polygons, roi.position, roi.z_position, roi.t_position)
 
 
 def open_rois(
@@ -147,7 +154,7 @@ def _values(
         return list(range(1, len(rois) + 1)), {}, ("Every ROI is an object with its own number.",)
     table = names or NameTable.over(classes)
     legend = table.legend()
-    return [table.values()[name] for name in classes], legend, (f"Values: {value_table(legend)}.",)
+    return table.values(path, classes), legend, (f"Values: {value_table(legend)}.",)
 
 
 def roi_classes(path: Path) -> tuple[str, ...]:
@@ -219,7 +226,7 @@ def _rings(roi: ImagejRoi) -> tuple[np.ndarray, ...]:
         rings = [np.asarray(ring, np.float64)[:, ::-1] for ring in roi.coordinates(multi=True)]
     rings = [ring for ring in rings if len(ring) > 2]  # paths may end in a mere move of the pen
     if not rings or not all(np.all(np.abs(ring) < FARTHEST) for ring in rings):
-        raise ValueError(f"ROI {roi.name} has no corners, or some that are no numbers")
+        raise ValueError("it has no corners, or some that are no numbers")
     return tuple(rings)
 
 

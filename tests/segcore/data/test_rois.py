@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -166,8 +167,11 @@ def test_names_tell_the_classes_the_same_in_all_files(image: Image, tmp_path: Pa
 
 
 def test_rois_without_classes_are_objects_with_numbers(image: Image, tmp_path: Path) -> None:
-    path = save(tmp_path / "set.zip", polygon(0, 0, 9, 9), polygon(9, 9, 20, 20))
-    assert np.unique(whole(open_labels(path, image()))).tolist() == [0, 1, 2]
+    for names in (("", ""), (str(UUID(int=1)), str(UUID(int=2))), ("0001-0002", "0003-0004")):
+        drawn = [polygon(at, at, at + 9, at + 9, name=name) for at, name in zip((0, 12), names, strict=True)]
+        path = save(tmp_path / "set.zip", *drawn)
+        assert np.unique(whole(open_labels(path, image()))).tolist() == [0, 1, 2]
+        assert label_table([path]).names is None
 
 
 def test_points_are_left_out_and_told(image: Image, tmp_path: Path) -> None:
