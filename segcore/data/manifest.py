@@ -1,101 +1,11 @@
-"""What trains and what validates; label values as class indices and back."""
+"""Label values: how often they occur, as class indices and back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from segcore.config import DataConfig
 from segcore.data.planes import Planes
-from segcore.errors import ConfigError, DataError
-
-ROW_STEP = 16
-"""A single plane is split at a multiple of this many rows."""
-MAX_SLICES = 1_000_000
-
-
-@dataclass(frozen=True)
-class Region:
-    """Rows of one plane; `rows` is `(start, stop)`."""
-
-    plane: int
-    rows: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Split:
-    """The regions that train and those that validate; they share no pixel."""
-
-    train: tuple[Region, ...]
-    validation: tuple[Region, ...]
-    notes: tuple[str, ...] = ()
-
-
-def split_planes(count: int, height: int, data: DataConfig) -> Split:
-    """Divide the planes of a stack into training and validation.
-
-    Explicit `data.validation_slices` go first; otherwise `data.validation_fraction` of the planes, evenly
-    spread, at least one and never all. The last rows of a single plane validate.
-
-    Parameters
-    ----------
-    count : int
-        Planes of the stack.
-    height : int
-        Rows of a plane.
-    data : DataConfig
-        Options.
-
-    Raises
-    ------
-    ConfigError
-        A validation slice is not in the stack, nothing is left to train on, or a single plane is too small to
-        be divided.
-    """
-    if data.validation_slices:
-        chosen = _explicit(count, data.validation_slices)
-    elif count == 1:
-        return _split_rows(height, data)
-    else:
-        amount = min(max(1, round(count * data.validation_fraction)), count - 1)
-        chosen = tuple(int((number + 0.5) * count / amount) for number in range(amount))
-    whole = (0, height)
-    return Split(
-        train=tuple(Region(plane, whole) for plane in range(count) if plane not in set(chosen)),
-        validation=tuple(Region(plane, whole) for plane in chosen),
-    )
-
-
-def parse_slices(text: str) -> tuple[int, ...]:
-    """Return the slices a text like "0,5,10-12" names, ascending, each once.
-
-    Raises
-    ------
-    ConfigError
-        The text is not of this form, or a range runs backwards.
-
-    Examples
-    --------
-    >>> parse_slices("10-12, 0,5")
-    (0, 5, 10, 11, 12)
-    """
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        try:
-            start, stop = int(first), int(last) if last.strip() else int(first)
-        except ValueError:
-            raise ConfigError(
-                f"{part.strip()!r} names no slices.", "Write them like 24-29 or 0,5,10-12."
-            ) from None
-        if not 0 <= start <= stop or stop >= MAX_SLICES:
-            raise ConfigError(
-                f"{part.strip()!r} is not a range of slices: it must rise, and stay below {MAX_SLICES}.",
-                "Write it like 24-29.",
-            )
-        chosen.update(range(start, stop + 1))
-    return tuple(sorted(chosen))
+from segcore.errors import DataError
 
 
 def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
@@ -191,43 +101,3 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
             "Export them as 8-bit or 16-bit integers, and check that images and labels are not swapped.",
         )
     return whole
-
-
-def _explicit(count: int, text: str) -> tuple[int, ...]:
-    chosen = parse_slices(text)
-    beyond = [index for index in chosen if index >= count]
-    if beyond:
-        listed = ", ".join(map(str, beyond[:10])) + (", …" if len(beyond) > 10 else "")
-        raise ConfigError(
-            f"data.validation_slices {text!r} names {listed}, but the stack has the slices 0 to {count - 1}.",
-            "Slices are counted from 0.",
-        )
-    if len(chosen) == count:
-        raise ConfigError(
-            f"data.validation_slices {text!r} leaves nothing to train on: the stack has "
-            f"{'only slice 0' if count == 1 else f'{count} slices'}.",
-            "Name fewer slices, or leave the option out."
-            if count > 1
-            else "Leave the option out: rows are split.",
-        )
-    return chosen
-
-
-def _split_rows(height: int, data: DataConfig) -> Split:
-    least = data.patch_size + ROW_STEP
-    if height < least:
-        raise ConfigError(
-            f"A single slice of {height} rows cannot be divided into training and validation: "
-            f"data.patch_size {data.patch_size} needs {least} rows.",
-            "Use a smaller patch size, or a stack of at least two slices.",
-        )
-    share = max(1, round(height * data.validation_fraction / ROW_STEP)) * ROW_STEP
-    rows = min(share, (height - data.patch_size) // ROW_STEP * ROW_STEP)
-    border = height - rows
-    return Split(
-        train=(Region(0, (0, border)),),
-        validation=(Region(0, (border, height)),),
-        notes=(
-            f"The image is a single slice: rows 0–{border - 1} train, rows {border}–{height - 1} validate.",
-        ),
-    )

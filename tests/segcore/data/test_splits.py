@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segcore.config import DataConfig
 from segcore.data.grouping import group_names
-from segcore.data.splits import Extent, Region, Split, split_images
+from segcore.data.splits import Extent, Region, Split, parse_slices, split_images
 from segcore.errors import ConfigError
 
 METHODS = ["even", "random", "stratified", "blocks", "groups"]
@@ -292,3 +292,43 @@ def test_many_images_are_divided_by_group_and_class() -> None:
     extents = [Extent(f"Pos{number // 10:05}/{number}.tif", 1, 64) for number in range(20_000)]
     split = split_images(extents, DataConfig(group_pattern=r"Pos\d+", split_by="stratified"))
     assert len(split.validation) == 4000
+
+
+@settings(deadline=None, max_examples=100)
+@given(count=st.integers(2, 300), fraction=st.floats(0.01, 0.5))
+def test_a_fraction_is_spread_evenly(count: int, fraction: float) -> None:
+    split = split_images([Extent("a.tif", count, 64)], DataConfig(validation_fraction=fraction))
+    chosen = [plane for _, plane in slices(split.validation)]
+    assert len(chosen) == pytest.approx(count * fraction, abs=1)
+    gaps = {after - before for before, after in pairwise(chosen)}
+    assert len(gaps) <= 1 or max(gaps) - min(gaps) <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(height=st.integers(80, 3000), fraction=st.floats(0.01, 0.9))
+def test_a_single_slice_keeps_room_for_a_patch_and_says_so(height: int, fraction: float) -> None:
+    split = split_images(
+        [Extent("a.tif", 1, height)], DataConfig(validation_fraction=fraction, patch_size=64)
+    )
+    (train,), (validation,) = split.train, split.validation
+    assert train.rows[1] >= 64
+    assert validation.rows == (train.rows[1], height)
+    assert "single slice" in split.notes[0]
+
+
+@pytest.mark.parametrize(("height", "tested"), [(79, 0.0), (95, 0.2)])
+def test_a_single_slice_too_small_to_divide_is_refused(height: int, tested: float) -> None:
+    with pytest.raises(ConfigError, match=f"{height + 1} rows"):
+        split_images([Extent("a.tif", 1, height)], DataConfig(patch_size=64, test_fraction=tested))
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,,2", "1-2-3", "-4"])
+def test_text_that_names_no_slices_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_slices(text)
+
+
+@pytest.mark.parametrize("text", ["9-3", "0-99999999999"])
+def test_slices_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a range"):
+        parse_slices(text)
