@@ -167,6 +167,7 @@ def describe(view: JobView) -> dict[str, Any]:
         "run_folder": str(view.folder),
         "has_model": view.has_model,
         "segmentation": str(result) if result else None,
+        "segmentations": {name: str(path) for name, path in view.segmentations.items()},
         "mlflow_run_id": view.mlflow_run_id,
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.registry import Registry
+from segcore.addresses import is_url, split_address
 from segcore.card import read_config
-from segcore.config import RunConfig, build_config
+from segcore.config import DataConfig, RunConfig, build_config
 from segcore.errors import DataError, ModelError, SegcoreError
 from segcore.jobs.groups import GroupSummary, submit_repeats, summary
 from segcore.jobs.lineage import (
@@ -23,6 +25,12 @@ from segcore.jobs.lineage import (
 )
 from segcore.jobs.store import Job, State, find_job
 from segcore.workspace import Workspace
+
+OF_THE_IMAGES = (
+    "images", "labels", "mask", "sets", "axes", "pixel_size", "recipe", "annotated_slices",
+    "validation_slices", "test_slices", "validation_groups", "test_groups",
+)  # fmt: skip
+"""Options that say something about certain images, and nothing about others."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class FollowUps:
         config = continued(parent, int(epochs))
         for name in ("images", "labels"):
             path = getattr(config.data, name)
-            if not path or not Path(path).exists():
+            if not path or not all(_is_there(part.strip()) for part in path.split(";")):
                 raise DataError(
                     f"The {name} of the run are gone: {path}.",
                     "Put them back, or train its model further on other data.",
@@ -124,10 +132,8 @@ class FollowUps:
             The model is missing, or nobody knows how it was trained.
         """
         config = fine_tuned(self._options_of(model, config_file), model)
-        # Which slices validate, and how they lie, is a matter of the images.
-        data = config.data.model_copy(
-            update={"images": None, "labels": None, "axes": None, "validation_slices": None}
-        )
+        defaults = DataConfig()
+        data = config.data.model_copy(update={name: getattr(defaults, name) for name in OF_THE_IMAGES})
         return config.model_copy(update={"data": data})
 
     def usual_rate(self, model: str, rate: float) -> float:
@@ -192,6 +198,10 @@ def _is_continuable(job: Job) -> bool:
     except ModelError:
         return False
     return True
+
+
+def _is_there(address: str) -> bool:
+    return is_url(address) or glob.has_magic(address) or Path(split_address(address)[0]).exists()
 
 
 def _is_id(model: str) -> bool:

@@ -128,10 +128,21 @@ class JobView:
         return {int(value): name for value, name in names.items() if name != value}
 
     @property
+    def segmentations(self) -> dict[str, Path]:
+        """The label images that the segmentation wrote, by the name of their image."""
+        if self.kind != "predict":
+            return {}
+        entries = self.results.get("images") or [{"name": self.results.get("name", "")}]
+        paths = {
+            str(one.get("name", "")): self.folder / str(one.get("segmentation", "segmentation.tif"))
+            for one in entries
+        }
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+    @property
     def segmentation(self) -> Path | None:
-        """The label image that the segmentation wrote, if it has."""
-        path = self.folder / "segmentation.tif"
-        return path if self.kind == "predict" and path.is_file() else None
+        """The (first) label image that the segmentation wrote, if it has."""
+        return next(iter(self.segmentations.values()), None)
 
 
 def view_job(workspace: Workspace, job: Job, log_lines: int = 40, history: History | None = None) -> JobView:

@@ -9,14 +9,11 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-if TYPE_CHECKING:
-    from segcore.data.validate import Report
 
 OKABE_ITO = (
     "#0072B2",  # blue: the lowest value is mostly background, so it gets the calmest colour
@@ -227,16 +224,6 @@ def mark_html(level: str, text: str, remedy: str = "", where: str = "") -> str:
         f'<span role="img" aria-label="{word}" style="color:{colour};font-weight:700">{sign}</span>'
         f"<div>{_lines(text)}{place}{advice}</div></div>"
     )
-
-
-def findings_html(report: Report) -> str:
-    """Return every finding with its remedy, the gravest first; a green check if there is nothing to say."""
-    order = {"error": 0, "warning": 1, "info": 2}
-    findings = sorted(report.findings, key=lambda finding: order[finding.level])
-    lines = [mark_html(item.level, item.what, item.remedy, item.where) for item in findings]
-    if not any(item.level == "error" for item in findings):
-        lines.insert(0, mark_html("ok", "The data can be used."))
-    return f'<div role="status" aria-live="polite">{"".join(lines)}</div>'
 
 
 def progress_html(fraction: float | None, text: str, detail: str = "") -> str:

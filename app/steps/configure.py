@@ -147,16 +147,15 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
     ]
     by_path = dict(zip((field.path for field in FIELDS), shown, strict=True))
     # Hidden, not left out: the page forgets what a field holds that is not there.
-    boxes = [
+    boxes: list[Any] = [
         gr.Column(visible=True if form_layout.applies(path, by_path) or path in problems else "hidden")
         for path in conditional()
     ]
-    lines = [*lines, *boxes]
     known = memory_panel.described(services, chosen)
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
     if config is None:
-        return [*lines, "", gr.Button(interactive=False), *texts]
-    return [*lines, cost_html(services, config, known), gr.Button(interactive=True), *texts]
+        return [*lines, *boxes, "", gr.Button(interactive=False), *texts]
+    return [*lines, *boxes, cost_html(services, config, known), gr.Button(interactive=True), *texts]
 
 
 def check_data(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> str:

@@ -13,6 +13,7 @@ from gradio.events import Dependency
 from app import catalog, forms, insight, more_sets, reading_panel, views
 from app.data_facts import Overview
 from app.files_input import FileInput, file_input
+from app.findings import findings_html
 from app.insight import Insight
 from app.pretrained import Pretrained, build_pretrained
 from app.preview import Scene, empty_html, picture_html
@@ -24,6 +25,8 @@ from segcore.data.report import Report
 EMPTY = "Choose raw images and annotations,\nor try it with the sample data."
 SMALLEST_PATCH = 32
 """Here only the data is judged; whether the chosen patch fits is said beside its field in step 2."""
+MOST_CLASSES = 12
+"""Classes in the legend; more are objects with numbers."""
 SHOWN = (
     "findings", "swap", "foreground", "reading", "picture", "sliders", "plane", "legend", "next",
 )  # fmt: skip
@@ -263,7 +266,7 @@ def _pair_updates(services: Services, data: DataConfig, opacity: float) -> dict[
         }
     scene = _scene(report, data)
     return {
-        "findings": views.findings_html(report),
+        "findings": findings_html(report),
         "swap": gr.Button(visible=swap_helps(services, report, data)),
         "foreground": gr.Button(
             visible=data.labels_as == "classes" and foreground_helps(services, report, data)
@@ -308,9 +311,11 @@ def legend_html(services: Services, report: Report) -> str:
     text = services.summary_text(report.images) if report.images else ""
     entries = [
         views.ClassEntry(item.value, "" if item.name == str(item.value) else item.name, item.share)
-        for item in report.classes
+        for item in report.classes[:MOST_CLASSES]
     ]
-    return f'<p class="subdued">{escape(text)}</p>{views.legend_html(entries)}'
+    more = len(report.classes) - MOST_CLASSES
+    tail = f'<p class="subdued">and {more} more values</p>' if more > 0 else ""
+    return f'<p class="subdued">{escape(text)}</p>{views.legend_html(entries)}{tail}'
 
 
 def _report(services: Services, data: DataConfig) -> Report | Problem:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
-from app import controls, forms, views, watch
+from app import controls, fitting, forms, views, watch
 from app.controls import Controls
 from app.files_input import file_input
 from app.jobview import JobView
@@ -20,11 +21,18 @@ from app.services import Services
 from app.session import Problem, attempt
 from segcore.jobs.store import State
 
-FIELDS = (forms.axes_field(), *forms.visible_fields("inference"))
+FIELDS = (
+    forms.axes_field(),
+    *(field for field in forms.data_fields() if field.path in ("data.pixel_size", "data.channels")),
+    *forms.visible_fields("inference"),
+)
 EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
 
+LISTED = 60
+"""Results with a link; of more, the folder is in the tab Files."""
 SHOWN = (
-    "timer", "start", "progress", "message", "picture", "sliders", "plane", "classes", "done", "download",
+    "timer", "start", "progress", "message", "result", "picture", "sliders", "plane", "classes", "done",
+    "download",
 )  # fmt: skip
 
 
@@ -38,10 +46,13 @@ class InferStep:
     config_file: gr.Textbox
     images: gr.Dropdown
     values: list[Any]
+    fit: gr.HTML
+    adapt: gr.Button
     start: gr.Button
     controls: Controls
     progress: gr.HTML
     message: gr.HTML
+    result: gr.Dropdown
     picture: gr.HTML
     sliders: gr.Row
     plane: gr.Slider
@@ -56,6 +67,13 @@ class InferStep:
     def axes(self) -> Any:
         """The field of the axes of the images, the first of `FIELDS`."""
         return self.values[0]
+
+    @property
+    def rescale(self) -> Any:
+        """The field that adapts the pixel size."""
+        return next(
+            item for field, item in zip(FIELDS, self.values, strict=True) if field.path == "inference.rescale"
+        )
 
     @property
     def shown(self) -> list[gr.blocks.Block]:
@@ -76,11 +94,16 @@ def build(services: Services) -> InferStep:
             images = file_input(services, "Images to segment", name="infer-images")
             with gr.Accordion("More options", open=False, elem_id="infer-options"):
                 values = [forms.helped_component(field, "infer-") for field in FIELDS]
+            fit = gr.HTML(elem_id="infer-fit")
+            adapt = gr.Button("Adapt the pixel size", size="sm", visible=False, elem_id="adapt-size")
             start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")
             progress = gr.HTML(elem_id="infer-progress")
             buttons = controls.build("predict")
             message = gr.HTML(elem_id="infer-message")
         with gr.Column(scale=3, min_width=320):
+            result = gr.Dropdown(
+                [], value=None, label="Image", visible=False, allow_custom_value=True, elem_id="infer-result"
+            )
             picture = gr.HTML(empty_html(EMPTY), elem_id="infer-picture")
             with gr.Row(visible=False) as sliders:
                 plane = gr.Slider(
@@ -99,8 +122,9 @@ def build(services: Services) -> InferStep:
                     again = gr.Button("Start new analysis", elem_id="new-analysis", size="md")
     gr.Markdown(forms.step_help_html("step-segment"))
     return InferStep(
-        run, gr.Timer(1.0, active=False), model, config_file, images.path, values, start_button, buttons,
-        progress, message, picture, sliders, plane, opacity, classes, done, download, viewer, again,
+        run, gr.Timer(1.0, active=False), model, config_file, images.path, values, fit, adapt,
+        start_button, buttons, progress, message, result, picture, sliders, plane, opacity, classes, done,
+        download, viewer, again,
     )  # fmt: skip
 
 
@@ -121,14 +145,25 @@ def wire(services: Services, step: InferStep) -> None:
         [step.run.change, step.timer.tick], lambda run, opacity: show(services, run, opacity),
         [step.run, step.opacity], step.shown, concurrency_limit=16, **quiet,
     )  # fmt: skip
-    gr.on(
-        [step.images.change, step.axes.change], lambda *values: preview(services, *values),
-        [step.images, step.axes, step.run], step.picture,
+    looked = gr.on(
+        [step.images.change, step.model.change, *(item.change for item in step.values)],
+        lambda images, run, *shown: preview(services, images, run, shown),
+        [step.images, step.run, *step.values], step.picture,
         trigger_mode="always_last", concurrency_limit=8, **quiet,
+    )  # fmt: skip
+    looked.then(
+        lambda model, config, images, *shown: judge(services, model, config, images, shown),
+        [step.model, step.config_file, step.images, *step.values], [step.fit, step.adapt],
+        concurrency_limit=4, **quiet,
+    )  # fmt: skip
+    step.adapt.click(lambda: True, outputs=step.rescale, **quiet)
+    step.result.change(
+        lambda run, name, opacity: choose(services, run, name, opacity),
+        [step.run, step.result, step.opacity], [step.picture, step.sliders, step.plane], **quiet,
     )  # fmt: skip
     gr.on(
         [step.plane.input, step.opacity.input], lambda *values: redraw(services, *values),
-        [step.run, step.plane, step.opacity], step.picture,
+        [step.run, step.result, step.plane, step.opacity], step.picture,
         trigger_mode="always_last", concurrency_limit=8, **quiet,
     )  # fmt: skip
     controls.wire(services, step.controls, step.run, step.message)
@@ -140,10 +175,7 @@ def start(
     """Start a segmentation; return its id and a message, or what stands in its way."""
     uses_file = bool(model and model.endswith(".pth") and config_file)
     hidden = {"model": model or None, "config_file": config_file if uses_file else None}
-    values = forms.merged(
-        forms.to_values(FIELDS, shown), {"inference": hidden, "data": {"images": images or None}}
-    )
-    config, problems = forms.check(values)
+    config, problems = forms.check(forms.merged(_values(images, shown), {"inference": hidden}))
     if config is None:
         return gr.skip(), views.mark_html("error", "\n".join(problems.values()))
     job = attempt(lambda: services.submit_segmentation(config))
@@ -156,6 +188,7 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
     """Return updates of `InferStep.shown` for a segmentation."""
     updates: dict[str, Any] = dict.fromkeys(SHOWN, gr.skip())
     updates |= {"sliders": gr.Row(visible=False), "done": gr.Column(visible=False), "classes": ""}
+    updates["result"] = gr.Dropdown(visible=False)
     view = attempt(lambda: services.job(run)) if run else None
     ended = view.state.ended if isinstance(view, JobView) else True
     # One that is paused may be resumed by somebody else.
@@ -163,7 +196,7 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
     updates |= {"timer": gr.Timer(active=live), "start": gr.Button(visible=ended)}
     if isinstance(view, JobView):
         updates |= {"progress": watch.progress_html(view), "message": watch.message_html(view)}
-        if view.state is State.FINISHED and view.segmentation is not None:
+        if view.state is State.FINISHED and view.segmentations:
             updates |= _result_updates(services, view, opacity)
     elif view is None:
         updates |= {"progress": "", "picture": empty_html(EMPTY)}
@@ -174,12 +207,13 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
 
 
 def _result_updates(services: Services, view: JobView, opacity: float) -> dict[str, Any]:
-    stack = attempt(lambda: services.stack(str(view.segmentation)))
-    count = 1 if isinstance(stack, Problem) else stack.planes
+    names = list(view.segmentations)
+    picture, sliders, plane = choose(services, view.id, names[0], opacity)
     return {
-        "picture": draw(services, view, 0, opacity),
-        "sliders": gr.Row(visible=True),
-        "plane": gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1),
+        "result": gr.Dropdown(choices=names, value=names[0], visible=len(names) > 1),
+        "picture": picture,
+        "sliders": sliders,
+        "plane": plane,
         "classes": classes_html(view),
         "done": gr.Column(visible=True),
         "download": downloads_html(view),
@@ -188,42 +222,85 @@ def _result_updates(services: Services, view: JobView, opacity: float) -> dict[s
 
 def downloads_html(view: JobView) -> str:
     """Return links to the files of a segmentation; they are served from where they lie, never copied."""
+    names = list(view.segmentations.items())
+    files = [(path, f"{name}: {path.name}") for name, path in names[:LISTED]]
+    if len(names) == 1:
+        files = [(names[0][1], f"Download {names[0][1].name}")]
+    files += [(view.folder / name, name) for name in ("probabilities.tif", "metadata.json")]
     links = [
-        f'<a class="download" href="gradio_api/file={quote(str(path))}" download="{path.name}">{text}</a>'
-        for path, text in (
-            (view.folder / "segmentation.tif", "Download segmentation.tif"),
-            (view.folder / "probabilities.tif", "probabilities.tif"),
-            (view.folder / "metadata.json", "metadata.json"),
-        )
+        f'<a class="download" href="gradio_api/file={quote(str(path))}" download="{escape(path.name)}">'
+        f"{escape(text)}</a>"
+        for path, text in files
         if path.is_file()
     ]
-    return f'<div class="downloads">{"".join(links)}</div>'
+    more = "" if len(names) <= LISTED else f"<p>All {len(names)} results lie in the tab Files.</p>"
+    return f'<div class="downloads">{"".join(links)}</div>{more}'
 
 
-def redraw(services: Services, run: str, plane: float, opacity: float) -> Any:
+def choose(services: Services, run: str, name: str | None, opacity: float) -> tuple[Any, Any, Any]:
+    """Return updates of picture, sliders and slice for the result of one image."""
+    view = attempt(lambda: services.job(run)) if run else None
+    if not isinstance(view, JobView) or not view.segmentations:
+        return gr.skip(), gr.skip(), gr.skip()
+    stack = attempt(lambda: services.stack(str(_path(view, name))))
+    count = 1 if isinstance(stack, Problem) else stack.planes
+    slider = gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1)
+    return draw(services, view, name, 0, opacity), gr.Row(visible=True), slider
+
+
+def redraw(services: Services, run: str, name: str | None, plane: float, opacity: float) -> Any:
     """Return the picture of a plane of the finished segmentation."""
     view = attempt(lambda: services.job(run)) if run else None
     if not isinstance(view, JobView) or view.segmentation is None:
         return gr.skip()
-    return draw(services, view, int(plane), opacity)
+    return draw(services, view, name, int(plane), opacity)
 
 
-def draw(services: Services, view: JobView, plane: int, opacity: float) -> str:
-    """Return the image of a segmentation beside the image with its result."""
-    values = tuple(class_pixels(view))
-    result = str(view.segmentation)
-    data = view.config.data
-    scene = Scene(data.images or result, result, values, beside=True, axes=data.axes)
-    html = attempt(lambda: picture_html(services, scene, plane, opacity / 100))
+def draw(services: Services, view: JobView, name: str | None, plane: int, opacity: float) -> str:
+    """Return the image `name` of a segmentation beside the image with its result."""
+
+    def scene() -> Scene:
+        data = view.config.data
+        items = services.data.listing(data, labelled=False).items
+        item = next((one for one in items if one.name == name), items[0])
+        alone = data.model_copy(update={"images": ";".join(item.images)})
+        return Scene(alone, tuple(class_pixels(view)), str(_path(view, name)))
+
+    html = attempt(lambda: picture_html(services, scene(), plane, opacity / 100))
     return empty_html(html.message) if isinstance(html, Problem) else html
 
 
-def preview(services: Services, images: str | None, axes: str, run: str) -> Any:
+def preview(services: Services, images: str | None, run: str, shown: Sequence[Any]) -> Any:
     """Return the first plane of the chosen images, as long as no result is shown."""
     if not images or run:
         return gr.skip()
-    html = attempt(lambda: picture_html(services, Scene(images, axes=axes.strip() or None), 0, 0.0))
+    config, problems = forms.check(_values(images, shown))
+    if config is None:
+        return empty_html("\n".join(problems.values()))
+    html = attempt(lambda: picture_html(services, Scene(config.data), 0, 0.0))
     return empty_html(html.message) if isinstance(html, Problem) else html
+
+
+def judge(
+    services: Services, model: str | None, config_file: str, images: str | None, shown: Sequence[Any]
+) -> tuple[str, gr.Button]:
+    """Return what is to be said about images and model, and whether the pixel size can be adapted."""
+    config, _ = forms.check(_values(images, shown)) if images and model else (None, {})
+    if config is None:
+        return "", gr.Button(visible=False)
+    rescale = config.inference.rescale
+    found = attempt(lambda: fitting.fit(services, model or "", config_file, config.data, rescale))
+    offered = isinstance(found, fitting.Fit) and found.rescalable and not rescale
+    return fitting.fit_html(found), gr.Button(visible=offered)
+
+
+def _values(images: str | None, shown: Sequence[Any]) -> dict[str, Any]:
+    return forms.merged(forms.to_values(FIELDS, shown), {"data": {"images": images or None}})
+
+
+def _path(view: JobView, name: str | None) -> Path:
+    found = view.segmentations
+    return found.get(name or "") or next(iter(found.values()))
 
 
 def class_pixels(view: JobView) -> dict[int, int]:

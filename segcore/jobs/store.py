@@ -212,7 +212,9 @@ MADE = (
     "previews",
     "results.json",
     "segmentation.tif",
+    "segmentation",
     "probabilities.tif",
+    "probabilities",
     "metadata.json",
 )
 _END_FIELDS = ("state", "ended", "message", "remedy", "pid")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app import views
+from app.findings import findings_html
 from segcore.data.report import Finding, Report
 
 VALUES = (0, 7, 255)
@@ -162,9 +163,7 @@ class Tags(HTMLParser):
         views.mark_html("error", SCRIPT, SCRIPT, SCRIPT),
         views.progress_html(0.5, SCRIPT, SCRIPT),
         views.table_html((SCRIPT, "b"), [(SCRIPT, SCRIPT)], SCRIPT),
-        views.findings_html(
-            Report(findings=(Finding(level="error", what=SCRIPT, where=SCRIPT, remedy=SCRIPT),))
-        ),
+        findings_html(Report(findings=(Finding(level="error", what=SCRIPT, where=SCRIPT, remedy=SCRIPT),))),
     ],
     ids=["legend", "mark", "progress", "table", "findings"],
 )
@@ -180,7 +179,7 @@ def test_findings_come_gravest_first_with_their_remedies() -> None:
         Finding(level=level, what=f"what {level}", where="a.tif", remedy=f"do {level}")
         for level in ("info", "warning", "error")
     )
-    text = Tags(views.findings_html(Report(findings=findings))).text
+    text = Tags(findings_html(Report(findings=findings))).text
     places = [
         text.index(word)
         for level in ("error", "warning", "info")
@@ -188,7 +187,7 @@ def test_findings_come_gravest_first_with_their_remedies() -> None:
     ]
     assert places == sorted(places)
     assert "✓" not in text
-    assert "✓" in Tags(views.findings_html(Report(findings=findings[:2]))).text
+    assert "✓" in Tags(findings_html(Report(findings=findings[:2]))).text
 
 
 def test_a_legend_names_every_class_with_its_share() -> None:

@@ -1,0 +1,118 @@
+"""Fitting: whether chosen images suit a chosen model, by channels, pixel size and grey values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.distribution import channels_html
+from app.services import Services
+from app.session import Problem
+from app.views import mark_html
+from segcore.card import ModelCard, read_config
+from segcore.config import DataConfig
+from segcore.data.comparison import Comparison, compare_grey_values
+from segcore.data.suitability import SIZE_TOLERANCE, as_trained, check_image, pixel_sizes
+from segcore.errors import ModelError, SegcoreError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is known before a segmentation about images and model.
+
+    Parameters
+    ----------
+    warnings : tuple of str
+        Differences that may spoil the result.
+    problem : Problem, optional
+        Why the model cannot be applied.
+    comparison : Comparison, optional
+        The grey values, where the model knows those of its training images.
+    rescalable : bool
+        Whether the pixel sizes differ and both are known.
+    axes : str
+        Axes of the training images.
+    """
+
+    warnings: tuple[str, ...] = ()
+    problem: Problem | None = None
+    comparison: Comparison | None = None
+    rescalable: bool = False
+    axes: str = ""
+
+
+def fit(services: Services, model: str, config_file: str, data: DataConfig, rescale: bool) -> Fit | None:
+    """Return how images and model fit; None where nobody can say before the segmentation begins.
+
+    Raises
+    ------
+    SegcoreError
+        The images or the model cannot be read.
+    """
+    found = described(services, model, config_file)
+    if found is None or not data.images:
+        return None
+    card, trained = found
+    data = as_trained(data.model_copy(update={"labels": None, "mask": None, "sets": []}), trained)
+    collection = services.data.collection(data, labelled=False)
+    images = collection.open(0).images
+    if card.channels == 3 and images.channels == 1:
+        return Fit(axes=card.axes)  # grey images are read as three equal channels
+    try:
+        warnings = check_image(images, card, rescale)
+    except ModelError as error:
+        return Fit(problem=Problem(error.message, error.remedy))
+    far = [abs(here / then - 1) for _, here, then in pixel_sizes(images.source.pixel_size, card)]
+    same_maps = card.normalization.per == "set"
+    comparison = compare_grey_values(collection, card) if same_maps else None
+    return Fit(tuple(warnings), None, comparison, any(one > SIZE_TOLERANCE for one in far), card.axes)
+
+
+def described(services: Services, model: str, config_file: str = "") -> tuple[ModelCard, DataConfig] | None:
+    """Return the card of a model and the options of the data it was trained on.
+
+    Parameters
+    ----------
+    services : Services
+        The door to the engine.
+    model : str
+        Id of a run, path of a `.pth` in the workspace, or a registered model.
+    config_file : str
+        Path of the `config.json` that belongs to a `.pth`.
+    """
+    source = services.model_source(model)
+    if source.startswith("models:/"):
+        folder = services.models.fetch(source)
+    else:
+        folder = Path(source).parent if source.endswith(".pth") else Path(source)
+    path = (
+        services.resolve(config_file) if config_file and source.endswith(".pth") else folder / "config.json"
+    )
+    try:
+        config, card = read_config(path)
+    except SegcoreError:
+        return None
+    return (card, config.data) if card else None
+
+
+def fit_html(found: Fit | Problem | None) -> str:
+    """Return what is to be said about images and model, "" if nothing is known."""
+    if found is None:
+        return ""
+    if isinstance(found, Problem) or found.problem is not None:
+        problem = found if isinstance(found, Problem) else found.problem
+        return mark_html("error", problem.message, problem.remedy) if problem else ""
+    lines = [mark_html("warning", text) for text in found.warnings]
+    charts = ""
+    if found.comparison is not None:
+        note = found.comparison.warning()
+        if note is not None:
+            lines.append(mark_html("warning", note.text, note.remedy))
+        shown = channels_html(found.comparison.trained, found.comparison.names, found.comparison.new)
+        opened = " open" if note else ""
+        charts = (
+            f"<details{opened}><summary>Grey values beside those of the training</summary>{shown}</details>"
+        )
+    if not lines:
+        lines = [mark_html("ok", "The images suit the model.")]
+    return f'<div role="status" aria-live="polite">{"".join(lines)}</div>{charts}'
