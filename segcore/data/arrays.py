@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -156,6 +158,22 @@ def as_data_error(path: Path | str, doing: str) -> Iterator[None]:
         if is_url(path):
             remedy = "Check the address and the network, or download the data."
         raise DataError(f"{path} cannot be {doing}: {detail[:200]}.", remedy) from error
+
+
+@contextmanager
+def hushed(log: str) -> Iterator[None]:
+    """Keep a library's log out of sight in this thread: what it tells becomes an error or a note of ours."""
+    thread = threading.get_ident()
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger(log)
+    logger.addFilter(elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(elsewhere)
 
 
 def _check_numbers(path: Path | str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

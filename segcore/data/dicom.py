@@ -84,12 +84,12 @@ def open_dicom(path: Path, name: str = "", axes: str | None = None) -> ArraySour
         series = _Series(stack)
         for header in stack:
             header.check_size()
+        size, size_notes = _pixel_size(stack)
 
     @contextmanager
     def array() -> Iterator[LazyArray]:
         yield series
 
-    size, size_notes = _pixel_size(stack)
     return ArraySource(path, array, Facts(series.axes, size, (*notes, *size_notes)), axes)
 
 
@@ -144,7 +144,7 @@ class _Header:
         depth = int(self.tags.get("BitsStored") or bits)
         low = -(2 ** (depth - 1)) if signed else 0
         lowest, highest = low + int(self.intercept), low + 2**depth - 1 + int(self.intercept)
-        return np.dtype(np.int16 if -(2**15) <= lowest and highest < 2**15 else np.int32)
+        return np.dtype(np.int16 if min(lowest, -1 - highest) >= -(2**15) else np.int32)
 
     def check_size(self) -> None:
         """Raise if the file is too small for the pixels it declares."""

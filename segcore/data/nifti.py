@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segcore.card import PixelSize
-from segcore.data.arrays import ArraySource, Facts, LazyArray, as_data_error
+from segcore.data.arrays import ArraySource, Facts, LazyArray, as_data_error, hushed
 from segcore.data.integrity import truncated
 
 _MICROMETRES = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
@@ -51,20 +51,23 @@ def open_nifti(path: Path, axes: str | None = None) -> ArraySource:
     """
     with as_data_error(path, "opened"):
         image = _load(path)
-        header, proxy = image.header, image.dataobj
-        _check_extent(path, proxy)
-    shape = header.get_data_shape()
-    letters = "CTZYX"[-len(shape) :] if len(shape) <= 5 else ""
-    unit = header.get_xyzt_units()[0]
-    factor = _MICROMETRES.get(unit)
-    sizes = [float(size) * factor if factor and size > 0 else None for size in header.get_zooms()[:3]]
-    x, y, z = (*sizes, None, None, None)[:3]
+        _check_extent(path, image.dataobj)
+        facts = _facts(image.header)
 
     @contextmanager
     def array() -> Iterator[LazyArray]:
         yield _Turned(path)
 
-    return ArraySource(path, array, Facts(letters, PixelSize(z=z, y=y, x=x)), axes)
+    return ArraySource(path, array, facts, axes)
+
+
+def _facts(header: Any) -> Facts:
+    shape = header.get_data_shape()
+    letters = "CTZYX"[-len(shape) :] if len(shape) <= 5 else ""
+    factor = _MICROMETRES.get(header.get_xyzt_units()[0])
+    sizes = [float(size) * factor if factor and size > 0 else None for size in header.get_zooms()[:3]]
+    x, y, z = (*sizes, None, None, None)[:3]
+    return Facts(letters, PixelSize(z=z, y=y, x=x))
 
 
 def _load(path: Path) -> Any:
@@ -72,7 +75,8 @@ def _load(path: Path) -> Any:
 
     kinds = (nibabel.nifti1.Nifti1Image, nibabel.nifti2.Nifti2Image)
     kind = next((kind for kind in kinds if kind.path_maybe_image(path)[0]), kinds[0])
-    return kind.from_filename(path, mmap=False)
+    with hushed("nibabel.global"):
+        return kind.from_filename(path, mmap=False)
 
 
 # Without this, every plane would be unpacked from the beginning of the file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import tifffile
 
 from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
-from segcore.data.arrays import naming_file
+from segcore.data.arrays import hushed, naming_file
 from segcore.data.calibration import ome_sizes, read_pixel_size
 from segcore.data.integrity import check_proportion, truncated
 from segcore.data.source import Region, full_region
@@ -248,25 +247,15 @@ def _slices(bounds: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
 @contextmanager
 def _as_data_error(path: Path, doing: str) -> Iterator[None]:
     """Turn whatever a decoder raises into a DataError, and keep tifffile's log out of sight meanwhile."""
-    thread = threading.get_ident()
-
-    def elsewhere(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(elsewhere)
     try:
-        yield
-    except (SegcoreError, IndexError) as error:
-        if isinstance(error, SegcoreError):
-            raise
-        raise _damaged(path, doing, error) from error
+        with hushed("tifffile"):
+            yield
+    except SegcoreError:
+        raise
     # A file made by anyone may fail in any decoder in any way, and the user can only be told that it is
     # damaged.
     except Exception as error:
         raise _damaged(path, doing, error) from error
-    finally:
-        logger.removeFilter(elsewhere)
 
 
 def _damaged(path: Path, doing: str, error: Exception) -> DataError:
