@@ -22,8 +22,8 @@ AGREE = 0.75
 """And this share of the slices must say the same."""
 MIN_BORDER = 64
 """Pixels of border a slice needs to be asked."""
-TURNS = ("none", "Y", "X", "YX", "transpose")
-"""How labels may lie: as they are, rows turned around, columns, both, rows and columns exchanged."""
+TURNS = ("none", "Y", "X", "YX", "transpose", "transpose Y", "transpose X", "transpose YX")
+"""How labels may lie: as they are, rows turned around, columns, both; rows and columns exchanged before."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,10 @@ def border_map(labels_YX: np.ndarray) -> np.ndarray:
 
 
 def turned_labels(plane_YX: np.ndarray, turn: str) -> np.ndarray:
-    """Return a plane turned as one of `TURNS` says."""
-    if turn == "transpose":
-        return plane_YX.T
-    axes = tuple("YX".index(letter) for letter in turn if letter in "YX")
-    return np.flip(plane_YX, axes) if axes and turn != "none" else plane_YX
+    """Return a plane turned as one of `TURNS` says: exchanged first, then mirrored."""
+    turned = plane_YX.T if "transpose" in turn else plane_YX
+    axes = tuple("YX".index(letter) for letter in turn.removeprefix("transpose").strip() if letter in "YX")
+    return np.flip(turned, axes) if axes else turned
 
 
 def _cut(surfaces: np.ndarray, reach: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 THUMB = 64
 """Side of the small copy by which slices are compared."""
 MAX_VALUES = 4096
-"""Label values that are looked at one by one; more are no labels."""
+"""Different values that are told apart; of more in one slice only the most frequent are kept."""
+FREQUENT = 256
 MAX_OBJECTS = 64
 """Values of a slice whose connected parts are counted."""
 
@@ -60,7 +61,9 @@ class LabelFacts:
     """What is kept of the labels of one slice."""
 
     values: Mapping[float, ValueFacts] = field(default_factory=dict)
-    """Ascending by value; empty where there are too many."""
+    """Ascending by value; where there are too many, the most frequent ones."""
+    other: int = 0
+    """Pixels of the others."""
     distinct: int = 0
     fractional: bool = False
     uniform: float = 0.0
@@ -108,24 +111,24 @@ def label_facts(labels_YX: np.ndarray, grey_YX: np.ndarray, objects: bool = True
     inner_YX = interior(labels)
     found, indices = np.unique(labels, return_inverse=True)
     fractional = labels.dtype.kind == "f" and not bool((np.isfinite(found) & (found == np.rint(found))).all())
-    dtype = str(labels_YX.dtype)
-    if len(found) > MAX_VALUES:
-        return LabelFacts({}, len(found), fractional, float(inner_YX.mean()), dtype)
     indices = indices.reshape(labels.shape)
     flat = indices.ravel()
     pixels = np.bincount(flat, minlength=len(found))
     inner = np.bincount(flat, inner_YX.ravel(), minlength=len(found)).astype(np.int64)
     grey = np.bincount(flat, finite(grey_YX).ravel().astype(np.float64), minlength=len(found)) / pixels
-    single = _singles(indices, found) if objects and not fractional else {}
+    many = len(found) > MAX_VALUES
+    kept = np.sort(np.argsort(-pixels, kind="stable")[:FREQUENT]) if many else np.arange(len(found))
+    single = _singles(indices, found) if objects and not fractional and not many else {}
     return LabelFacts(
-        {
-            float(value): ValueFacts(int(pixels[at]), int(inner[at]), single.get(at), float(grey[at]))
-            for at, value in enumerate(found)
+        values={
+            float(found[at]): ValueFacts(int(pixels[at]), int(inner[at]), single.get(at), float(grey[at]))
+            for at in kept.tolist()
         },
-        len(found),
-        fractional,
-        float(inner_YX.mean()),
-        dtype,
+        other=int(pixels.sum() - pixels[kept].sum()),
+        distinct=len(found),
+        fractional=fractional,
+        uniform=float(inner_YX.mean()),
+        dtype=str(labels_YX.dtype),
     )
 
 

@@ -27,6 +27,8 @@ AREAS = 0.5
 """Share of inner pixels from which a picture consists of areas, as labels do."""
 GREY = 64
 """More values than this with hardly an inner pixel among them are grey values."""
+SHADES = 8
+"""Difference of red, green or blue that nobody paints on purpose."""
 MASKS = 24
 """Masks in colours that are read as a whole to find their colours."""
 
@@ -137,15 +139,27 @@ def _colours(item: Item, survey: Survey) -> tuple[dict[int, int], int] | None:
             inner.update(_counted(colours_YX[interior(colours_YX)]))
     except SegcoreError:
         return None
-    values = Values(
-        pixels, {colour: inner[colour] for colour in pixels}, False, len(pixels), float("nan"), ""
-    )
-    drawn = drawn_values(values, ordered=False) if len(pixels) > 1 else []
-    if not drawn:
+    inside = {colour: inner[colour] for colour in pixels}
+    values = Values(pixels, inside, 0, False, len(pixels), float("nan"), "")
+    drawn = _apart(drawn_values(values, ordered=False), values)
+    if len(drawn) < 2:
         return ({int(colour): count for colour, count in pixels.items()}, 0) if len(pixels) <= GREY else None
     return {int(colour): pixels[colour] for colour in drawn}, values.total - sum(
         pixels[colour] for colour in drawn
     )
+
+
+def _apart(colours: Sequence[float], values: Values) -> list[float]:
+    """Return the colours without those that are a shade of one with more inner pixels."""
+    kept: list[float] = []
+    for colour in sorted(colours, key=lambda each: -values.inner[each]):
+        if all(_shades(int(colour), int(other)) > SHADES for other in kept):
+            kept.append(colour)
+    return sorted(kept)
+
+
+def _shades(one: int, other: int) -> int:
+    return max(abs((one >> shift & 0xFF) - (other >> shift & 0xFF)) for shift in (0, 8, 16))
 
 
 def _counted(colours: np.ndarray) -> dict[float, int]:

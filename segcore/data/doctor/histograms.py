@@ -41,6 +41,9 @@ def normalized_histograms(
     planes = [plane for image in images for plane in image]
     if not planes:
         return ()
+    common = np.result_type(*(plane.dtype for plane in planes))  # one histogram needs one type
+    images = [[plane.astype(common) for plane in image] for image in images]
+    planes = [plane for image in images for plane in image]
     result = []
     for kind in kinds:
         of_set = fit_normalization(planes, kind)

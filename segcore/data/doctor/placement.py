@@ -14,6 +14,12 @@ _TURNED = {
     "X": ("mirrored left to right", ("labels.flip X",)),
     "YX": ("turned by half a turn", ("labels.flip Y", "labels.flip X")),
     "transpose": ("transposed: rows and columns are exchanged", ("labels.transpose",)),
+    "transpose Y": ("turned by a quarter to the right", ("labels.transpose", "labels.flip Y")),
+    "transpose X": ("turned by a quarter to the left", ("labels.transpose", "labels.flip X")),
+    "transpose YX": (
+        "mirrored along the other diagonal",
+        ("labels.transpose", "labels.flip Y", "labels.flip X"),
+    ),
 }
 LISTED = 5
 
@@ -73,7 +79,7 @@ def _propose(survey: Survey, position: Position, images: Mapping[int, Position] 
         if asked < len(survey.subjects):
             what += f" {asked} of {len(survey.subjects)} images were looked at."
     kind: Kind = (
-        "shifted" if position.turn == "none" else "transposed" if position.turn == "transpose" else "flipped"
+        "shifted" if position.turn == "none" else "transposed" if "transpose" in position.turn else "flipped"
     )
     remedy = "Move the labels back on reading; look at the picture before."
     return Proposal(

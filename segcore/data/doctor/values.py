@@ -16,8 +16,14 @@ INNER = 0.1
 SHARE = 0.003
 """A class drawn in areas that has less than this share of the pixels may as well be noise."""
 MOST_CLASSES = 32
-BETWEEN = 0.35
-"""Smoothed edges cover less than this share of all pixels."""
+BETWEEN = 0.6
+"""Smoothed edges cover less than this share of all pixels; JPEG changes whole blocks of 8 × 8 …"""
+BETWEEN_COLOURS = 0.9
+"""JPEG mixes colours in blocks of 16 × 16."""
+OUTER = 0.03
+"""… but hardly a pixel of such a value has eight neighbours of the same."""
+ALONG = 0.2
+"""They take this share of the pixels along borders at least; a speck with a value of its own does not."""
 SEVERAL = 6
 """So many values, each in one piece, are objects with numbers; fewer may be classes with one object each."""
 IN_ONE_PIECE = 0.9
@@ -32,6 +38,8 @@ class Values:
     ----------
     pixels, inner : mapping
         Pixels of every value, and those whose eight neighbours have it, too.
+    other : int
+        Pixels of values that were not counted one by one, because there are too many.
     fractional : bool
         Some values are not whole numbers, or NaN.
     distinct : int
@@ -44,6 +52,7 @@ class Values:
 
     pixels: Mapping[float, int]
     inner: Mapping[float, int]
+    other: int
     fractional: bool
     distinct: int
     pieces: float
@@ -52,7 +61,7 @@ class Values:
     @property
     def total(self) -> int:
         """All pixels."""
-        return sum(self.pixels.values())
+        return sum(self.pixels.values()) + self.other
 
     @property
     def above(self) -> list[float]:
@@ -65,8 +74,9 @@ def add_up(facts: Iterable[LabelFacts]) -> Values:
     pixels: dict[float, int] = {}
     inner: dict[float, int] = {}
     singles: list[bool] = []
-    fractional, distinct, dtype = False, 0, ""
+    fractional, distinct, dtype, other = False, 0, "", 0
     for fact in facts:
+        other += fact.other
         fractional |= fact.fractional
         distinct, dtype = max(distinct, fact.distinct), fact.dtype
         for value, known in fact.values.items():
@@ -78,6 +88,7 @@ def add_up(facts: Iterable[LabelFacts]) -> Values:
     return Values(
         {value: pixels[value] for value in order},
         {value: inner[value] for value in order},
+        other,
         fractional,
         distinct,
         float(np.mean(singles)) if singles else float("nan"),
@@ -99,14 +110,20 @@ def drawn_values(values: Values, ordered: bool = True) -> list[float]:
         if count >= least and values.inner[value] >= INNER * count
     ]
     others = [value for value in values.pixels if value not in drawn]
-    if not 2 <= len(drawn) <= MOST_CLASSES or not others:
+    rest = sum(values.pixels[value] for value in others) + values.other
+    if not 2 <= len(drawn) <= MOST_CLASSES or not rest:
         return []
-    rest = sum(values.pixels[value] for value in others)
     inner = sum(values.inner[value] for value in others)
     outside = [value for value in others if not drawn[0] <= value <= drawn[-1]]
     # Rare numbered objects are inner, too; resampling invents nothing beyond the values there are.
     beyond = sum(values.pixels[value] for value in outside)
-    if rest > BETWEEN * values.total or inner > 0.05 * rest or (ordered and beyond > 0.5 * rest):
+    along = values.total - sum(values.inner.values())
+    most = BETWEEN if ordered else BETWEEN_COLOURS
+    if (
+        not ALONG * along < rest < most * values.total
+        or inner > OUTER * rest
+        or (ordered and beyond > 0.5 * rest)
+    ):
         return []
     return drawn
 
@@ -128,7 +145,7 @@ def judge_values(values: Values, labels_as: str, where: str, background: int | N
     if not values.total:
         return []
     drawn = drawn_values(values)
-    if drawn and (values.fractional or len(values.pixels) > len(drawn)):
+    if drawn:
         return [_soft(values, drawn, where)]
     if values.fractional:
         return _fractions(values, where)
@@ -146,7 +163,7 @@ def judge_values(values: Values, labels_as: str, where: str, background: int | N
 def _soft(values: Values, drawn: Sequence[float], where: str) -> Proposal:
     other = 1 - sum(values.pixels[value] for value in drawn) / values.total
     what = (
-        f"{len(values.pixels) - len(drawn)} label values lie only along borders ({other:.1%} of the pixels): "
+        f"{values.distinct - len(drawn)} label values lie only along borders ({other:.1%} of the pixels): "
         f"the labels were resampled, smoothed or saved as JPEG. {_listed(drawn)} seem to be the classes."
     )
     level: Level = "error" if values.fractional else "warning"
@@ -161,7 +178,7 @@ def _fractions(values: Values, where: str) -> list[Proposal]:
     known = [value for value in values.pixels if np.isfinite(value)]
     near = {value: round(value) for value in known}
     if values.distinct <= MOST_CLASSES and len(known) <= MOST_CLASSES:
-        if all(abs(value - whole) <= 0.05 for value, whole in near.items()):
+        if max(near.values()) > 0 and all(abs(value - whole) <= 0.05 for value, whole in near.items()):
             what = f"The label values are close to whole numbers, but not whole: {_listed(known)}."
             remedy = "Round them."
             return [_say("fractions", "error", what, where, remedy, ("labels.round",))]
