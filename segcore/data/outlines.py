@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -12,8 +13,8 @@ Span = tuple[int, int]
 """`(start, stop)` of rows or columns."""
 FARTHEST = 1e9
 """No corner lies as far out: a coordinate beyond is damage."""
-_CROSSINGS = 2**22
-"""Crossings of edges and rows worked out at a time, to bound the memory of polygons with many corners."""
+_AT_ONCE = 2**22
+"""Pixels, and crossings of edges and rows, that are worked out at a time: bounds the memory this takes."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class Polygons:
     def covers(self, rows: Span, columns: Span) -> np.ndarray:
         """See `Outline.covers`."""
         inside = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), bool)
-        if inside.size:
+        for start, stop in _bands(rows, columns[1] - columns[0]):
             for part in self.parts:
-                inside |= _odd(part, rows, columns)
+                inside[start - rows[0] : stop - rows[0]] |= _odd(part, (start, stop), columns)
         return inside
 
 
@@ -111,15 +112,22 @@ class Runs:
 
     def covers(self, rows: Span, columns: Span) -> np.ndarray:
         """See `Outline.covers`."""
-        first, size = columns[0] * self.height, (columns[1] - columns[0]) * self.height
+        covered = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), bool)
+        for start, stop in _bands(columns, self.height):
+            covered[:, start - columns[0] : stop - columns[0]] = self._whole_columns(start, stop)[
+                slice(*rows)
+            ]
+        return covered
+
+    def _whole_columns(self, start: int, stop: int) -> np.ndarray:
+        first, size = start * self.height, (stop - start) * self.height
         near = slice(
             int(np.searchsorted(self.stops, first, "right")), int(np.searchsorted(self.starts, first + size))
         )
         steps = np.zeros(size + 1, np.int32)
         np.add.at(steps, np.clip(self.starts[near] - first, 0, size), 1)
         np.add.at(steps, np.clip(self.stops[near] - first, 0, size), -1)
-        covered = np.cumsum(steps[:-1]).reshape(-1, self.height) > 0
-        return covered.T[slice(*rows)]
+        return (np.cumsum(steps[:-1]).reshape(-1, self.height) > 0).T
 
 
 def _odd(rings: tuple[np.ndarray, ...], rows: Span, columns: Span) -> np.ndarray:
@@ -132,8 +140,8 @@ def _odd(rings: tuple[np.ndarray, ...], rows: Span, columns: Span) -> np.ndarray
     tops, bottoms = np.where(down, starts, ends), np.where(down, ends, starts)
     first = np.clip(np.ceil(tops[:, 0] - 0.5), *rows).astype(np.int64)
     count = np.clip(np.ceil(bottoms[:, 0] - 0.5), *rows).astype(np.int64) - first
-    crossings = np.zeros(height * (width + 1), np.int64)
-    at_once = max(1, _CROSSINGS // height)
+    crossings = np.zeros(height * (width + 1), np.uint8)  # may run over: 256 is even
+    at_once = max(1, _AT_ONCE // height)
     for begin in range(0, len(count), at_once):
         part = slice(begin, begin + at_once)
         edge = np.repeat(np.arange(len(count))[part], count[part])
@@ -143,8 +151,15 @@ def _odd(rings: tuple[np.ndarray, ...], rows: Span, columns: Span) -> np.ndarray
         crossing = left + (row + 0.5 - top) * ((right - left) / (bottom - top))
         column = np.clip(np.ceil(crossing - 0.5), *columns).astype(np.int64)
         positions = (row - rows[0]) * (width + 1) + column - columns[0]
-        crossings += np.bincount(positions, minlength=crossings.size)
-    return np.cumsum(crossings.reshape(height, width + 1)[:, :-1], 1) % 2 == 1
+        np.add.at(crossings, positions, 1)
+    return (np.cumsum(crossings.reshape(height, width + 1)[:, :-1], 1, np.uint8) & 1).astype(bool)
+
+
+def _bands(span: Span, length: int) -> Iterator[Span]:
+    """Yield parts of a span of rows or columns of this length, of about `_AT_ONCE` pixels each."""
+    if length:
+        step = max(1, _AT_ONCE // length)
+        yield from ((start, min(start + step, span[1])) for start in range(span[0], span[1], step))
 
 
 def _enclosed(ring: np.ndarray) -> float:

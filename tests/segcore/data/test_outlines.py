@@ -6,10 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from segcore.data import outlines
 from segcore.data.coco_outlines import outline
 from segcore.data.outlines import Polygons, Runs
 
@@ -17,6 +18,8 @@ SIDE = 40
 PLANE = (0, SIDE)
 coordinates = st.floats(-10, SIDE + 10, allow_nan=False, width=32)
 corners = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12)
+
+patiently = settings(deadline=None, max_examples=60)
 
 
 @st.composite
@@ -46,12 +49,14 @@ def length(ring: np.ndarray) -> float:
     return float(np.hypot(*(np.roll(ring, -1, 0) - ring).T).sum())
 
 
+@patiently
 @given(stars())
 def test_the_pixels_covered_are_the_area_within_rounding_at_the_border(ring: np.ndarray) -> None:
     shape = polygons((ring,))
     assert abs(covered(shape).sum() - shape.area) <= length(ring)
 
 
+@patiently
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 20), st.integers(1, 20))
 def test_a_rectangle_of_whole_numbers_covers_its_pixels(top: int, left: int, height: int, width: int) -> None:
     ring = [(top, left), (top + height, left), (top + height, left + width), (top, left + width)]
@@ -60,6 +65,7 @@ def test_a_rectangle_of_whole_numbers_covers_its_pixels(top: int, left: int, hei
     assert np.array_equal(covered(polygons((ring,))), expected)
 
 
+@patiently
 @given(stars())
 def test_a_pixel_is_covered_if_its_centre_lies_inside(ring: np.ndarray) -> None:
     inside = covered(polygons((ring,)))
@@ -73,6 +79,7 @@ def test_a_pixel_is_covered_if_its_centre_lies_inside(ring: np.ndarray) -> None:
             assert inside[row, column] == (np.count_nonzero(at[crosses] < x) % 2 == 1)
 
 
+@patiently
 @given(corners, windows(), windows())
 def test_a_part_of_the_plane_shows_that_part_of_the_polygon(
     ring: list[tuple[float, float]], rows: tuple[int, int], columns: tuple[int, int]
@@ -81,6 +88,18 @@ def test_a_part_of_the_plane_shows_that_part_of_the_polygon(
     assert np.array_equal(shape.covers(rows, columns), covered(shape)[slice(*rows), slice(*columns)])
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 300])
+def test_pieces_of_the_work_are_not_seen(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    polygon = polygons((rng.uniform(-5, SIDE + 5, (30, 2)),))
+    ends = np.sort(rng.choice(SIDE * SIDE, 40, replace=False))
+    runs = Runs(ends[0::2], ends[1::2], SIDE)
+    expected = [covered(polygon), covered(runs)]
+    monkeypatch.setattr(outlines, "_AT_ONCE", at_once)
+    assert np.array_equal([covered(polygon), covered(runs)], expected)
+
+
+@patiently
 @given(corners)
 def test_nothing_is_covered_outside_the_box(ring: list[tuple[float, float]]) -> None:
     shape = polygons((ring,))
@@ -90,6 +109,7 @@ def test_nothing_is_covered_outside_the_box(ring: list[tuple[float, float]]) -> 
     assert not outside.any()
 
 
+@patiently
 @given(stars(), st.floats(0.2, 0.8))
 def test_polygons_with_a_common_edge_share_no_pixel_and_leave_none(ring: np.ndarray, share: float) -> None:
     middle = np.array([SIDE / 2, SIDE / 2]) * [share, 1]
@@ -98,6 +118,7 @@ def test_polygons_with_a_common_edge_share_no_pixel_and_leave_none(ring: np.ndar
     assert np.array_equal(odd, covered(polygons((ring,))))
 
 
+@patiently
 @given(stars())
 def test_a_hole_is_left_out(ring: np.ndarray) -> None:
     hole = SIDE / 2 + (ring - SIDE / 2) * 0.5
@@ -105,6 +126,7 @@ def test_a_hole_is_left_out(ring: np.ndarray) -> None:
     assert np.array_equal(with_hole, covered(polygons((ring,))) & ~covered(polygons((hole,))))
 
 
+@patiently
 @given(stars(), stars())
 def test_parts_are_joined_even_where_they_overlap(one: np.ndarray, other: np.ndarray) -> None:
     both = covered(polygons((one,), (other,)))
@@ -112,6 +134,7 @@ def test_parts_are_joined_even_where_they_overlap(one: np.ndarray, other: np.nda
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@patiently
 @given(stars())
 def test_polygons_cover_what_the_coco_tools_draw_but_for_the_border(ring: np.ndarray) -> None:
     runs = coco_mask.frPyObjects([ring[:, ::-1].ravel().tolist()], SIDE, SIDE)
@@ -124,6 +147,7 @@ def test_polygons_cover_what_the_coco_tools_draw_but_for_the_border(ring: np.nda
         assert np.hypot(*(point - nearest).T).min() < 1.1
 
 
+@patiently
 @given(st.integers(0, 2**32), st.floats(0, 1), windows(), windows())
 def test_runs_cover_what_the_coco_tools_encoded(
     seed: int, share: float, rows: tuple[int, int], columns: tuple[int, int]

@@ -33,6 +33,8 @@ LINES = {
 }
 DTYPES = ["uint8", "int8", "uint16", "int16", "int32", "float32", "bool"]
 
+patiently = settings(deadline=None, max_examples=60)
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -84,6 +86,7 @@ def whole(source: ImageSource) -> np.ndarray:
     return source.read((slice(None),) * len(source.axes))
 
 
+@patiently
 @given(steps(), st.sampled_from(["", "a.tif", "Pos 1/[b].tif"]))
 def test_a_step_is_read_from_its_text(step: Step, item: str) -> None:
     named = Step(step.verb, step.arguments, item)
@@ -91,7 +94,7 @@ def test_a_step_is_read_from_its_text(step: Step, item: str) -> None:
     assert named.describe().endswith((".", ")."))
 
 
-@settings(deadline=None)
+@patiently
 @given(stacks(), steps())
 def test_a_repair_undone_leaves_no_trace(source: Memory, step: Step) -> None:
     inverse = step.inverse()
@@ -109,7 +112,7 @@ def test_a_repair_undone_leaves_no_trace(source: Memory, step: Step) -> None:
     assert np.array_equal(whole(back), source.pixels)
 
 
-@settings(deadline=None)
+@patiently
 @given(stacks(), st.lists(steps(), min_size=1, max_size=3), st.data())
 def test_a_part_of_the_repaired_is_the_repaired_part(
     source: Memory, some: list[Step], data: st.DataObject
@@ -132,6 +135,7 @@ def _in_order(some: list[Step]) -> list[Step]:
     return labels + [step for step in some if step not in labels]
 
 
+@patiently
 @given(st.integers(-9, 9), st.integers(-9, 9))
 def test_a_shift_moves_down_and_right_and_fills_up(rows: int, columns: int) -> None:
     pixels = np.random.default_rng(0).integers(1, 9, (6, 7)).astype(np.uint8)
@@ -154,6 +158,7 @@ def test_values_are_changed_all_at_once_and_others_stay() -> None:
     assert whole(repair_labels(source, steps)).tolist() == [[0, 2, 1, 300]]
 
 
+@patiently
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=5, unique=True))
 def test_every_value_becomes_the_nearest(known: list[int]) -> None:
     source = Memory(np.arange(256, dtype=np.uint8)[None], "YX")
