@@ -80,8 +80,8 @@ def npz(folder: Path, members: dict[str, bytes]) -> Path:
 def _(folder: Path) -> Path:
     path = folder / "image.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
-        member.write(npy_header((300 * 1024, 1024)))
-        for _ in range(300):
+        member.write(npy_header((257 * 1024, 1024)))
+        for _ in range(257):
             member.write(bytes(2**20))
     return path
 

@@ -111,7 +111,7 @@ def _(folder: Path) -> Path:
     return tif(folder, GREY, "image.ome.tif", metadata=None, description=_ome(10**9))
 
 
-@reads("tiff-ome-that-laughs-a-billion-times", GREY)
+@refused("tiff-ome-that-laughs-a-billion-times", "unfolds")
 def _(folder: Path) -> Path:
     entities = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
     xml = _ome(1, "<TiffData/>&a9;", f"<!DOCTYPE OME [{entities}]>")

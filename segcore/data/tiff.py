@@ -47,7 +47,7 @@ class TiffSource:
         self._lock = threading.Lock()
         self._last: tuple[int, np.ndarray] | None = None
         with _as_data_error(path, "opened"), tifffile.TiffFile(path, _multifile=False) as tif:
-            _check_declared_planes(path, tif)
+            _check_description(path, tif)
             self._series, self.notes = _choose_series(path, tif)
             self.dtype: np.dtype[Any] = self._series.dtype.newbyteorder("=")
             self.shape: tuple[int, ...] = tuple(int(size) for size in self._series.get_shape(squeeze=True))
@@ -172,10 +172,12 @@ def _choose_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, tuple[str, 
     return series, tuple(notes)
 
 
-def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse a description of more planes than anybody has: tifffile makes a list of them."""
+def _check_description(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse a description of more planes than anybody has, of which tifffile makes a list, or that unfolds."""
     if not tif.is_ome or not tif.ome_metadata:
         return
+    if "<!ENTITY" in tif.ome_metadata:
+        raise DataError(f"{path} has a description that unfolds (it declares entities).", _RESAVE)
     for sizes in ome_sizes(tif.ome_metadata):
         planes = math.prod(sizes)
         if planes > max(_MOST_PLANES, tif.filehandle.size):

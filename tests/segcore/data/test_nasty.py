@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import nasty_containers  # noqa: F401 - registers its files
-import nasty_pictures  # noqa: F401
-import nasty_tiff  # noqa: F401
+import nasty_containers
+import nasty_pictures
+import nasty_tiff  # noqa: F401 - registers its files
 import numpy as np
 import pytest
-from nasty import NASTY, Nasty, Reads
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nasty import COLOUR, DEEP, NASTY, Nasty, Reads
+from PIL import Image
 
 from segcore.data.open import open_source
 from segcore.data.source import ImageSource
@@ -55,6 +61,33 @@ def test_a_nasty_file_is_read_rightly_or_refused_in_words_that_help(nasty: Nasty
     assert re.search(nasty.expectation.words, caught.value.message)
     assert path.name.partition("::")[0] in caught.value.message
     assert caught.value.remedy
+
+
+DAMAGED: dict[str, Callable[[Path], Path]] = {
+    "npy": lambda folder: nasty_containers.npy(folder, DEEP),
+    "hdf5": lambda folder: nasty_containers.hdf5(folder, DEEP, chunks=(20, 25), compression="gzip"),
+    "nifti": nasty_containers.nifti,
+    "nifti-gz": lambda folder: nasty_containers.nifti(folder, "image.nii.gz"),
+    "png": lambda folder: nasty_pictures.picture(folder, Image.fromarray(COLOUR)),
+    "jpeg": lambda folder: nasty_pictures.picture(folder, Image.fromarray(COLOUR), "image.jpg"),
+    "bmp": lambda folder: nasty_pictures.picture(folder, Image.fromarray(COLOUR), "image.bmp"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(tmp_path: Path, kind: str, data: Any) -> None:
+    path = DAMAGED[kind](tmp_path)
+    content = bytearray(path.read_bytes())
+    for _ in range(3):  # headers come first, and are what a reader believes
+        last = data.draw(st.sampled_from([min(400, len(content)), len(content)])) - 1
+        content[data.draw(st.integers(0, last))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(DataError):
+        source = open_source(path)
+        if np.prod([float(size) for size in source.shape]) < 10**7:
+            assert source.read((slice(None),) * len(source.axes)).shape == source.shape
 
 
 def test_the_collection_is_what_it_claims() -> None:
