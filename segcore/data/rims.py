@@ -26,7 +26,8 @@ class _Rims(Repaired):
     def read(self, region: Region) -> np.ndarray:
         """Return the labels in `region`; read with as much around it as they depend on."""
         spatial = [self.axes.index("Y"), self.axes.index("X")]
-        wide, inner = list(region), [slice(None)] * len(region)
+        wide: list[slice] = list(region)
+        inner = [slice(None)] * len(region)
         for at in spatial:
             start, stop = full_region(region, self.shape)[at]
             first = max(0, start - self.reach)
@@ -34,8 +35,8 @@ class _Rims(Repaired):
             inner[at] = slice(start - first, stop - first)
         labels = np.moveaxis(self.source.read(tuple(wide)), spatial, (-2, -1))
         result = np.empty(labels.shape, self.dtype)
-        for at in np.ndindex(labels.shape[:-2]):
-            result[at] = self.of_plane(labels[at])
+        for place in np.ndindex(labels.shape[:-2]):
+            result[place] = self.of_plane(labels[place])
         return np.ascontiguousarray(np.moveaxis(result, (-2, -1), spatial)[tuple(inner)])
 
     def of_plane(self, label_YX: np.ndarray) -> np.ndarray:

@@ -200,7 +200,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
     for (level, what, remedy), names in places.items():
         listed = ", ".join(list(names)[:FEW_NAMES])
         where = listed if len(names) <= FEW_NAMES else f"{len(names)} files: {listed}, …"
-        merged.append(Finding(level=level, what=what, where=where, remedy=remedy))  # type: ignore[arg-type]
+        merged.append(Finding(level=level, what=what, where=where, remedy=remedy))
     return merged
 
 
