@@ -173,7 +173,7 @@ def _choose_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, tuple[str, 
 
 
 def _check_description(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse a description that unfolds, or of more planes than anybody has: tifffile makes a list of them."""
+    """Refuse a description that unfolds, or of more planes than anybody has: tifffile would list them."""
     if not tif.is_ome or not tif.ome_metadata:
         return
     if "<!ENTITY" in tif.ome_metadata:
