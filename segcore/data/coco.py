@@ -126,9 +126,9 @@ def _values(
 
 
 def _choose(path: Path, coco: _Coco, file_name: str, like: ImageSource | None) -> CocoImage:
-    wanted = file_name or (like.path.as_posix() if like else "")
+    wanted = _slashes(file_name or (like.path.as_posix() if like else ""))
     for fits in (_same, _ends, _base, _stem):
-        found = [image for image in coco.images if wanted and fits(image.file_name, wanted)]
+        found = [image for image in coco.images if wanted and fits(_slashes(image.file_name), wanted)]
         if len(found) == 1:
             return found[0]
     if not wanted and len(coco.images) == 1:
@@ -136,6 +136,10 @@ def _choose(path: Path, coco: _Coco, file_name: str, like: ImageSource | None) -
     known = ", ".join(image.file_name for image in coco.images[:_MOST_TOLD])
     said = f"says nothing about {Path(wanted).name}" if wanted else f"describes {len(coco.images)} pictures"
     raise DataError(f"{path} {said}.", f"Name one of them, as in {path.name}::NAME; there are: {known}.")
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def _same(name: str, wanted: str) -> bool:

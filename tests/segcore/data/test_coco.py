@@ -115,7 +115,7 @@ def test_a_crowd_is_not_annotated_but_for_the_objects_on_it(write: Write) -> Non
 def test_a_picture_is_found_by_the_name_of_the_image(write: Write, tmp_path: Path) -> None:
     images = [
         {"id": at, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
-        for at, name in enumerate(["one/a.png", "two/a.png", "b.png"])
+        for at, name in enumerate(["one/a.png", "two\\a.png", "b.png"])
     ]
     path = write([{"segmentation": box(0, 0, 4, 4), "image_id": 1}], images=images)
     for name, pixels in (("two/a.png", 16), ("one/a.png", 0), ("b.tif", 0)):
@@ -125,11 +125,11 @@ def test_a_picture_is_found_by_the_name_of_the_image(write: Write, tmp_path: Pat
         tifffile.imwrite(image, zeros) if name.endswith("tif") else Image.fromarray(zeros).save(image)
         assert np.count_nonzero(whole(open_labels(path, open_source(image)))) == pixels
     assert np.count_nonzero(whole(open_labels(f"{path}::two/a.png"))) == 16
-    with pytest.raises(DataError, match=r"one/a\.png, two/a\.png, b\.png"):
+    with pytest.raises(DataError, match=r"one/a\.png, two.a\.png, b\.png"):
         open_labels(path)
     with pytest.raises(DataError, match=r"says nothing about c\.png"):
         open_labels(f"{path}::c.png")
-    assert [image.file_name for image in coco_images(path)] == ["one/a.png", "two/a.png", "b.png"]
+    assert [image.file_name for image in coco_images(path)] == ["one/a.png", "two\\a.png", "b.png"]
 
 
 def test_an_image_of_another_size_or_with_slices_is_refused(write: Write, tmp_path: Path) -> None:
