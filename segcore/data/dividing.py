@@ -131,6 +131,7 @@ class Divider:
         if not self.data.group_pattern:
             return
         there: dict[str, dict[str, int]] = defaultdict(dict)
+        forced: dict[str, str] = {}
         for (item, _), side in self.sides.items():
             there[self.groups[item]].setdefault(side, item)
         for group, owners in there.items():
@@ -144,9 +145,12 @@ class Divider:
                     "Name all slices of the group or none, or catch more of the path in the pattern.",
                 )
             if given and "" in owners:
-                side = next(iter(given))
-                self._give((p for p, s in self.sides.items() if not s and self.groups[p[0]] == group), side)
-                self.notes.append(f"All of group {group} goes to {side}, where a set has put a part of it.")
+                forced[group] = next(iter(given))
+        if forced:
+            self.notes.append(f"Groups that go where a set has put a part of them: {listed(list(forced))}.")
+        for place, side in self.sides.items():
+            if not side and self.groups[place[0]] in forced:
+                self.sides[place] = forced[self.groups[place[0]]]
 
     # --- what is left ----------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from segcore.data.report import Finding, Level
 
 LABEL_SUFFIXES = (".json", ".geojson", ".roi", ".zip")
 """Files that can be labels, but never images."""
-MORE_IMAGES = (".dcm", ".czi", ".nd2", ".lif", ".lsm")
-"""Image files that are known beside those of `open.SUFFIXES`."""
+MORE_IMAGES = (".lsm",)
+"""TIFF files that are called differently."""
 _QUIET = (
     "", ".txt", ".md", ".rst", ".csv", ".tsv", ".xml", ".html", ".pdf", ".log", ".ini", ".db", ".yaml",
     ".yml", ".toml", ".py", ".ipynb", ".xls", ".xlsx", ".doc", ".docx", ".sh", ".bat", ".m", ".ijm",
@@ -75,11 +75,6 @@ class Search:
 
     files: list[Found] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def images(self) -> list[Found]:
-        """The files that can be images (and labels)."""
-        return [file for file in self.files if file.suffix not in LABEL_SUFFIXES]
 
 
 def search_folder(root: Path, progress: Callable[[int], None] | None = None) -> Search:
@@ -236,12 +231,16 @@ def _entries(root: Path, below: str, closed: list[str]) -> list[os.DirEntry[str]
 
 
 def _is_one_image(entries: list[os.DirEntry[str]]) -> bool:
+    from segcore.data.dicom import SUFFIXES, is_dicom_file
     from segcore.data.zarr_files import MARKERS
 
     if any(entry.name in MARKERS for entry in entries):
         return True
     kinds = {os.path.splitext(entry.name)[1].lower() for entry in entries if entry.is_file()}
-    return ".dcm" in kinds and not kinds & set(image_suffixes()) - {".dcm", *LABEL_SUFFIXES}
+    if kinds & set(image_suffixes()) - {*SUFFIXES, *LABEL_SUFFIXES}:
+        return False
+    bare = sorted(entry.path for entry in entries if "." not in entry.name and entry.is_file())
+    return bool(kinds & set(SUFFIXES)) or (bool(bare) and is_dicom_file(Path(bare[0])))
 
 
 def _stays_inside(path: str, real_root: str) -> bool:

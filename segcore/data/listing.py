@@ -13,7 +13,7 @@ from segcore.data.found import LABEL_SUFFIXES, Found, about, natural
 from segcore.data.items import Item, Listing, Use
 from segcore.data.pairing import Candidate, Pairs, pair, tell_apart
 from segcore.data.report import Finding
-from segcore.data.sides import Side, find_side, join_channels
+from segcore.data.sides import Side, find_side, guess_channels, join_channels
 from segcore.errors import DataError
 
 JSON = ".json"
@@ -46,6 +46,8 @@ def list_set(
     progress : callable, optional
         Called now and then with the number of files found in a folder.
     """
+    if not places.images:
+        return Listing((), (_no_images(""),))
     images = find_side(places.images, progress)
     together = not images.single and (not places.labels or _same(places.images, places.labels))
     if together:
@@ -60,8 +62,7 @@ def list_set(
         images.candidates = [c for c in images.candidates if images.single or _can_be_image(c)]
     _keep_apart(images, places.mask, places.images)
     findings = images.findings + labels.findings
-    images.candidates, incomplete = join_channels(images, data.channel_suffixes)
-    findings += incomplete
+    findings += join_channels(images, data.channel_suffixes or guess_channels(images, labels))
     if not images.candidates and not any(finding.level == "error" for finding in findings):
         findings.append(_no_images(places.images))
     if not labelled:
@@ -140,10 +141,7 @@ def _pair_labels(images: Side, labels: Side, data: DataConfig) -> tuple[dict[int
             Candidate(c.files, c.stem, (PurePath(c.files[0].name).name,)) for c in images.candidates
         ]
     elif labels.single and len(images.candidates) != 1:
-        file = labels.candidates[0].files[0].name
-        what = f"There are {len(images.candidates)} images in {images.where}, but one label file, {file}."
-        remedy = "Choose the folder of the label files, or a COCO JSON."
-        return {}, [Finding(level="error", what=what, where=file, remedy=remedy)]
+        return {}, [_one_for_many(images, labels.candidates[0].files[0])]
     suffix = None if annotations else data.label_suffix
     pairs = pair(images.candidates, labels.candidates, suffix)
     if labels.single:
@@ -152,6 +150,14 @@ def _pair_labels(images: Side, labels: Side, data: DataConfig) -> tuple[dict[int
         image: labels.candidates[number].files[0].address for image, number in sorted(pairs.labels.items())
     }
     return found, _unpaired(images, labels, pairs, data)
+
+
+def _one_for_many(images: Side, file: Found) -> Finding:
+    what = f"There are {len(images.candidates)} images in {images.where}, but one label file, {file.name}."
+    remedy = "Choose the folder of the label files, or a COCO JSON."
+    if not is_url(file.address) and not Path(split_address(file.address)[0]).exists():
+        what, remedy = f"{file.address} does not exist.", "Check the name, or upload the file."
+    return Finding(level="error", what=what, where=file.name, remedy=remedy)
 
 
 def _unpaired(images: Side, labels: Side, pairs: Pairs, data: DataConfig) -> list[Finding]:
@@ -181,6 +187,7 @@ def _unpaired(images: Side, labels: Side, pairs: Pairs, data: DataConfig) -> lis
         findings.append(Finding(level="info", what=what, where=images.where))
     if level == "error" and images.candidates:
         what = f"No image of {images.where} has labels."
+        remedy = f"Choose the label file or folder itself. {remedy}"
         if lone_images and not rest and not doubles:
             what += " No label files were found."
         findings.append(Finding(level="error", what=what, where=labels.where or images.where, remedy=remedy))

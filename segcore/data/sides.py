@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -11,6 +12,10 @@ from segcore.data.found import Found, about, caught_by, is_one_image, search_fol
 from segcore.data.items import CHANNELS
 from segcore.data.pairing import Candidate
 from segcore.data.report import Finding
+
+_NNUNET = re.compile(r"(.+)(_\d{4})")
+_MOST_CHANNELS = 8
+"""More numbered files of one name are a series."""
 
 
 @dataclass
@@ -68,18 +73,34 @@ def _name_of(address: str) -> str:
     return join_address(PurePath(file).name, inside)
 
 
-def join_channels(images: Side, suffixes: Sequence[str]) -> tuple[list[Candidate], list[Finding]]:
-    """Return the images of which every channel has its file, and findings about the other files.
+def guess_channels(images: Side, labels: Side) -> list[str]:
+    """Return the endings of channel files as nnU-Net writes them, `x_0000` and `x_0001` beside labels `x`.
+
+    Without such labels, or where an image lacks a channel, nothing is guessed.
+    """
+    stems = {candidate.stem for candidate in images.candidates}
+    matches = [_NNUNET.fullmatch(stem) for stem in stems]
+    if images.single or not matches or not all(matches):
+        return []
+    parts = {(match[1], match[2]) for match in matches if match}
+    bases, endings = {base for base, _ in parts}, sorted({ending for _, ending in parts})
+    drawn = {candidate.stem for candidate in labels.candidates}
+    whole = len(parts) == len(bases) * len(endings) and len(endings) <= _MOST_CHANNELS
+    return endings if whole and bases & drawn and not stems & drawn else []
+
+
+def join_channels(images: Side, suffixes: Sequence[str]) -> list[Finding]:
+    """Make one image of the files of its channels; return findings about files that are left out.
 
     Parameters
     ----------
     images : Side
-        Files of one channel each.
+        Files of one channel each; changed.
     suffixes : sequence of str
         What tells the channels apart, in their order; without any, every file is an image.
     """
     if not suffixes or images.single:
-        return images.candidates, []
+        return []
     groups: dict[tuple[str, ...], dict[str, Found]] = {}
     marks: dict[tuple[str, ...], tuple[str, ...] | None] = {}
     without: list[str] = []
@@ -102,8 +123,8 @@ def join_channels(images: Side, suffixes: Sequence[str]) -> tuple[list[Candidate
         *about("warning", without, f"Files that end in none of {names} are left out", images.where,
                "Change data.channel_suffixes."),
     ]  # fmt: skip
-    candidates = [
+    images.candidates = [
         Candidate(tuple(files[suffix] for suffix in suffixes), key[-1], marks[key])
         for key, files in whole.items()
     ]
-    return candidates, findings
+    return findings

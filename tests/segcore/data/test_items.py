@@ -164,6 +164,19 @@ def test_the_images_of_nnunet_may_lie_beside_their_labels(tmp_path: Path) -> Non
     assert len(listing.items[0].images) == 2
 
 
+def test_channels_of_nnunet_are_recognised_by_their_labels(tmp_path: Path) -> None:
+    names = [f"imagesTr/{case}_000{channel}.nii.gz" for case in "xy" for channel in range(2)]
+    make(tmp_path, *names, "labelsTr/x.nii.gz", "labelsTr/y.nii.gz")
+    listing = listed(tmp_path, images="imagesTr", labels="labelsTr")
+    assert pairs(listing, tmp_path) == {"x": "labelsTr/x.nii.gz", "y": "labelsTr/y.nii.gz"}
+    assert [len(item.images) for item in listing.items] == [2, 2]
+
+
+def test_numbered_slices_are_no_channels(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{kind}/x_00{number:02}.tif" for kind in ("i", "l") for number in range(12)))
+    assert len(listed(tmp_path, images="i", labels="l").items) == 12
+
+
 def test_files_named_one_by_one_are_channels_of_one_image(tmp_path: Path) -> None:
     listing = listed(tmp_path, images="a.tif;b.tif", labels="l.tif")
     assert listing.items[0].images == (str(tmp_path / "a.tif"), str(tmp_path / "b.tif"))
@@ -192,6 +205,25 @@ def test_no_pair_at_all_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         listing = listed(tmp_path, **places)
         assert not listing.items
         assert any(finding.level == "error" and finding.remedy for finding in listing.findings)
+
+
+def test_nothing_named_is_an_error_and_not_the_current_folder() -> None:
+    listing = list_items(DataConfig())
+    assert not listing.items
+    assert said(listing, "error")
+
+
+def test_labels_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "i/b.tif")
+    assert "gone does not exist" in said(listed(tmp_path, images="i", labels="gone"), "error")
+
+
+def test_a_dicom_series_needs_no_endings(tmp_path: Path) -> None:
+    make(tmp_path, "l/p1.tif", "l/p2.tif")
+    for name in ("i/p1/IM1", "i/p1/IM2", "i/p2/IM1"):
+        make(tmp_path, name)
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    assert pairs(listed(tmp_path, images="i", labels="l"), tmp_path) == {"p1": "l/p1.tif", "p2": "l/p2.tif"}
 
 
 @pytest.mark.parametrize("images", ["empty", "*.tif"])
