@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nasty import COLOUR, DEEP, NASTY, Nasty, Reads
+from nasty import COLOUR, DEEP, GREY, NASTY, Nasty, Reads, Refused
 from PIL import Image
 
+from segcore.config import DataConfig
 from segcore.data.open import open_source
 from segcore.data.source import ImageSource
+from segcore.data.validate import check_data
 from segcore.errors import DataError
 from segcore.workspace import Workspace
 
@@ -61,6 +63,19 @@ def test_a_nasty_file_is_read_rightly_or_refused_in_words_that_help(nasty: Nasty
     assert re.search(nasty.expectation.words, caught.value.message)
     assert path.name.partition("::")[0] in caught.value.message
     assert caught.value.remedy
+
+
+def test_the_check_tells_of_a_nasty_file_and_never_fails(nasty: Nasty, tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "workspace")
+    path = nasty.make(workspace.data)
+    np.save(tmp_path / "good.npy", GREY)
+    images = check_data(DataConfig(images=str(path)))
+    labels = check_data(DataConfig(images=str(tmp_path / "good.npy"), labels=str(path)))
+    assert all(error.what and error.remedy for error in (*images.errors, *labels.errors))
+    outside = isinstance(nasty.expectation, Refused) and "outside" in nasty.expectation.words
+    if isinstance(nasty.expectation, Refused) and not outside:  # only the app is confined to a workspace
+        assert images.errors
+        assert labels.errors
 
 
 DAMAGED: dict[str, Callable[[Path], Path]] = {
