@@ -12,6 +12,8 @@ WORKSPACE ?= workspace
 SERVE ?= 1
 KILLS ?= 500
 ARGS ?=
+# Processes that test side by side; each computes with one thread, so that they do not wait for each other.
+TESTERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev demo app test soak check format bench screenshots lock
@@ -50,7 +52,7 @@ app: install ## Serve the app, a worker and MLflow on your own workspace until C
 	@$(BIN)/segcore serve $(ARGS)
 
 test: dev ## Run the test suite; ARGS are pytest's
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 soak: dev ## Kill processes 500 times at random moments of trainings and segmentations (KILLS=…)
 	@SEGCORE_KILLS=$(KILLS) $(BIN)/python -m pytest tests/e2e/faults -x -rA $(ARGS)
