@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcore.card import ModelCard
 from segcore.data.neighbours import neighbours
 from segcore.data.volumes import Pixels, Volume
 from segcore.errors import DataError
 from segcore.memory import is_out_of_memory
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
-from segcore.strides import Strides, divisors, kernels, radii
 from segcore.tasks import Task
-from segcore.tiling import part_span
+from segcore.tiling import align
+
+BLOCK_VOXELS = 2**25
+"""Of a larger volume, blocks are judged one by one: logits take 4 bytes per class and voxel."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,17 @@ class Verdict:
     """What a validation found."""
 
     loss: float
-    """Mean over the slices, in 3d over the volumes."""
+    """Mean over the slices, in 3d over the blocks of slices."""
     scores: Scores
     predicted_share: dict[str, float]
     """Share of the annotated pixels that were predicted as each class, keyed by label value."""
 
 
 class Validator:
-    """Scores the network on whole validation slices, in 3d on whole volumes; only annotated pixels count.
+    """Scores the network on whole validation slices, in 3d on blocks of them; only annotated pixels count.
 
-    Slices that nobody annotated are predicted only where the network sees them beside annotated ones.
+    A block is predicted with so many slices around it that the prediction is that of the whole volume. Slices
+    that nobody annotated cost nothing, but for those that the network sees beside annotated ones.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ class Validator:
     ) -> None:
         self.predictor = predictor
         self.task = task
-        self.scenes = [scene for volume in volumes for scene in _scenes(volume, predictor.card)]
+        self.scenes = [scene for volume in volumes for scene in _scenes(volume, predictor)]
         if not self.scenes:
             raise DataError(
                 "No slice that validates is annotated.",
@@ -86,7 +88,7 @@ class Validator:
         Parameters
         ----------
         give_up : callable
-            Asked before every slice or volume; True ends the validation without a result: None is returned.
+            Asked before every slice or block; True ends the validation without a result: None is returned.
         """
         began = time.monotonic()
         device = self.predictor.hardware.device
@@ -95,7 +97,7 @@ class Validator:
         for scene in self.scenes:
             if give_up():
                 return None
-            logits = self._logits(scene)
+            logits = scene.judged_part(self._logits(scene))
             target = torch.from_numpy(np.ascontiguousarray(scene.label())).to(device).long()
             loss += self.task.judge(logits, target)
             counts.update(logits.argmax(0), target)
@@ -129,13 +131,13 @@ class Validator:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is predicted at once: a slice, alone or with its neighbours, or a volume."""
+    """What is predicted at once: a slice, alone or with its neighbours, or a block of slices."""
 
     volume: Volume
     seen: tuple[int, ...]
     """Slices that the network sees, in its order."""
     judged: tuple[int, ...]
-    """Slices that are predicted."""
+    """Slices whose prediction counts."""
     solid: bool
     """Whether the slices are an axis of their own, as in 3d, and not channels."""
 
@@ -151,31 +153,47 @@ class Scene:
         label_ZYX = _picked(self.volume.label_ZYX, self.judged)
         return label_ZYX if self.solid else label_ZYX[0]
 
-
-def _scenes(volume: Volume, card: ModelCard) -> list[Scene]:
-    depth = volume.label_ZYX.shape[0]
-    if card.mode == "3d":
-        return [_block(volume, card.strides)] if volume.annotated else []
-    return [
-        Scene(
-            volume, neighbours(plane, depth, card.context_slices, card.context_spacing), (plane,), solid=False
-        )
-        for plane in volume.annotated
-    ]
+    def judged_part(self, logits: Tensor) -> Tensor:
+        """Return the logits of the slices that count."""
+        if not self.solid:
+            return logits
+        start = self.judged[0] - self.seen[0]
+        return logits[:, start : start + len(self.judged)]
 
 
-def _block(volume: Volume, strides: Strides) -> Scene:
-    """Return the slices that decide on the annotated ones: the result is that of the whole volume."""
-    step, radius = divisors(strides)[0], radii(strides, kernels(strides))[0]
-    annotated = volume.annotated
-    span = part_span(annotated[0], annotated[-1] + 1, volume.label_ZYX.shape[0], radius, step)
-    seen = tuple(range(span.read_start, span.read_stop))
-    return Scene(volume, seen, seen, solid=True)
+def _scenes(volume: Volume, predictor: Predictor) -> list[Scene]:
+    card, depth = predictor.card, volume.label_ZYX.shape[0]
+    if card.mode != "3d":
+        slices, spacing = card.context_slices, card.context_spacing
+        return [
+            Scene(volume, neighbours(plane, depth, slices, spacing), (plane,), solid=False)
+            for plane in volume.annotated
+        ]
+    halo, step = predictor.network.receptive_radii[0], predictor.network.divisors[0]
+    scenes = []
+    for start, stop in _blocks(volume, halo):
+        # What the network shrinks together is then what it shrinks together in the whole volume.
+        low, high = max(0, start - halo) // step * step, min(depth, align(stop + halo, step))
+        scenes.append(Scene(volume, tuple(range(low, high)), tuple(range(start, stop)), solid=True))
+    return scenes
+
+
+def _blocks(volume: Volume, halo: int) -> list[tuple[int, int]]:
+    """Return first and last annotated slice of blocks that fit into memory; divided where gaps are wide."""
+    height, width = volume.label_ZYX.shape[1:]
+    most = max(1, BLOCK_VOXELS // (height * width))
+    blocks: list[tuple[int, int]] = []
+    for plane in volume.annotated:
+        if blocks and plane - blocks[-1][1] <= 2 * halo and plane - blocks[-1][0] < most:
+            blocks[-1] = (blocks[-1][0], plane + 1)
+        else:
+            blocks.append((plane, plane + 1))
+    return blocks
 
 
 def _picked(pixels: Pixels, planes: tuple[int, ...]) -> np.ndarray:
     """Return some slices of an array, which are read from disk where it lies there."""
     rest = (slice(None),) * (len(pixels.shape) - 1)
-    if len(planes) > 1 and planes == tuple(range(planes[0], planes[-1] + 1)):
+    if planes == tuple(range(planes[0], planes[-1] + 1)):
         return pixels[slice(planes[0], planes[-1] + 1), *rest]
     return np.concatenate([pixels[slice(plane, plane + 1), *rest] for plane in planes])
