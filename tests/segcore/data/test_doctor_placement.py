@@ -35,10 +35,10 @@ def test_what_was_done_is_undone(rows: int, columns: int, turn: str) -> None:
         assert turn == "none"
         assert max(abs(rows), abs(columns)) <= 2 * NEAR
         return
-    repaired = _moved(turned_labels(harmed, turn), position.rows, position.columns)
+    repaired = _moved(turned_labels(harmed, position.turn), position.rows, position.columns)
     inner = (slice(20, -20), slice(20, -20))
     true = ndimage.binary_dilation(border_map(LABELS[0]) > 0, iterations=NEAR)[inner]
-    assert true[border_map(repaired)[inner] > 0].mean() > 0.95
+    assert true[border_map(repaired)[inner] > 0].mean() > 0.9
 
 
 @settings(max_examples=20, deadline=None)
