@@ -82,7 +82,7 @@ def list_items(
     if len(places) > 1:
         prefixes = _distinct([place.images for place in places])
         items = [
-            replace(item, name=f"{prefix}/{item.name}" if prefix else item.name)
+            replace(item, name=prefix if prefix.endswith(item.name) else f"{prefix}/{item.name}")
             for prefix, listing in zip(prefixes, listings, strict=True)
             for item in listing.items
         ]

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from segcore.config import DataConfig
 from segcore.data import index as module
+from segcore.data.collection import open_collection
 from segcore.data.index import MOST, Index, cache_folder, key_of, probe_all, recall
+from segcore.data.items import list_items
 from segcore.data.open import Probe, probe
+from segcore.data.targets import LabelRule, table_of
 from segcore.errors import DataError
 
 
@@ -169,3 +173,75 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("SEGCORE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "segcore"
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> DataConfig:
+    """Make 40 images and labels; the labels of number n hold the values 0 and n % 3 + 1."""
+    for number in range(40):
+        for kind in ("images", "masks"):
+            path = tmp_path / kind / f"{number}.tif"
+            path.parent.mkdir(exist_ok=True)
+            pixels = np.zeros((16, 16), np.uint8)
+            pixels[:4] = number % 3 + 1
+            tifffile.imwrite(path, pixels)
+            old(path)
+    return DataConfig(images=str(tmp_path / "images"), labels=str(tmp_path / "masks"))
+
+
+def test_a_collection_seen_before_is_opened_without_its_files(
+    many: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_collection(many)
+    table = table_of(first, LabelRule.of(many))
+    assert table.pixels == {0: 40 * 192, 1: 14 * 64, 2: 13 * 64, 3: 13 * 64}
+    monkeypatch.setattr("segcore.data.collection.open_item", None)
+    second = open_collection(many)
+    assert second.entries == first.entries
+    assert table_of(second, LabelRule.of(many)) == table
+
+
+def test_labels_that_change_are_counted_again(many: DataConfig, tmp_path: Path) -> None:
+    before = table_of(open_collection(many), LabelRule.of(many))
+    tifffile.imwrite(tmp_path / "masks" / "0.tif", np.full((16, 16), 9, np.uint8))
+    old(tmp_path / "masks" / "0.tif", 50)
+    after = table_of(open_collection(many), LabelRule.of(many))
+    assert after.pixels[9] == 256
+    assert after.per_plane[1:] == before.per_plane[1:]
+
+
+def test_other_options_ask_again(many: DataConfig) -> None:
+    table_of(open_collection(many), LabelRule.of(many))
+    for change in (
+        {"labels_as": "foreground"},
+        {"unlabelled_value": 0},
+        {"recipe": ["labels.values 0=1 1=0"]},
+    ):
+        data = many.model_copy(update=change)
+        table = table_of(open_collection(data), LabelRule.of(data))
+        assert sum(table.pixels.values()) == (40 * 64 if "unlabelled_value" in change else 40 * 256)
+        assert (
+            set(table.pixels)
+            == {"labels_as": {0, 1}, "unlabelled_value": {1, 2, 3}, "recipe": {0, 1, 2, 3}}[
+                next(iter(change))
+            ]
+        )
+
+
+def test_thousands_of_files_are_listed_and_probed_with_progress(tmp_path: Path) -> None:
+    first = tmp_path / "first.tif"
+    tifffile.imwrite(first, np.zeros((4, 4), np.uint8))
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for number in range(2000):
+            path = tmp_path / kind / f"{number}.tif"
+            path.write_bytes(first.read_bytes())
+            os.utime(path, (1e9, 1e9))
+    data = DataConfig(images=str(tmp_path / "images"), labels=str(tmp_path / "labels"))
+    images = [item.images[0] for item in list_items(data).items]
+    calls: list[tuple[int, int]] = []
+    found = probe_all(images, lambda *at: calls.append(at))
+    assert calls == [(number, 2000) for number in range(1, 2001)]
+    assert {one.shape for one in found} == {(4, 4)}
+    assert probe_all(images, lambda *at: calls.append(at)) == found
+    assert calls[2000:] == [(2000, 2000)]

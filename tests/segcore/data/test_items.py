@@ -266,6 +266,12 @@ def test_sets_keep_their_use_and_names_stay_unique(tmp_path: Path) -> None:
     assert [item.use for item in listing.items] == ["split", "validation"]
 
 
+def test_sets_of_one_file_each_are_named_by_it(tmp_path: Path) -> None:
+    sets = [{"images": f"{tmp_path}/p{number}/raw.tif", "labels": "l.tif"} for number in (2, 3)]
+    listing = listed(tmp_path, images="p1/raw.tif", labels="l.tif", sets=sets)
+    assert [item.name for item in listing.items] == ["p1/raw.tif", "p2/raw.tif", "p3/raw.tif"]
+
+
 def test_an_image_in_sets_of_different_use_is_an_error(tmp_path: Path) -> None:
     make(tmp_path, "images/1.tif", "masks/1.tif")
     sets = [{"images": f"{tmp_path}/images", "labels": f"{tmp_path}/masks", "use": "test"}]
