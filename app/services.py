@@ -33,7 +33,7 @@ from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
 from segcore.errors import DataError, ModelError
-from segcore.estimate import Machine, read_machine, training_seconds, unet_parameters
+from segcore.estimate import Machine, network_of, read_machine, training_seconds, unet_parameters
 from segcore.estimate import Stack as StackSize
 from segcore.jobs import queue
 from segcore.jobs import store as jobs
@@ -182,12 +182,11 @@ class Services:
 
     def estimate(self, config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Estimate:
         """Predict the parameters of a network and, for a stack, how long it trains on this machine."""
-        channels = stack.channels if stack else 1
-        parameters = unet_parameters(config.model.features, config.model.layers, channels, classes)
+        size = StackSize(stack.planes, stack.height, stack.width, stack.channels) if stack else None
+        parameters = unet_parameters(network_of(config, size, classes))
         machine = self.machine()
         if machine is None or stack is None:
             return Estimate(parameters, None)
-        size = StackSize(stack.planes, stack.height, stack.width, stack.channels)
         return Estimate(parameters, training_seconds(config, stack.planes, machine.gflops, size))
 
     def machine(self) -> Machine | None:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from app import form_layout, forms, memory_panel, views
+from app import dividing, form_layout, forms, memory_panel, views
 from app.facts import Stack
 from app.forms import FormField
 from app.memory_panel import MemoryPanel
@@ -159,7 +159,7 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
 
 
 def check_data(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> str:
-    """Return what the options find wrong in the data, "" if nothing."""
+    """Return what the options find wrong in the data, and how they divide it; "" without data."""
     chosen = dict(zip(forms.DATA, data, strict=True))
     config, _ = forms.check(forms.read_training(shown, chosen))
     if config is None or not (chosen["images"] and chosen["labels"]):
@@ -168,7 +168,8 @@ def check_data(services: Services, data: Sequence[Any], shown: Sequence[Any]) ->
     if isinstance(report, Problem):
         return views.mark_html("error", report.message, report.remedy)
     grave = [finding for finding in report.findings if finding.level != "info"]
-    return "".join(views.mark_html(item.level, item.what, item.remedy, item.where) for item in grave)
+    lines = [views.mark_html(item.level, item.what, item.remedy, item.where) for item in grave]
+    return "".join(lines) + (dividing.split_html(services, config.data) if report.ok else "")
 
 
 def cost_html(services: Services, config: RunConfig, stack: Stack | None) -> str:

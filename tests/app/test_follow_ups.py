@@ -136,9 +136,10 @@ def test_what_cannot_go_on_says_why_and_starts_nothing(services: Services) -> No
 def test_fine_tuning_brings_the_options_and_leads_to_the_images(services: Services) -> None:
     options = {"data": {"axes": "ZYX", "validation_slices": "0-1"}, "training": {"learning_rate": 0.002}}
     parent = ended(services, **options)
-    message, walkthrough, source, images, labels, axes, *_ = panel.tune(services, parent.id)
+    message, walkthrough, source, images, labels, axes, *rest = panel.tune(services, parent.id)
     assert (message, walkthrough.selected, source) == ("", 1, parent.id)
     assert (images, labels, axes) == (None, None, "")
+    assert rest[: len(forms.DATA) - 3] == forms.nothing_chosen()[3:]
     form = form_after(services, parent.id)
     assert form["model.freeze_encoder"] is True
     assert (form["model.features"], form["model.layers"]) == (16, 2)
@@ -166,7 +167,7 @@ def test_the_next_training_begins_with_the_chosen_model(services: Services) -> N
     parent = ended(services, data={"patch_size": 32})
     config = services.follow_ups.fine_tune(parent.id)
     shown = forms.from_config(config, panel.FIELDS)
-    data = ("data/images.tif", "data/labels.tif", "")
+    data = ("data/images.tif", "data/labels.tif", *forms.nothing_chosen()[2:])
     plan, command = train.prepare(services, data, shown, parent.id)
     assert f"{parent.id}, encoder frozen" in plan
     assert f"--training.start-from {parent.id}" in command

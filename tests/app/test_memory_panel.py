@@ -20,7 +20,7 @@ from segcore.footprint import FEATURES, PATCHES, MemoryNeed
 from segcore.jobs.store import create_job
 
 MEASURED = MemoryNeed(need=6 * 10**8, have=10**9, measured=True)
-DATA = ("data/images.tif", "data/labels.tif", "")
+DATA = ("data/images.tif", "data/labels.tif", *forms.nothing_chosen()[2:])
 TEXT, FIT, PROPOSAL, TIMER = range(4)
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_measured_while_a_job_computes(services: Services, answers: l
 
 
 def test_without_data_nothing_is_said(services: Services) -> None:
-    shown = memory_panel.show(services, ("", "", ""), forms.from_config(RunConfig(), memory_panel.FIELDS))
+    shown = memory_panel.show(services, forms.nothing_chosen(), forms.from_config(RunConfig(), memory_panel.FIELDS))
     assert shown[TEXT] == ""
     assert not shown[TIMER].active
 

@@ -22,7 +22,7 @@ from app.uploads import safe_name
 from app.watch import headline, waiting_text
 from segcore.card import ModelCard, Normalization, write_config
 from segcore.cli.parser import RunParser, UsageError
-from segcore.config import RunConfig, build_config
+from segcore.config import DataConfig, RunConfig, build_config
 from segcore.errors import DataError, JobError, ModelError
 from segcore.jobs.store import State, create_job, end_job, find_job, start_job
 from segcore.workspace import Workspace
@@ -123,7 +123,7 @@ def test_nothing_outside_the_workspace_is_reached(services: Services, tmp_path: 
         services.resolve,
         services.stack,
         services.delete,
-        lambda outside: services.plane(outside, 0),
+        lambda outside: services.data.shot(DataConfig(images=outside), 0, 64, labelled=False),
         lambda outside: services.check(outside, "data/labels.tif"),
         lambda outside: services.check("data/raw.tif", outside),
         lambda outside: services.submit_training(training(data={"images": outside, "labels": outside})),
@@ -138,7 +138,7 @@ def test_a_link_that_leads_out_is_not_followed(services: Services, tmp_path: Pat
     (tmp_path / "secret.tif").write_bytes(b"secret")
     (services.workspace.data / "link.tif").symlink_to(tmp_path / "secret.tif")
     with pytest.raises(DataError, match="outside the workspace"):
-        services.plane("data/link.tif", 0)
+        services.data.shot(DataConfig(images="data/link.tif"), 0, 64, labelled=False)
 
 
 def test_files_lists_images_but_nothing_hidden(services: Services) -> None:
@@ -172,11 +172,11 @@ def test_the_sample_is_made_once_and_can_be_used(workspace: Workspace) -> None:
 
 
 def test_a_plane_is_that_of_the_file_and_only_that_is_read(services: Services) -> None:
-    stack = tifffile.imread(services.resolve("data/raw.tif"))
-    for index in (0, 3, 5):
-        np.testing.assert_array_equal(services.plane("data/raw.tif", index), stack[index][None])
+    stack, data = tifffile.imread(services.resolve("data/raw.tif")), DataConfig(images="data/raw.tif")
     # The slider of a longer stack may still be at its end when a shorter one is chosen.
-    np.testing.assert_array_equal(services.plane("data/raw.tif", 99), stack[-1][None])
+    for index, shown in ((0, 0), (3, 3), (5, 5), (99, 5)):
+        shot = services.data.shot(data, index, 64, labelled=False)
+        np.testing.assert_array_equal(shot.image_CYX, stack[shown][None])
     described = services.stack("data/raw.tif")
     assert (described.planes, described.channels, described.height, described.width) == (6, 1, 64, 64)
     assert "6 × 64 × 64" in described.text

@@ -9,8 +9,10 @@ import pytest
 import tifffile
 from tabs_workspace import make_services
 
+from app import forms
 from app.services import Services
 from app.steps import data
+from segcore.config import DataConfig
 
 IMAGES, LABELS = "data/cells.tif", "data/cells_labels.tif"
 
@@ -28,16 +30,21 @@ def services(tmp_path: Path) -> Services:
     return services
 
 
-def check(services: Services, images: str, labels: str, axes: str = "") -> dict[str, object]:
-    names = ("findings", "swap", "foreground", "picture", "sliders", "plane", "legend", "next")
-    return dict(zip(names, data.check(services, images, labels, axes, "classes", 40), strict=True))
+def chosen(images: str, labels: str, **options: object) -> list[object]:
+    shown = forms.shown_data(DataConfig()) | {"images": images, "labels": labels} | options
+    return [shown[name] for name in forms.DATA]
+
+
+def check(services: Services, images: str, labels: str, **options: object) -> dict[str, object]:
+    shown = data.check(services, chosen(images, labels, **options), "classes", 40)
+    return dict(zip(data.SHOWN, shown, strict=True))
 
 
 def test_slices_called_channels_are_drawn_as_the_slices_the_check_read(services: Services) -> None:
     shown = check(services, IMAGES, LABELS)
     assert "4 × 40 × 50, ZYX" in str(shown["legend"])
     assert (shown["plane"].visible, shown["plane"].maximum) == (True, 3)  # type: ignore[attr-defined]
-    pictures = {data.redraw(services, IMAGES, LABELS, "", "classes", plane, 40) for plane in range(4)}
+    pictures = {data.redraw(services, chosen(IMAGES, LABELS), "classes", plane, 40) for plane in range(4)}
     assert len(pictures) == 4
     assert all("<img" in picture for picture in pictures)
 
@@ -45,13 +52,13 @@ def test_slices_called_channels_are_drawn_as_the_slices_the_check_read(services:
 def test_axes_that_a_person_gives_decide_check_and_picture(services: Services) -> None:
     alone = check(services, IMAGES, "")
     assert not alone["plane"].visible  # type: ignore[attr-defined]
-    given = check(services, IMAGES, "", " zyx ")
+    given = check(services, IMAGES, "", axes=" zyx ")
     assert given["plane"].maximum == 3  # type: ignore[attr-defined]
     assert given["picture"] != alone["picture"]
 
 
 def test_impossible_axes_are_explained_without_a_pattern(services: Services) -> None:
-    shown = check(services, IMAGES, LABELS, "QQ")
+    shown = check(services, IMAGES, LABELS, axes="QQ")
     assert "for example ZYX" in str(shown["findings"])
     assert "pattern" not in str(shown["findings"])
     assert not shown["next"].interactive  # type: ignore[attr-defined]
