@@ -166,6 +166,8 @@ class Divider:
             self.notes.append("A set is for validation, so no share of the others is.")
         elif not named and not data.folds:
             shares["validation"] = data.validation_fraction
+        if named and data.folds:
+            self.notes.append("What is named for validation validates, so data.folds says nothing.")
         if sum(shares.values()) >= 1:
             raise ConfigError(
                 f"data.validation_fraction {data.validation_fraction} and data.test_fraction "
@@ -327,9 +329,9 @@ class Divider:
         found = set(self.sides.values())
         if "train" not in found:
             raise ConfigError(
-                f"The options of the split leave nothing to train on: there are {len(self.sides)} annotated "
-                "slices.",
-                "Name fewer slices or groups for validation and test, or leave these options out.",
+                f"The options of the split leave nothing to train on; annotated slices: {len(self.sides)}.",
+                "Name fewer slices or groups for validation and test, or leave these options out"
+                + (": the rows of a single slice are divided." if len(self.sides) == 1 else "."),
             )
         if "validation" not in found:
             raise ConfigError(

@@ -268,6 +268,7 @@ def test_a_set_for_validation_replaces_the_fraction() -> None:
             ["test_groups"],
         ),
         ({"validation_fraction": 0.6, "test_fraction": 0.5}, ["0.6", "0.5"]),
+        ({"test_slices": "0-11"}, ["nothing to train on"]),
         ({"folds": 13}, ["folds", "13", "12"]),
         ({"folds": 4, "group_pattern": r"Pos\d+"}, ["folds", "4", "Pos003"]),
     ],
@@ -314,6 +315,17 @@ def test_a_single_slice_keeps_room_for_a_patch_and_says_so(height: int, fraction
     assert train.rows[1] >= 64
     assert validation.rows == (train.rows[1], height)
     assert "single slice" in split.notes[0]
+
+
+def test_a_single_slice_cannot_be_named_for_validation() -> None:
+    with pytest.raises(ConfigError, match="rows of a single slice"):
+        split_images([Extent("a.tif", 1, 512)], DataConfig(validation_slices="0"))
+
+
+def test_named_slices_go_before_folds() -> None:
+    split = split_images([Extent("a.tif", 9, 64)], DataConfig(validation_slices="4", folds=3))
+    assert slices(split.validation) == [(0, 4)]
+    assert any("folds" in note for note in split.notes)
 
 
 @pytest.mark.parametrize(("height", "tested"), [(79, 0.0), (95, 0.2)])
