@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from segcore.addresses import absolute_address
 from segcore.axes import sizes_text
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
@@ -133,6 +134,11 @@ class _Openings:
         self.images, self.labels = self.images or image_planes, self.labels or label_planes
         if image_planes and label_planes:
             self._findings += judge_pair(image_planes, label_planes, data)
+        if item.labels and absolute_address(item.labels) in map(absolute_address, item.images):
+            what = "Images and labels are the same file."
+            self._findings.append(
+                Finding(level="error", what=what, where=item.name, remedy="Choose the label stack.")
+            )
         if item.mask and images:
             self._open(lambda: open_mask(item.mask, images), item.mask)
         failed = _failed(self._findings[before:])

@@ -25,8 +25,6 @@ def judge_pair(images: Planes, labels: Planes, data: DataConfig) -> list[Finding
     findings = []
     image_name, label_name = images.source.path.name, labels.source.path.name
     both = f"{image_name}, {label_name}"
-    if images.source.path.resolve() == labels.source.path.resolve():
-        findings.append(_error("Images and labels are the same file.", both, "Choose the label stack."))
     if labels.channels != 1:
         what = f"The labels have {labels.channels} channels ({labels.shape_text})."
         remedy = "Export them with one integer value per pixel, not as a colour picture."

@@ -18,6 +18,8 @@ from segcore.data.dataset import load_training_data
 from segcore.data.open import open_source
 from segcore.errors import DataError
 
+EVERYTHING = (slice(None),) * 4
+
 
 def as_npy(path: Path, pixels: np.ndarray) -> Path:
     np.save(path.with_suffix(".npy"), pixels)
@@ -47,6 +49,13 @@ def as_zarr(path: Path, pixels: np.ndarray) -> Path:
     return path.with_suffix(".zarr")
 
 
+def as_channel_files(path: Path, pixels: np.ndarray) -> Path:
+    """Save images as two files of which each is one channel; labels as they are."""
+    if "labels" in path.name:
+        return as_npy(path, pixels)
+    return Path(f"{as_npy(path.with_name('one'), pixels)};{as_npy(path.with_name('two'), 60_000 - pixels)}")
+
+
 @pytest.mark.parametrize("save", [as_npy, as_npz, as_hdf5, as_nifti, as_zarr])
 def test_the_format_changes_nothing(
     save: Callable[[Path, np.ndarray], Path], simulated: tuple[Path, Path], tmp_path: Path
@@ -56,12 +65,30 @@ def test_the_format_changes_nothing(
     read = load_training_data(DataConfig(images=str(images), labels=str(labels)))
     assert read.normalization == expected.normalization
     assert read.class_values == expected.class_values
-    for (image, label), (same_image, same_label) in zip(
+    for volume, same in zip(
         [*read.train, *read.validation], [*expected.train, *expected.validation], strict=True
     ):
-        assert np.array_equal(image, same_image)
-        assert np.array_equal(label, same_label)
+        assert np.array_equal(volume.image_ZCYX[EVERYTHING], same.image_ZCYX[EVERYTHING])
+        assert np.array_equal(volume.label_ZYX[EVERYTHING[1:]], same.label_ZYX[EVERYTHING[1:]])
     assert read.data_hash != expected.data_hash
+
+
+def test_channel_files_are_one_image_and_a_chosen_channel_is_that_file(
+    simulated: tuple[Path, Path], tmp_path: Path
+) -> None:
+    expected = load_training_data(DataConfig(images=str(simulated[0]), labels=str(simulated[1])))
+    images, labels = (
+        str(as_channel_files(tmp_path / path.stem, tifffile.imread(path))) for path in simulated
+    )
+    both = load_training_data(DataConfig(images=images, labels=labels))
+    first = load_training_data(DataConfig(images=images, labels=labels, channels="0", pixel_size="0.5"))
+    assert first.normalization == expected.normalization
+    assert first.pixel_size.x == 0.5
+    for volume, two, same in zip(first.train, both.train, expected.train, strict=True):
+        assert np.array_equal(volume.image_ZCYX[EVERYTHING], same.image_ZCYX[EVERYTHING])
+        assert np.array_equal(
+            two.image_ZCYX[EVERYTHING].sum(axis=1, dtype=int), np.full(same.label_ZYX.shape, 60_000)
+        )
 
 
 def test_an_array_that_is_not_in_the_file_is_told_with_those_that_are(tmp_path: Path) -> None:

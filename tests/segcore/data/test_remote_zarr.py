@@ -12,15 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
+from segcore.addresses import absolute_address
 from segcore.card import PixelSize
+from segcore.config import DataConfig
 from segcore.data import remote
+from segcore.data.dataset import load_training_data
 from segcore.data.open import open_source, probe
 from segcore.data.source import ImageSource
+from segcore.data.validate import check_data
 from segcore.errors import DataError
 from segcore.workspace import ALLOW_URLS, Workspace
 
+NAMES = {"images": "raw", "labels": "labels"}
 PIXELS = np.random.default_rng(0).integers(0, 60_000, (3, 40, 50), np.uint16)
 
 
@@ -90,6 +96,24 @@ def test_labels_and_plates_of_ome_zarr_are_named_as_in_the_folder(server: str, t
     write_ome(tmp_path / "plate.zarr" / "A" / "1" / "0", 2)
     for place in (f"{server}/plate.zarr", str(tmp_path / "plate.zarr")):
         assert np.array_equal(read_all(open_source(f"{place}::A/1/0")), PIXELS)
+
+
+def test_images_on_a_server_are_trained_on_like_those_on_disk(
+    server: str, tmp_path: Path, simulated: tuple[Path, Path]
+) -> None:
+    local = DataConfig(images=str(simulated[0]), labels=str(simulated[1]))
+    group = zarr.create_group(tmp_path / "set.zarr")
+    for name, path in zip(("raw", "labels"), simulated, strict=True):
+        group.create_array(name, data=tifffile.imread(path))
+    away = local.model_copy(update={name: f"{server}/set.zarr::{key}" for name, key in NAMES.items()})
+    assert away.with_addresses(absolute_address) == away
+    assert check_data(away).ok
+    there, here = load_training_data(away), load_training_data(local)
+    assert there.normalization == here.normalization
+    for volume, same in zip(there.train, here.train, strict=True):
+        everything = (slice(None),) * 3
+        assert np.array_equal(volume.label_ZYX[everything], same.label_ZYX[everything])
+    assert there.data_hash
 
 
 def test_what_is_not_there_is_told(server: str, tmp_path: Path) -> None:
