@@ -20,9 +20,9 @@ import tifffile
 import torch
 
 from segcore.card import read_config
-from segcore.config import RunConfig
-from segcore.data.dataset import open_pair
-from segcore.data.manifest import class_table
+from segcore.config import DataConfig, RunConfig
+from segcore.data.collection import open_collection
+from segcore.data.targets import LabelRule, count_plane
 from segcore.devices import Hardware, choose
 from segcore.errors import SegcoreError
 from segcore.estimate import Stack
@@ -36,6 +36,7 @@ from segcore.footprint import (
     loading_bytes,
     patches_at_once,
     saving_bytes,
+    validated_planes,
     with_options,
 )
 from segcore.training.run import train
@@ -46,6 +47,13 @@ SAFE = 0.8
 PATIENCE = 20.0
 """Seconds a trial may take; larger ones are calculated from it."""
 STEPS = 2
+LOOKED_AT = 64
+"""Label planes in which classes are counted: a class more or less changes next to nothing."""
+KEPT_OPTIONS = (
+    "mode", "context_slices", "context_spacing", "patch_size", "patch_depth", "foreground_patches", "loading",
+    "augmentation", "normalization", "normalize_per",
+)  # fmt: skip
+"""Options of the data that change how much memory a training takes, whatever the images."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,15 @@ def read_material(config: RunConfig) -> Material:
     DataError
         The files cannot be read or do not belong together.
     """
-    images, labels = open_pair(
-        Path(config.data.images or ""), Path(config.data.labels or ""), config.data.axes
-    )
-    stack = Stack(images.count, images.height, images.width, images.channels, images.dtype.itemsize)
-    return Material(stack, max(2, len(class_table(labels, config.data.labels_as))))
+    collection = open_collection(config.data)
+    rule = LabelRule.of(config.data)
+    spread = np.linspace(0, collection.count - 1, min(LOOKED_AT, collection.count)).round().astype(int)
+    values = {
+        value
+        for index in np.unique(spread).tolist()
+        for value in count_plane(collection, *collection.locate(index), rule)
+    }
+    return Material(collection.stack_size, max(2, len(values)))
 
 
 class _Meter:
@@ -189,34 +201,35 @@ class _Lab:
 
     def try_out(self, patches: int) -> Trial:
         """Begin a training with so many patches at once on slices of a patch; 0: predict whole slices."""
-        size = self.config.data.patch_size
-        real = self.material.stack
-        height, width = (size, size) if patches else (real.height, real.width)
-        stack = Stack(2, height, width, real.channels, real.grey_bytes)
+        data, real = self.config.data, self.material.stack
+        height, width = (data.patch_size, data.patch_size) if patches else (real.height, real.width)
+        each = data.patch_depth if data.mode == "3d" else 1
+        validated = each if patches else validated_planes(self.config, real)
+        stack = real._replace(slices=each + validated, height=height, width=width, depth=each + validated)
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
         images, labels = _noise(folder, stack, self.material.classes)
-        config = with_options(
-            self.config,
-            {
-                "data.images": str(images),
-                "data.labels": str(labels),
-                "data.axes": "ZCYX",
-                "data.labels_as": "classes",
-                "data.class_names": [],
-                "data.validation_slices": "1",
-                "data.patches_per_image": STEPS * max(1, patches),
-                "training.batch_size": 1 << (max(1, patches) - 1).bit_length(),
-                "training.micro_batch": max(1, patches),
-                "training.epochs": 1,
-                "training.max_minutes": None,
-                "training.start_from": None,
-                "training.continue_from": None,
-                "training.feedback_region": None,
-                "training.repeats": 1,
-            },
+        options = {
+            "data.images": str(images),
+            "data.labels": str(labels),
+            "data.axes": "ZCYX",
+            "data.pixel_size": _voxel_text(real),
+            "data.validation_slices": f"{each}-{each + validated - 1}",
+            "data.patches_per_image": min(100, STEPS * max(1, patches)),
+            "training.batch_size": 1 << (max(1, patches) - 1).bit_length(),
+            "training.micro_batch": max(1, patches),
+            "training.epochs": 1,
+            "training.max_minutes": None,
+            "training.start_from": None,
+            "training.continue_from": None,
+            "training.feedback_region": None,
+            "training.repeats": 1,
+        }
+        config = self.config.model_copy(
+            update={"data": DataConfig(**{name: getattr(data, name) for name in KEPT_OPTIONS})}
         )
+        config = with_options(config, options)
         self.meter.restart()
         began, left = time.monotonic(), STEPS if patches else 0
 
@@ -228,6 +241,13 @@ class _Lab:
         # Even a training that is given up before its first step has predicted a validation slice.
         train(config, folder, asked=asked)
         return Trial(self.meter.read(), data_bytes(config, stack, self.meter.gpu), time.monotonic() - began)
+
+
+def _voxel_text(stack: Stack) -> str | None:
+    """Return the size of a voxel as an option: it decides how a 3d network shrinks the images."""
+    if stack.voxel is None or not all(stack.voxel):
+        return None
+    return ",".join(f"{size:g}" for size in stack.voxel)
 
 
 def _noise(folder: Path, stack: Stack, classes: int) -> tuple[Path, Path]:

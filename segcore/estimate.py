@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segcore.config import ModelConfig, RunConfig
+from segcore.config import RunConfig
 from segcore.files import write_atomic
+from segcore.strides import Strides, divisors, kernels, pooling_plan
+from segcore.tiling import align
 from segcore.workspace import Workspace
 
 TRAINING_PASSES = 3
@@ -28,49 +32,110 @@ class Machine(BaseModel):
 
 
 class Stack(NamedTuple):
-    """Size of an image stack, in slices, px and channels, and the bytes of a grey value."""
+    """Size of images in slices, px and channels, the bytes of a grey value, and what 3d needs to know."""
 
     slices: int
     height: int = 512
     width: int = 512
     channels: int = 1
     grey_bytes: int = 2
+    depth: int = 0
+    """Slices that lie together in one volume; 0: all of them."""
+    voxel: tuple[float | None, float | None, float | None] | None = None
+    """Size of a voxel along z, y, x."""
 
 
-def unet_parameters(features: int, layers: int, channels: int = 1, classes: int = 2) -> int:
+class Network(NamedTuple):
+    """What a network costs depends on."""
+
+    features: int
+    layers: int
+    inputs: int = 1
+    """Channels of its input: in 2.5d those of all slices that are seen together."""
+    classes: int = 2
+    strides: Strides = ()
+    """Of a 3d network."""
+
+    @property
+    def steps(self) -> tuple[tuple[int, ...], ...]:
+        """How much every level shrinks every axis."""
+        return self.strides or ((2, 2),) * self.layers
+
+    @property
+    def kernels(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the convolutions of every level, the bottom last."""
+        return kernels(self.strides) if self.strides else ((3, 3),) * (self.layers + 1)
+
+    @property
+    def widths(self) -> list[int]:
+        """Feature maps of every level."""
+        return [self.features * 2**level for level in range(self.layers + 1)]
+
+
+def plan_strides(config: RunConfig, voxel: Sequence[float | None] | None) -> Strides:
+    """Return the strides of the network that `config` asks for, for images with voxels of this size."""
+    if config.data.mode != "3d":
+        return ()
+    return pooling_plan(voxel, patch_shape(config), config.model.layers)
+
+
+def patch_shape(config: RunConfig) -> tuple[int, ...]:
+    """Return rows and columns of a patch, in 3d its planes before them."""
+    size = config.data.patch_size
+    return (config.data.patch_depth, size, size) if config.data.mode == "3d" else (size, size)
+
+
+def network_of(config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Network:
+    """Return the network that `config` asks for, for such images."""
+    channels = stack.channels if stack else 1
+    inputs = channels * (config.data.context_slices if config.data.mode == "2.5d" else 1)
+    model = config.model
+    strides = plan_strides(config, stack.voxel if stack else None)
+    return Network(model.features, model.layers, inputs, classes, strides)
+
+
+def unet_parameters(network: Network) -> int:
     """Return the trainable parameters of a U-Net, exactly.
 
     Examples
     --------
-    >>> unet_parameters(64, 4)
+    >>> unet_parameters(Network(64, 4))
     31036546
     """
-    widths = [features * 2**level for level in range(layers + 1)]
-    double = sum(_double_conv(a, b) for a, b in zip([channels, *widths], widths, strict=False))
-    double += sum(_double_conv(2 * width, width) for width in widths[:-1])
-    upsample = sum(4 * 2 * width * width + width for width in widths[:-1])
-    return double + upsample + features * classes + classes
+    widths, sizes = network.widths, network.kernels
+    total = sum(
+        _double_conv(inputs, outputs, math.prod(size))
+        for inputs, outputs, size in zip([network.inputs, *widths], widths, sizes, strict=False)
+    )
+    for width, size, step in zip(widths[:-1], sizes, network.steps, strict=False):
+        total += _double_conv(2 * width, width, math.prod(size))
+        total += math.prod(step) * 2 * width * width + width
+    return total + network.features * network.classes + network.classes
 
 
-def unet_macs(
-    features: int, layers: int, height: int, width: int, channels: int = 1, classes: int = 2
-) -> int:
-    """Return the multiply-adds of one prediction of an image of `height` × `width` px, exactly.
+def unet_macs(network: Network, shape: Sequence[int]) -> int:
+    """Return the multiply-adds of one prediction of an image, exactly.
 
-    Those of the convolutions: everything else is small. The image is padded to a multiple of 2**layers, as in
-    the network.
+    Those of the convolutions: everything else is small. The image is padded to a multiple of what the network
+    shrinks it by, as in the network.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    shape : sequence of int
+        Rows and columns of the image, in 3d planes before them.
     """
-    step = 2**layers
-    pixels = (-(-height // step) * step) * (-(-width // step) * step)
-    widths = [features * 2**level for level in range(layers + 1)]
-    total = 0
-    for level, (inputs, outputs) in enumerate(zip([channels, *widths], widths, strict=False)):
-        total += 9 * (inputs + outputs) * outputs * pixels // 4**level
-    for level, outputs in enumerate(widths[:-1]):
-        conv = 9 * (2 * outputs + outputs) * outputs
-        upsample = 2 * outputs * outputs
-        total += (conv + upsample) * pixels // 4**level
-    return total + features * classes * pixels
+    steps, sizes, widths = network.steps, network.kernels, network.widths
+    pixels = math.prod(align(size, step) for size, step in zip(shape, divisors(steps), strict=True))
+    total = network.features * network.classes * pixels
+    for level, (inputs, outputs) in enumerate(zip([network.inputs, *widths], widths, strict=False)):
+        taps = math.prod(sizes[level])
+        total += taps * (inputs + outputs) * outputs * pixels
+        if level < network.layers:
+            total += (taps * 3 * outputs + 2 * outputs) * outputs * pixels
+            pixels //= math.prod(steps[level])
+    return total
 
 
 def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack | None = None) -> float:
@@ -88,12 +153,16 @@ def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack
         Size of the slices, where known.
     """
     stack = stack or Stack(slices)
+    network = network_of(config, stack)
     validation = validation_slices(config, slices)
-    patches = max(1, slices - validation) * config.data.patches_per_image
-    size = config.data.patch_size
-    per_patch = _macs(config.model, size, size, stack.channels)
-    per_slice = _macs(config.model, stack.height, stack.width, stack.channels)
-    macs = TRAINING_PASSES * patches * per_patch + validation * per_slice
+    per_patch = unet_macs(network, patch_shape(config))
+    if config.data.mode == "3d":
+        units = max(1, training_slices(config, slices) // config.data.patch_depth)
+        judged = unet_macs(network, (validation, stack.height, stack.width))
+    else:
+        units = training_slices(config, slices)
+        judged = validation * unet_macs(network, (stack.height, stack.width))
+    macs = TRAINING_PASSES * units * config.data.patches_per_image * per_patch + judged
     seconds = config.training.epochs * _seconds(macs, gflops)
     budget = config.training.max_minutes
     return min(seconds, 60 * budget) if budget else seconds
@@ -131,12 +200,8 @@ def record_speed(
     return machine
 
 
-def _double_conv(inputs: int, outputs: int) -> int:
-    return 9 * (inputs + outputs) * outputs + 4 * outputs
-
-
-def _macs(model: ModelConfig, height: int, width: int, channels: int) -> int:
-    return unet_macs(model.features, model.layers, height, width, channels)
+def _double_conv(inputs: int, outputs: int, taps: int) -> int:
+    return taps * (inputs + outputs) * outputs + 4 * outputs
 
 
 def _seconds(macs: int, gflops: float) -> float:
@@ -145,8 +210,21 @@ def _seconds(macs: int, gflops: float) -> float:
 
 def validation_slices(config: RunConfig, slices: int) -> int:
     """Return about how many slices validate; the rows of a single slice that do count as a whole one."""
-    chosen = config.data.validation_slices
-    if chosen:
-        spans = [part.split("-") for part in chosen.replace(" ", "").split(",")]
-        return min(slices, sum(max(0, int(span[-1]) - int(span[0]) + 1) for span in spans))
-    return max(1, round(slices * config.data.validation_fraction))
+    data = config.data
+    if data.validation_slices:
+        return min(slices, _named(data.validation_slices))
+    share = 1 / data.folds if data.folds else data.validation_fraction
+    return max(1, round(slices * share))
+
+
+def training_slices(config: RunConfig, slices: int) -> int:
+    """Return about how many slices train."""
+    chosen = config.data.test_slices
+    test = min(slices, _named(chosen)) if chosen else round(slices * config.data.test_fraction)
+    return max(1, slices - validation_slices(config, slices) - test)
+
+
+def _named(text: str) -> int:
+    """Return how many slices a text like "0,5,10-12" names."""
+    spans = [part.split("-") for part in text.replace(" ", "").split(",")]
+    return sum(max(0, int(span[-1]) - int(span[0]) + 1) for span in spans)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError
-from segcore.estimate import Machine, Stack, unet_parameters, validation_slices
+from segcore.estimate import (
+    Machine,
+    Stack,
+    network_of,
+    patch_shape,
+    training_slices,
+    unet_parameters,
+    validation_slices,
+)
 from segcore.memory import main_memory
+from segcore.strides import radii
 
 FITS = 0.9
 """Share of the memory that a proposal may need: other programs move too."""
@@ -90,17 +101,19 @@ def estimate_footprint(
     gpu : bool
         The memory in question is that of a graphics card.
     """
-    model, size = config.model, config.data.patch_size
-    parameters = unet_parameters(model.features, model.layers, stack.channels)
+    network = network_of(config, stack)
     per_weight = _STATE[config.training.optimizer] + 4 + number_bytes % 4 + _averaged(config)
     # Per pixel and feature map of the first level: each of two times two convolutions before and after its
-    # normalisation, the two halves of the concatenation, gradients; all levels below together as much again.
-    per_pixel = 26 * model.features * number_bytes + 16 * stack.channels + 64
+    # normalisation, the two halves of the concatenation, gradients; in all levels below again, with twice as
+    # many maps of ever fewer pixels: of a 2d network together as much as in the first.
+    per_map = 26 if not network.strides else 13 + _below(network.steps)
+    per_pixel = per_map * network.features * number_bytes + 16 * network.inputs + 64
+    planes = validated_planes(config, stack)
     return Footprint(
         process=_CONTEXT if gpu else _PROCESS,
-        weights=parameters * per_weight + (0 if gpu else saving_bytes(config, stack)),
-        patch=size * size * per_pixel,
-        validation=stack.height * stack.width * (8 * model.features * number_bytes + 48),
+        weights=unet_parameters(network) * per_weight + (0 if gpu else saving_bytes(config, stack)),
+        patch=round(math.prod(patch_shape(config)) * per_pixel),
+        validation=planes * stack.height * stack.width * (8 * network.features * number_bytes + 48),
         data=data_bytes(config, stack, gpu),
     )
 
@@ -110,8 +123,9 @@ def saving_bytes(config: RunConfig, stack: Stack) -> int:
 
     The state of a best epoch that waits to be written, and its weights in the order of the file.
     """
-    parameters = unet_parameters(config.model.features, config.model.layers, stack.channels)
-    return parameters * (_STATE[config.training.optimizer] + _averaged(config) + 4)
+    return unet_parameters(network_of(config, stack)) * (
+        _STATE[config.training.optimizer] + _averaged(config) + 4
+    )
 
 
 def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
@@ -120,24 +134,41 @@ def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
     On the CPU once as they were read and once more as the pool from which patches are cut; a label takes two
     bytes.
     """
+    if _on_disk(config):
+        return 0
     plane = stack.height * stack.width
-    pool = _training_slices(config, stack) * plane * (stack.channels * _pool_bytes(stack) + 2)
+    pool = training_slices(config, stack.slices) * plane * (stack.channels * _pool_bytes(stack) + 2)
     return pool if gpu else pool + stack.slices * plane * (stack.channels * stack.grey_bytes + 2)
 
 
 def loading_bytes(config: RunConfig, stack: Stack) -> int:
     """Return the bytes that reading the images takes for a moment: all but 8-bit ones are copied once."""
-    pixels = _training_slices(config, stack) * stack.height * stack.width
-    return 0 if stack.grey_bytes == 1 else pixels * stack.channels * _pool_bytes(stack)
+    pixels = training_slices(config, stack.slices) * stack.height * stack.width
+    return 0 if stack.grey_bytes == 1 or _on_disk(config) else pixels * stack.channels * _pool_bytes(stack)
+
+
+def validated_planes(config: RunConfig, stack: Stack) -> int:
+    """Return how many planes are predicted at once to validate: in 3d those the network sees, too."""
+    if config.data.mode != "3d":
+        return 1
+    network = network_of(config, stack)
+    reach = 2 * radii(network.steps, network.kernels)[0]
+    return min(stack.depth or stack.slices, validation_slices(config, stack.slices) + reach)
+
+
+def _below(steps: Sequence[Sequence[int]]) -> float:
+    """Return the same for the levels below the first of a 3d network, in maps of the first."""
+    scales = accumulate((math.prod(step) for step in steps), operator.mul)
+    return 13 * sum(2**level / scale for level, scale in enumerate(scales, start=1))
+
+
+def _on_disk(config: RunConfig) -> bool:
+    return config.data.loading == "disk"
 
 
 def _averaged(config: RunConfig) -> int:
     """Return the bytes of the second set of weights that averaging keeps, per weight."""
     return 0 if config.training.averaging == "none" else 4
-
-
-def _training_slices(config: RunConfig, stack: Stack) -> int:
-    return max(1, stack.slices - validation_slices(config, stack.slices))
 
 
 def _pool_bytes(stack: Stack) -> int:
@@ -201,11 +232,12 @@ def _smaller(config: RunConfig) -> Iterator[RunConfig]:
     batch = training.batch_size
     micro = [batch >> halvings for halvings in range(batch.bit_length())]
     micro = [number for number in micro if number <= patches_at_once(config)]
-    for width, size, pieces in product(features, patches, micro):
+    depths = [data.patch_depth >> halvings for halvings in range(8 if data.mode == "3d" else 1)]
+    depths = [depth for depth in depths if depth >= 4 and depth % 4 == 0] or [data.patch_depth]
+    for width, size, depth, pieces in product(features, patches, depths, micro):
+        options = {"model.features": width, "data.patch_size": size, "data.patch_depth": depth}
         try:
-            yield with_options(
-                config, {"model.features": width, "data.patch_size": size, "training.micro_batch": pieces}
-            )
+            yield with_options(config, {**options, "training.micro_batch": pieces})
         except ConfigError:
             continue  # a patch that this many layers cannot halve
 
@@ -226,7 +258,7 @@ def with_options(config: RunConfig, options: dict[str, Any]) -> RunConfig:
 
 
 def _differences(config: RunConfig, other: RunConfig) -> dict[str, int]:
-    names = (("model", "features"), ("data", "patch_size"))
+    names = (("model", "features"), ("data", "patch_size"), ("data", "patch_depth"))
     found = {
         f"{section}.{name}": value
         for section, name in names

@@ -9,7 +9,7 @@ import torch
 
 from segcore.config import HardwareConfig
 from segcore.devices import Hardware, choose
-from segcore.estimate import Machine, record_speed, unet_macs
+from segcore.estimate import Machine, Network, record_speed, unet_macs
 from segcore.losses import build_loss
 from segcore.models.saved import place
 from segcore.models.unet import UNet
@@ -43,7 +43,8 @@ def measure_machine(workspace: Workspace, seconds: float = SECONDS) -> Machine |
         durations.append(time.monotonic() - start)
     # The lower quartile: what else the machine does for a moment is not its speed.
     speed = BATCH / sorted(durations)[len(durations) // 4]
-    return record_speed(workspace, hardware.describe(), speed, unet_macs(FEATURES, LAYERS, PATCH, PATCH))
+    macs = unet_macs(Network(FEATURES, LAYERS), (PATCH, PATCH))
+    return record_speed(workspace, hardware.describe(), speed, macs)
 
 
 def _step(

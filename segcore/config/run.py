@@ -36,11 +36,14 @@ class RunConfig(Section):
     def _patch_fits_network(self) -> RunConfig:
         step = 2**self.model.layers
         size = self.data.patch_size
-        if size % step or size < 2 * step:
+        # In 3d every axis keeps four voxels at the deepest level, see segcore.strides.
+        least = (4 if self.data.mode == "3d" else 2) * step
+        if size % step or size < least:
             raise ValueError(
                 f"data.patch_size {size} does not fit model.layers {self.model.layers}: "
-                f"{self.model.layers} layers need a multiple of {step} px of at least {2 * step} px. "
-                f"Use patch size {max(2 * step, 32, -(-size // step) * step)} or fewer layers."
+                f"{self.model.layers} layers need a multiple of {step} px of at least {least} px"
+                f"{' in 3d' if self.data.mode == '3d' else ''}. "
+                f"Use patch size {max(least, 32, -(-size // step) * step)} or fewer layers."
             )
         return self
 

@@ -130,12 +130,15 @@ class Collection:
     @property
     def stack_size(self) -> Stack:
         """What an estimate of time and memory must know; the largest image counts."""
+        size = self.entries[0].pixel_size
         return Stack(
             self.count,
             max(entry.height for entry in self.entries),
             max(entry.width for entry in self.entries),
             self.channels,
             self.dtype.itemsize,
+            max(entry.depth for entry in self.entries),
+            (size.z, size.y, size.x),
         )
 
     @property

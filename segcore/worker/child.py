@@ -17,7 +17,7 @@ import psutil
 
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
-from segcore.estimate import record_speed, unet_macs
+from segcore.estimate import Network, patch_shape, record_speed, unet_macs
 from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, Request, StageEvent
 from segcore.files import write_atomic
 from segcore.jobs.journal import FolderReporter, read_results
@@ -226,9 +226,10 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
     config, card = job.config, job.card
     if card is None or not results:
         return
-    size = config.data.patch_size
-    network, classes = config.model, len(card.class_values)
-    macs = unet_macs(network.features, network.layers, size, size, card.channels, classes)
+    network = Network(
+        config.model.features, config.model.layers, card.inputs, len(card.class_values), card.strides
+    )
+    macs = unet_macs(network, patch_shape(config))
     record_speed(workspace, results["device"], results["patches_per_second"], macs)
 
 

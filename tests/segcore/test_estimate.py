@@ -10,7 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segcore.config import RunConfig, build_config
 from segcore.estimate import (
+    Network,
     Stack,
+    network_of,
+    plan_strides,
     read_machine,
     record_speed,
     training_seconds,
@@ -20,25 +23,41 @@ from segcore.estimate import (
 from segcore.models.unet import UNet
 from segcore.workspace import Workspace
 
-SIZES = [(64, 4, 1, 2), (16, 2, 3, 5), (5, 6, 2, 3)]
+NETWORKS = [
+    Network(64, 4, 1, 2), Network(16, 2, 3, 5), Network(5, 6, 2, 3),
+    Network(4, 2, 3, 2, ((1, 2, 2), (2, 2, 2))), Network(3, 3, 1, 4, ((2, 2, 2),) * 3),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("features", "layers", "channels", "classes"), SIZES)
-def test_parameters_are_those_of_the_network(features: int, layers: int, channels: int, classes: int) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+def test_parameters_are_those_of_the_network(network: Network) -> None:
+    counted = sum(weight.numel() for weight in _built(network).parameters())
+    assert unet_parameters(network) == counted
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_arithmetic_is_what_torch_counts(network: Network) -> None:
+    shape = (9, 50, 37) if network.strides else (100, 130)
     with torch.device("meta"):
-        network = UNet(channels, classes, features, layers)
-    counted = sum(weight.numel() for weight in network.parameters())
-    assert unet_parameters(features, layers, channels, classes) == counted
-
-
-@pytest.mark.parametrize(("features", "layers", "channels", "classes"), SIZES)
-def test_arithmetic_is_what_torch_counts(features: int, layers: int, channels: int, classes: int) -> None:
-    with torch.device("meta"):
-        network = UNet(channels, classes, features, layers).eval()
-        image = torch.empty(1, channels, 100, 130)
+        image = torch.empty(1, network.inputs, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image)
-    assert 2 * unet_macs(features, layers, 100, 130, channels, classes) == counter.get_total_flops()
+        _built(network)(image)
+    assert 2 * unet_macs(network, shape) == counter.get_total_flops()
+
+
+def _built(network: Network) -> UNet:
+    with torch.device("meta"):
+        return UNet(network.inputs, network.classes, network.features, network.layers, network.strides).eval()
+
+
+@pytest.mark.parametrize("mode", ["2.5d", "3d"])
+def test_the_network_is_the_one_of_the_mode(mode: str) -> None:
+    config = build_config({"data": {"mode": mode, "context_slices": 5}})
+    network = network_of(config, Stack(30, 64, 64, 2, voxel=(1.0, 0.3, 0.3)))
+    assert network.inputs == {"2.5d": 10, "3d": 2}[mode]
+    assert network.strides == plan_strides(config, (1.0, 0.3, 0.3))
+    assert bool(network.strides) == (mode == "3d")
+    assert training_seconds(config, 30, 100.0, Stack(30, 64, 64, 2)) > 0
 
 
 def _training(**options: dict[str, object]) -> float:
@@ -59,7 +78,7 @@ def test_the_measured_speed_gives_back_the_time_it_was_measured_from(tmp_path: P
     workspace = Workspace.open(tmp_path)
     assert read_machine(workspace) is None
     config = build_config({"training": {"epochs": 1}})
-    record_speed(workspace, "CPU", 10.0, unet_macs(64, 4, 64, 64))
+    record_speed(workspace, "CPU", 10.0, unet_macs(Network(64, 4), (64, 64)))
     machine = read_machine(workspace)
     assert machine is not None
     seconds = training_seconds(config, 30, machine.gflops, Stack(30, 64, 64))

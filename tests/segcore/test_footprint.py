@@ -40,6 +40,10 @@ def _need(config: RunConfig, have: int = 10**12) -> int:
         ({"model": {"features": 64}}, {"model": {"features": 32}}),
         ({"training": {"averaging": "ema"}}, {}),
         ({}, {"training": {"optimizer": "sgd"}}),
+        ({"data": {"mode": "3d", "patch_depth": 32}}, {"data": {"mode": "3d"}}),
+        ({"data": {"mode": "3d"}}, {}),
+        ({"data": {"mode": "2.5d", "context_slices": 31}}, {}),
+        ({}, {"data": {"loading": "disk"}}),
     ],
 )
 def test_larger_options_need_more(more: dict[str, Any], less: dict[str, Any]) -> None:
