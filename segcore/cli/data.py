@@ -72,6 +72,8 @@ def check_command(words: list[str]) -> int:
         write_json({"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})})
     else:
         write_lines(report_lines(report))
+        if config.data.labels and any(finding.level != "info" for finding in report.findings):
+            write_lines(["segcore check --fix proposes repairs"])
     return 0 if report.ok else 1
 
 

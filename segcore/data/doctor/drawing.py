@@ -23,7 +23,7 @@ LONGEST = 512
 GOLDEN = 0.618034
 """Of a turn of the colour wheel between two label values: neighbours never look alike."""
 _LABELS = ("swapped", "transposed", "colours", "soft-edges", "fractions", "values", "instances", "classes")
-_UNSEEN = ("values", "depths", "exposures", "channels")
+_UNSEEN = ("values", "unannotated", "depths", "exposures", "channels")
 """Repairs that change nothing one sees, because every slice is shown from its darkest to its brightest."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
+from segcore.data.doctor.annotation import judge_annotation
 from segcore.data.doctor.drawing import with_pictures
 from segcore.data.doctor.exposure import judge_exposure
 from segcore.data.doctor.files import judge_files
@@ -106,6 +107,7 @@ def _judge_pixels(known: Survey) -> list[Proposal]:
     )
     return [
         *proposals,
+        *judge_annotation(known),
         *judge_placement(known),
         *judge_polarity(known),
         *judge_repeats(known),

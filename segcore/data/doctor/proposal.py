@@ -23,6 +23,7 @@ Kind = Literal[
     "values",
     "instances",
     "classes",
+    "unannotated",
     "flipped",
     "shifted",
     "inverted",
@@ -158,7 +159,8 @@ def accept(data: DataConfig, proposals: Sequence[Proposal]) -> DataConfig:
     data : DataConfig
         It is not changed, and no file is.
     proposals : sequence of Proposal
-        In any order; a line that is there already is not added again.
+        In any order; a line that is there already is not added again. Where slices of a single stack are left
+        out, the options that name slices are counted anew.
 
     Raises
     ------
@@ -178,7 +180,20 @@ def accept(data: DataConfig, proposals: Sequence[Proposal]) -> DataConfig:
             elif line not in lines:
                 lines.append(line)
     lines += [f"{item}slices.drop {ranges(slices)}" for item, slices in dropped.items()]
+    if dropped:
+        values |= _renumbered(data, dropped.get("", set()))
     return DataConfig.model_validate({**data.model_dump(), **values, "recipe": lines})
+
+
+def _renumbered(data: DataConfig, dropped: set[int]) -> dict[str, Any]:
+    """Return the options that name slices as they must be when slices of a single stack are left out."""
+    result: dict[str, Any] = {}
+    for name in ("annotated_slices", "validation_slices", "test_slices"):
+        text = getattr(data, name)
+        kept = [slice_ for slice_ in parse_slices(text) if slice_ not in dropped] if text else []
+        # What is proposed in the same breath counts the slices that are there before: it is proposed again.
+        result[name] = ranges(at - sum(gone < at for gone in dropped) for at in kept) or None
+    return result
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,22 @@ class Survey:
         """Whether there is a single image."""
         return len(self.subjects) + len(self.problems) == 1
 
+    @cached_property
+    def _per_subject(self) -> dict[int, list[Seen]]:
+        result: dict[int, list[Seen]] = {}
+        for seen in self.seen:
+            result.setdefault(seen.subject, []).append(seen)
+        return result
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slice of every image was looked at."""
+        planes = sum(subject.planes for subject in self.subjects)
+        return not self.problems and len(self.seen) == planes
+
     def of(self, subject: int) -> list[Seen]:
         """Return what was seen of an image."""
-        return [seen for seen in self.seen if seen.subject == subject]
+        return self._per_subject.get(subject, [])
 
     def name(self, seen: Seen) -> str:
         """Return what a slice is called."""

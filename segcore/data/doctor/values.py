@@ -26,6 +26,8 @@ ALONG = 0.2
 """They take this share of the pixels along borders at least; a speck with a value of its own does not."""
 SEVERAL = 6
 """So many values, each in one piece, are objects with numbers; fewer may be classes with one object each."""
+BINARIES = ([0, 1, 255], [0, 1, 65535])
+"""Values of two kinds of binary masks in one set."""
 IN_ONE_PIECE = 0.9
 IN_PIECES = 0.6
 
@@ -233,11 +235,16 @@ def _classes(values: Values, where: str) -> list[Proposal]:
 def _gaps(classes: Sequence[float], where: str) -> list[Proposal]:
     if not 2 <= len(classes) <= MOST_CLASSES or classes[-1] - classes[0] == len(classes) - 1:
         return []
+    if classes in BINARIES:
+        last = int(classes[-1])
+        recipe = (f"labels.values {last}=1",)
+        what = f"Some labels are 0 and 1, others 0 and {last}: read as they are, these are three classes."
+        return [_say("values", "warning", what, where, "Make them the same.", recipe)]
     if classes == [0, 255]:
         what = "The labels are 0 and 255, as binary images are saved; they are read as two classes."
     else:
-        last = len(classes) - 1
-        what = f"The label values {_listed(classes)} have gaps; they are read as classes 0 to {last}."
+        number = len(classes) - 1
+        what = f"The label values {_listed(classes)} have gaps; they are read as classes 0 to {number}."
     remedy = "Nothing needs to be done. Numbered anew, segmentations are written with the new values, too."
     return [_say("values", "info", what, where, remedy, (_numbering(classes),), optional=True)]
 

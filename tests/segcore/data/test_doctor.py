@@ -204,3 +204,14 @@ def test_a_large_set_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.Mo
     assert steps == [(at + 1, 8) for at in range(8)]
     assert len(result.rows) == 8
     assert "8 of 60 slices" in result.notes[0]
+
+
+def test_slices_that_options_name_stay_the_same_when_others_are_left_out(tmp_path: Path) -> None:
+    images = IMAGES.copy()
+    images[2] = 17
+    data = write_stack(tmp_path, images, LABELS, validation_slices="0,4-5", annotated_slices="0-2,4-5")
+    after = cured(data, "constant")
+    assert (after.validation_slices, after.annotated_slices) == ("0,3-4", "0-1,3-4")
+    before, collection = open_collection(data), open_collection(after)
+    for old, new in ((0, 0), (4, 3), (5, 4)):
+        assert np.array_equal(before.read(old), collection.read(new))

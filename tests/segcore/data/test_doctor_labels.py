@@ -142,3 +142,22 @@ def test_a_speck_with_a_value_of_its_own_is_no_smoothed_edge(tmp_path: Path) -> 
     labels[3, 50, 50:53] = 1
     labels[3, 51, 50:52] = 7
     assert "soft-edges" not in kinds(write_stack(tmp_path, IMAGES, labels))
+
+
+def test_masks_of_two_conventions_become_one(tmp_path: Path) -> None:
+    binary = (LABELS > 0).astype(np.uint8)
+    data = write_folders(
+        tmp_path, IMAGES, [plane * (255 if at % 2 else 1) for at, plane in enumerate(binary)]
+    )
+    assert not found(data, "values").optional
+    assert np.array_equal(read_labels(cured(data, "values")), binary)
+
+
+def test_slices_nobody_annotated_are_told_from_empty_ones(tmp_path: Path) -> None:
+    labels = LABELS.copy()
+    labels[[0, 2, 3, 5]] = 0
+    data = write_stack(tmp_path / "sparse", IMAGES, labels)
+    assert found(data, "unannotated").options == {"annotated_slices": "1,4"}
+    cured(data, "unannotated")
+    images = np.where((np.arange(6) % 3 == 1)[:, None, None], IMAGES, 60 + IMAGES // 16)
+    assert "unannotated" not in kinds(write_stack(tmp_path / "empty", images, labels))
