@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from segcore import __version__
@@ -138,9 +139,10 @@ def key_of(kind: str, addresses: Sequence[str], options: str = "") -> str | None
             status = os.stat(file)
         except (OSError, ValueError):
             return None
-        if not os.path.isfile(file) or status.st_mtime_ns > newest:
+        if not S_ISREG(status.st_mode) or status.st_mtime_ns > newest:
             return None
-        stamp = f"{os.path.abspath(file)}\n{name}\n{status.st_mtime_ns} {status.st_size} {status.st_ino}\n"
+        place = file if os.path.isabs(file) else os.path.abspath(file)
+        stamp = f"{place}\n{name}\n{status.st_mtime_ns} {status.st_size} {status.st_ino}\n"
         digest.update(stamp.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ from segcore.addresses import is_url, join_address, split_address
 from segcore.config import DataConfig
 from segcore.data.found import LABEL_SUFFIXES, Found, about, natural
 from segcore.data.items import Item, Listing, Use
-from segcore.data.pairing import Candidate, Pairs, pair, tell_apart
+from segcore.data.pairing import Candidate, Pairs, pair, tell_apart, without_channel
 from segcore.data.report import Finding
 from segcore.data.sides import Side, find_side, guess_channels, join_channels
 from segcore.errors import DataError
@@ -62,7 +62,9 @@ def list_set(
         images.candidates = [c for c in images.candidates if images.single or _can_be_image(c)]
     _keep_apart(images, places.mask, places.images)
     findings = images.findings + labels.findings
-    findings += join_channels(images, data.channel_suffixes or guess_channels(images, labels))
+    suffixes = data.channel_suffixes or guess_channels(images, labels)
+    findings += join_channels(images, suffixes)
+    labels.candidates = without_channel(labels.candidates, suffixes)
     if not images.candidates and not any(finding.level == "error" for finding in findings):
         findings.append(_no_images(places.images))
     if not labelled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segcore.data.found import LABEL_SUFFIXES, Found
 
@@ -27,6 +27,7 @@ def _affix(words: str) -> re.Pattern[str]:
     )
 
 
+_LABEL_END = re.compile(rf"{_GAP}(?:{_LABEL_WORDS})$", re.IGNORECASE)
 _LABEL = _affix(_LABEL_WORDS + "|man_seg|man_track")
 _IMAGE = _affix(_IMAGE_WORDS)
 _FRAME = re.compile(r"^t(?=\d+$)")
@@ -100,7 +101,13 @@ def pair(images: Sequence[Candidate], labels: Sequence[Candidate], suffix: str |
     if suffix:
         rules += [(_exact, lambda c: _without(c, suffix)), (_plain, lambda c: _plain_key(c, suffix))]
     else:
-        rules += [(_exact, _exact), (_exact, _unlabelled), (_plain, _plain), (_stem_only, _stem_only)]
+        rules += [
+            (_exact, _exact),
+            (_exact, _without_end),
+            (_exact, _unlabelled),
+            (_plain, _plain),
+            (_stem_only, _stem_only),
+        ]
     for of_image, of_label in rules:
         _pair_by(left_images, left_labels, of_image, of_label, pairs)
     if len(left_images) == len(left_labels) == len(images) == len(labels) == 1 and not suffix:
@@ -128,11 +135,15 @@ def looks_like_label(file: Found, suffix: str | None = None) -> bool:
 def tell_apart(files: Sequence[Found], suffix: str | None = None) -> tuple[list[Found], list[Found]]:
     """Return the images and the label files among files of one folder.
 
-    Names decide. Of two files of the same name, a JPEG is the image and a JSON or ROI file the labels; of
+    Names decide: roi_1 is an image where there is a roi_1_mask. Of two files of the same name, a JPEG is the image and a JSON or ROI file the labels; of
     several other endings a PNG holds the labels.
     """
     labels = {file for file in files if file.suffix in LABEL_SUFFIXES or looks_like_label(file, suffix)}
     if not suffix:
+        drawn = {
+            (*file.folder, _LABEL_END.sub("", file.stem)) for file in labels if _LABEL_END.search(file.stem)
+        }
+        labels -= {file for file in labels if (*file.folder, file.stem) in drawn and _can_be_image(file)}
         same: dict[Key, list[Found]] = defaultdict(list)
         for file in files:
             if file not in labels:
@@ -144,6 +155,16 @@ def tell_apart(files: Sequence[Found], suffix: str | None = None) -> tuple[list[
                 if twins[0].suffix in _LOSSY or twins[1].suffix == ".png":
                     labels.add(twins[1])
     return [file for file in files if file not in labels], [file for file in files if file in labels]
+
+
+def without_channel(labels: Sequence[Candidate], suffixes: Sequence[str]) -> list[Candidate]:
+    """Return label files under the name of their image where they are named like one of its channels."""
+    found = []
+    for candidate in labels:
+        stem = _LABEL_END.sub("", candidate.stem)
+        suffix = next((suffix for suffix in suffixes if stem.endswith(suffix)), None)
+        found.append(replace(candidate, stem=stem[: -len(suffix)]) if suffix else candidate)
+    return found
 
 
 def _pair_by(
@@ -180,12 +201,20 @@ def _by_key(
     return found
 
 
+def _can_be_image(file: Found) -> bool:
+    return file.suffix not in LABEL_SUFFIXES
+
+
 def _mark(candidate: Candidate) -> Key | None:
     return candidate.mark
 
 
 def _exact(candidate: Candidate) -> Key:
     return (*candidate.files[0].folder, candidate.stem)
+
+
+def _without_end(candidate: Candidate) -> Key:
+    return (*candidate.files[0].folder, _LABEL_END.sub("", candidate.stem))
 
 
 def _unlabelled(candidate: Candidate) -> Key:

@@ -62,6 +62,16 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], dict[str, str]]] = {
         {"images": "."},
         {"img1.tif": "label1.tif", "img2.tif": "label2.tif"},
     ),
+    "images called like labels": (
+        ["roi_1.tif", "roi_1_mask.tif", "roi_2.tif", "roi_2_mask.tif"],
+        {"images": "."},
+        {"roi_1.tif": "roi_1_mask.tif", "roi_2.tif": "roi_2_mask.tif"},
+    ),
+    "images called like labels, in folders": (
+        ["i/seg_1.tif", "i/mask_1.tif", "l/seg_1_mask.tif", "l/mask_1_mask.tif"],
+        {"images": "i", "labels": "l"},
+        {"seg_1.tif": "l/seg_1_mask.tif", "mask_1.tif": "l/mask_1_mask.tif"},
+    ),
     "one name, two endings": (
         ["image1.jpg", "image1.png", "image2.jpg", "image2.png"],
         {"images": ".", "labels": "."},
@@ -155,6 +165,13 @@ def test_channel_files_become_one_image(tmp_path: Path) -> None:
     assert [Path(file).name for file in listing.items[1].images] == ["b_GFP.tif", "b_DAPI.tif"]
     assert "c_GFP.tif" in said(listing)
     assert "d.tif" in said(listing)
+
+
+def test_labels_may_be_named_like_one_of_the_channels(tmp_path: Path) -> None:
+    make(tmp_path, "a_w1.tif", "a_w2.tif", "a_w1_mask.tif", "b_w1.tif", "b_w2.tif", "b_mask.tif")
+    listing = listed(tmp_path, images=".", channel_suffixes=["_w1", "_w2"])
+    assert pairs(listing, tmp_path) == {"a": "a_w1_mask.tif", "b": "b_mask.tif"}
+    assert not listing.findings
 
 
 def test_the_images_of_nnunet_may_lie_beside_their_labels(tmp_path: Path) -> None:
