@@ -49,13 +49,8 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
     if config.training.start_from is None:
         return drawn
     weights, config_file = find_model(config.training.start_from)
-    options, _ = read_config(config_file)
-    if (options.model.features, options.model.layers) != (config.model.features, config.model.layers):
-        raise ModelError(
-            f"The model to start from has {options.model.features} features and {options.model.layers} "
-            f"layers, this run {config.model.features} and {config.model.layers}.",
-            f"Set features to {options.model.features} and layers to {options.model.layers}.",
-        )
+    options, other = read_config(config_file)
+    _check_size(options, other, config, card)
     given = read_weights(weights)
     expected = drawn(config.training.seed)
     taken = {
@@ -126,9 +121,11 @@ def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, 
             f"The run {parent.name} cannot be continued: its config.json describes no network.",
             "Choose another run.",
         )
-    wanted = (config.model.features, config.model.layers, card.channels, card.class_values)
-    there = (options.model.features, options.model.layers, other.channels, other.class_values)
-    names = ("features", "layers", "channels", "label values")
+    wanted, there = (
+        (run.model.features, run.model.layers, of.mode, of.inputs, _plan(of), of.class_values)
+        for run, of in ((config, card), (options, other))
+    )
+    names = ("features", "layers", "dimensions", "input channels", "strides", "label values")
     if wanted != there:
         differences = [
             f"{name} {_words(old)} there, {_words(new)} here"
@@ -172,6 +169,29 @@ def _take_best(parent: Path, folder: Path) -> None:
     save_state_dict(kept_weights(read_checkpoint(source)), folder / WEIGHTS)
 
 
+def _check_size(options: RunConfig, other: ModelCard | None, config: RunConfig, card: ModelCard) -> None:
+    """Refuse a model whose network is of another size or has other dimensions."""
+    if (options.model.features, options.model.layers) != (config.model.features, config.model.layers):
+        raise ModelError(
+            f"The model to start from has {options.model.features} features and {options.model.layers} "
+            f"layers, this run {config.model.features} and {config.model.layers}.",
+            f"Set features to {options.model.features} and layers to {options.model.layers}.",
+        )
+    if other is None or other.strides == card.strides:
+        return
+    if not (other.strides and card.strides):
+        raise ModelError(
+            f"The model to start from is a {other.mode} network, this run trains a {card.mode} one: their "
+            "convolutions have another number of axes.",
+            f"Set data.mode to {other.mode}, or start from another model.",
+        )
+    raise ModelError(
+        f"The model to start from shrinks planes, rows and columns by {_plan(other)} from level to level, "
+        f"this run by {_plan(card)}: voxels or patches have other proportions.",
+        "Use the same data.patch_depth, and images with such voxels (data.pixel_size).",
+    )
+
+
 def _check_parts(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> None:
     """Refuse a model of which more than the first convolution and the head do not fit."""
     free = ("encoder.0.0.", "head.")
@@ -192,10 +212,15 @@ def _describe(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Pa
     whole = [part for part, fits in parts.items() if all(fits)]
     texts = [f"{', '.join(whole)} taken over"]
     if not all(parts["encoder"]):
-        texts.append("first convolution new, as the images have another number of channels")
+        texts.append("first convolution new, as the input has another number of channels")
     if not all(parts["head"]):
         texts.append("head new, as there is another number of classes")
     return f"Starting from {weights.parent.name}/{weights.name}: {'; '.join(texts)}."
+
+
+def _plan(card: ModelCard) -> str:
+    """Say how a 3d network shrinks its images: "1×2×2, 2×2×2"."""
+    return ", ".join("×".join(map(str, step)) for step in card.strides)
 
 
 def _words(value: object) -> str:
