@@ -83,8 +83,8 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
         classes = _look(collection, data, progress, findings)
     return Report(
         findings=tuple(sorted(_merged(findings), key=lambda finding: _ORDER.index(finding.level))),
-        images=_summary(first.images, collection),
-        labels=_summary(first.labels, None),
+        images=_summary(first.images, data.images, collection),
+        labels=_summary(first.labels, data.labels, None),
         classes=classes,
     )
 
@@ -226,15 +226,17 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
     return step
 
 
-def _summary(planes: Planes | None, collection: Collection | None) -> SourceSummary | None:
-    if planes is None:
+def _summary(
+    planes: Planes | None, address: str | None, collection: Collection | None
+) -> SourceSummary | None:
+    if planes is None or address is None:
         return None
     source = planes.source
     text = f"{sizes_text(source.shape, source.axes)}, {source.dtype}"
     if collection is not None and len(collection.entries) > 1:
         text = f"{collection.shape_text}, {collection.dtype}"
     return SourceSummary(
-        path=str(source.path),
+        path=address,
         axes=source.axes,
         shape=source.shape,
         dtype=str(source.dtype),

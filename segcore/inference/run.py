@@ -14,7 +14,7 @@ import numpy as np
 
 from segcore.config import RunConfig
 from segcore.data.comparison import compare_grey_values
-from segcore.data.items import Item, list_items
+from segcore.data.items import CHANNELS, Item, list_items
 from segcore.data.opening import open_item
 from segcore.data.planes import Planes
 from segcore.data.recipe import parse_recipe
@@ -200,7 +200,7 @@ def _segment_one(work: _Work, item: Item, target: Place, alone: bool) -> dict[st
         work.pace.plane_done()
     return {
         "name": item.name,
-        "input": str(images.source.path),
+        "input": CHANNELS.join(item.images),
         "input_sha256": sha256_of_all(item.images),
         "axes": images.label_axes,
         "shape": list(images.label_shape),
