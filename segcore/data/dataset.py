@@ -10,13 +10,13 @@ import numpy as np
 
 from segcore.card import Histogram, Normalization, PixelSize
 from segcore.config import DataConfig, Mode
-from segcore.data.collection import Collection, extents, open_collection
+from segcore.data.collection import Collection, open_collection
 from segcore.data.histograms import histogram_of
 from segcore.data.labels import value_names
 from segcore.data.loading import Loader, choose_loading
 from segcore.data.normalize import fit_normalization
 from segcore.data.splits import Split, split_images
-from segcore.data.targets import LabelRule, table_of
+from segcore.data.targets import LabelRule, extents_of, table_of
 from segcore.data.volumes import Volume
 from segcore.errors import ConfigError, DataError
 from segcore.files import sha256_of_all
@@ -83,7 +83,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
             "a network needs at least two classes to tell apart.",
             "Choose the label stack that belongs to the images.",
         )
-    split = split_images(extents(collection, table.per_plane), data)
+    split = split_images(extents_of(collection, rule, table.per_plane), data)
     loading = choose_loading(collection, split, data)
     loader = Loader(collection, class_values, rule, loading.on_disk)
     total = loader.planes(split.train) + loader.planes(split.validation)

@@ -28,6 +28,8 @@ class Extent:
         Label values of every slice, empty sets where nothing is annotated; () where nobody looked.
     depth : int
         Planes that lie together, where an image holds several volumes in time; 0: all of them.
+    row_counts : tuple of tuple of int
+        Where only one slice is annotated: pixels of every class in each of its rows; () where nobody looked.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Extent:
     use: Use = "split"
     classes: tuple[frozenset[int], ...] = ()
     depth: int = 0
+    row_counts: tuple[tuple[int, ...], ...] = ()
 
     def volume(self, plane: int) -> int:
         """Return the number of the volume a slice belongs to."""

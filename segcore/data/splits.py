@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from segcore.config import DataConfig
+from segcore.data.bands import choose_rows
 from segcore.data.choosing import Slice
 from segcore.data.dividing import SIDES, Divider
 from segcore.data.extents import Extent, parse_slices
@@ -65,7 +66,7 @@ def split_images(extents: Sequence[Extent], data: DataConfig) -> Split:
     divider = Divider(extents, data)
     alone = divider.only_slice()
     if alone is not None and not (data.validation_slices or data.validation_groups):
-        return _split_rows(alone, extents[alone[0]].height, data)
+        return _split_rows(alone, extents[alone[0]], data)
     sides = divider.divide()
     parts = {side: _regions(sides, side, extents, data.mode) for side in SIDES}
     notes = list(divider.notes)
@@ -91,8 +92,9 @@ def _regions(sides: dict[Slice, str], side: str, extents: Sequence[Extent], mode
     return tuple(regions)
 
 
-def _split_rows(place: Slice, height: int, data: DataConfig) -> Split:
+def _split_rows(place: Slice, extent: Extent, data: DataConfig) -> Split:
     item, plane = place
+    height = extent.height
     amount = max(1, round(height * data.validation_fraction / ROW_STEP))
     tested = max(1, round(height * data.test_fraction / ROW_STEP)) if data.test_fraction else 0
     room = (height - data.patch_size) // ROW_STEP
@@ -106,10 +108,12 @@ def _split_rows(place: Slice, height: int, data: DataConfig) -> Split:
     tested = min(tested, room - 1)
     border = height - ROW_STEP * tested
     middle = border - ROW_STEP * min(amount, room - tested)
-    said = f"The image is a single slice: rows 0–{middle - 1} train, rows {middle}–{border - 1} validate"
+    start, stop = choose_rows(extent.row_counts, (middle, border), data.validation_fraction, ROW_STEP)
+    train = [f"{low}–{high - 1}" for low, high in ((0, start), (stop, border)) if low < high]
+    said = f"The image is a single slice: rows {' and '.join(train)} train, rows {start}–{stop - 1} validate"
     said += f", rows {border}–{height - 1} are kept for the test." if tested else "."
 
     def rows(start: int, stop: int) -> tuple[Region, ...]:
         return (Region(item, (plane, plane + 1), (start, stop)),) if stop > start else ()
 
-    return Split(rows(0, middle), rows(middle, border), rows(border, height), (said,))
+    return Split(rows(0, start) + rows(stop, border), rows(start, stop), rows(border, height), (said,))

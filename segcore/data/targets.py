@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from segcore.config import DataConfig
-from segcore.data.collection import INDEXED, SHAPING, Collection
+from segcore.data.collection import INDEXED, SHAPING, Collection, extents
+from segcore.data.extents import Extent
 from segcore.data.index import key_of, recall
 from segcore.data.manifest import count_values, encode_labels
 from segcore.data.opening import Opened
@@ -16,6 +18,8 @@ from segcore.errors import DataError
 from segcore.tiling import IGNORE
 
 WHOLE = slice(None)
+MOST_CLASSES = 256
+"""More values are objects, not classes."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,35 @@ def encode_plane(
     encoded = encode_labels(seen, class_values, rule.labels_as)
     encoded[hidden] = IGNORE
     return encoded
+
+
+def extents_of(collection: Collection, rule: LabelRule, per_plane: Sequence[frozenset[int]]) -> list[Extent]:
+    """Return what a split must know of images and their labels.
+
+    Parameters
+    ----------
+    collection : Collection
+        The images.
+    rule : LabelRule
+        How label values are read.
+    per_plane : sequence of frozenset of int
+        Label values of all planes, if known.
+
+    Raises
+    ------
+    DataError
+        The labels cannot be read.
+    """
+    found = extents(collection, per_plane)
+    annotated = [index for index, values in enumerate(per_plane) if values]
+    if len(annotated) == 1 and len(per_plane[annotated[0]]) <= MOST_CLASSES:  # its rows will be divided
+        number, plane = collection.locate(annotated[0])
+        values = tuple(sorted(per_plane[annotated[0]]))
+        label_YX = encode_plane(collection, number, plane, values, rule)
+        counts = [np.bincount(row[row >= 0], minlength=len(values)) for row in label_YX]
+        rows = tuple(tuple(row.tolist()) for row in counts)
+        found[number] = replace(found[number], row_counts=rows)
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from segcore.config import DataConfig
-from segcore.data.collection import Collection, extents
+from segcore.data.collection import Collection
 from segcore.data.planes import Planes
 from segcore.data.report import ClassCount, Finding, Level
 from segcore.data.scan import FEW_VALUES, MAX_CLASSES, ImageFacts, LabelFacts
 from segcore.data.splits import Split, split_images
+from segcore.data.targets import LabelRule, extents_of
 from segcore.errors import ConfigError
 
 _OTHER_AXES = {
@@ -131,7 +132,7 @@ def judge_split(collection: Collection, facts: LabelFacts | None, data: DataConf
     if facts and collection.count == len(facts.per_plane) and None not in facts.per_plane:
         per_plane = tuple(found for found in facts.per_plane if found is not None)
     try:
-        split = split_images(extents(collection, per_plane), data)
+        split = split_images(extents_of(collection, LabelRule.of(data), per_plane), data)
     except ConfigError as error:
         return [_error(error.message, name, error.remedy)]
     findings = [_finding("info", note, name) for note in split.notes]
