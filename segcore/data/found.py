@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from segcore.data.report import Finding, Level
@@ -22,6 +22,7 @@ _QUIET = (
 """Files that lie beside images and are none; nobody needs to hear of them."""
 _STEP = 1000
 """Files between two reports of progress."""
+_DIGITS = re.compile("[0-9]+")
 LISTED = 10
 """So many file names a finding lists."""
 
@@ -41,7 +42,7 @@ class Found:
     name: str
     address: str
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """The name of the file without its ending."""
         file = self.name.rpartition("/")[2]
@@ -50,7 +51,7 @@ class Found:
                 return file[: -len(suffix)]
         return file.rpartition(".")[0] or file
 
-    @property
+    @cached_property
     def folder(self) -> tuple[str, ...]:
         """The folders between what was searched and the file."""
         return tuple(self.name.split("/")[:-1])
@@ -172,7 +173,7 @@ def image_suffixes() -> tuple[str, ...]:
     return (*SUFFIXES, *MORE_IMAGES, *LABEL_SUFFIXES)
 
 
-def natural(name: str) -> list[tuple[str, int]]:
+def natural(name: str) -> str:
     """Return a key that sorts names as people do: slice2 before slice10.
 
     Examples
@@ -180,9 +181,12 @@ def natural(name: str) -> list[tuple[str, int]]:
     >>> sorted(["slice10", "slice2"], key=natural)
     ['slice2', 'slice10']
     """
-    parts = re.split(r"(\d+)", name.casefold())
-    numbers = [int(part) for part in parts[1::2]] + [-1]
-    return [*zip(parts[::2], numbers, strict=True), (name, -1)]
+    return f"{_DIGITS.sub(_by_length, name.casefold())}\0{name}"
+
+
+def _by_length(match: re.Match[str]) -> str:
+    number = match[0].lstrip("0")
+    return f"{len(number):03}{number}"
 
 
 def about(level: Level, names: list[str], what: str, where: str, remedy: str) -> list[Finding]:

@@ -135,8 +135,8 @@ def looks_like_label(file: Found, suffix: str | None = None) -> bool:
 def tell_apart(files: Sequence[Found], suffix: str | None = None) -> tuple[list[Found], list[Found]]:
     """Return the images and the label files among files of one folder.
 
-    Names decide: roi_1 is an image where there is a roi_1_mask. Of two files of the same name, a JPEG is the image and a JSON or ROI file the labels; of
-    several other endings a PNG holds the labels.
+    Names decide: roi_1 is an image where there is a roi_1_mask. Of two files of the same name, a JPEG is the
+    image and a JSON or ROI file the labels; of several other endings a PNG holds the labels.
     """
     labels = {file for file in files if file.suffix in LABEL_SUFFIXES or looks_like_label(file, suffix)}
     if not suffix:
