@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".dcm", ".dicom")
 _SIGNATURE_AT, _SIGNATURE = 128, b"DICM"
+_LOOKED_AT = 5
+"""Files of a folder, by name, that are looked into: a note or a table may lie among the slices."""
 _MICROMETRES = 1000.0
 _UNEVEN = 0.05
 """Distances of slices may differ by this share before it is told."""
@@ -44,7 +46,7 @@ def is_dicom_series(path: Path) -> bool:
         return False
     with os.scandir(path) as entries:
         files = sorted(entry.path for entry in entries if not entry.name.startswith((".", "DICOMDIR")))
-    return bool(files) and is_dicom_file(Path(files[0]))
+    return any(is_dicom_file(Path(file)) for file in files[:_LOOKED_AT])
 
 
 def is_dicom_file(path: Path) -> bool:

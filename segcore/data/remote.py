@@ -12,6 +12,9 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 """A server that is silent for so long is taken to be away."""
 _CHECK = "Check the address and the network, or download the data."
+_ANONYMOUS = (
+    "Log in to the storage; a public bucket is read with the environment variable FSSPEC_S3_ANON=true."
+)
 _WEB = ("http", "https")
 _S3 = ("s3", "s3a")
 
@@ -63,7 +66,8 @@ def as_unreachable(url: str) -> Iterator[None]:
     # aiohttp, botocore and the other clients share no class of errors.
     except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{url} cannot be read: {detail[:200]}.", _CHECK) from error
+        remedy = _ANONYMOUS if type(error).__name__ == "NoCredentialsError" else _CHECK
+        raise DataError(f"{url} cannot be read: {detail[:200]}.", remedy) from error
 
 
 def _options(protocol: str) -> dict[str, Any]:

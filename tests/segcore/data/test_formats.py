@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 import zarr
 
+from segcore.card import PixelSize
 from segcore.config import DataConfig
 from segcore.data.dataset import load_training_data
 from segcore.data.open import open_source
@@ -146,3 +148,55 @@ def test_nothing_is_unpickled_and_no_archive_unpacks_without_end(tmp_path: Path)
             member.write(bytes(2**20))
     with pytest.raises(DataError, match="unpack"):
         open_source(bomb)
+
+
+def test_axes_and_pixel_size_are_those_of_the_file(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 12, 13), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = pixels
+        file["raw"].attrs["axistags"] = '{"axes": [{"key": "c"}, {"key": "y"}, {"key": "x"}]}'
+        file["raw"].attrs["element_size_um"] = [2.0, 0.5, 0.25]
+    source = open_source(tmp_path / "a.h5")
+    assert source.axes == "CYX"
+    assert source.pixel_size == PixelSize(z=2.0, y=0.5, x=0.25)
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        image = kind(pixels.transpose(), np.diag([0.25, 0.5, 2.0, 1.0]))
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, tmp_path / "a.nii")
+        assert open_source(tmp_path / "a.nii").pixel_size == PixelSize(z=2000.0, y=500.0, x=250.0)
+    silent = nibabel.Nifti1Image(pixels.transpose(), np.eye(4))
+    silent.header.set_xyzt_units("unknown")
+    nibabel.save(silent, tmp_path / "b.nii")
+    assert open_source(tmp_path / "b.nii").pixel_size == PixelSize()
+
+
+def test_scaled_numbers_are_those_that_are_meant(tmp_path: Path) -> None:
+    pixels = np.arange(3 * 12 * 13, dtype=np.int16).reshape(3, 12, 13)
+    image = nibabel.Nifti1Image(pixels.transpose(), np.eye(4))
+    image.header.set_slope_inter(0.5, -10)
+    nibabel.save(image, tmp_path / "a.nii")
+    stored = nibabel.load(tmp_path / "a.nii").get_fdata().transpose()
+    source = open_source(tmp_path / "a.nii")
+    assert source.dtype == np.float32
+    assert np.allclose(read_all(tmp_path / "a.nii"), stored)
+
+
+@pytest.mark.parametrize("save", [as_npz, as_nifti])
+def test_what_changed_on_disk_is_read_anew(save: Callable[[Path, np.ndarray], Path], tmp_path: Path) -> None:
+    for value in range(3):
+        address = save(tmp_path / "image", np.full((3, 12, 13), value, np.uint8))
+        file = Path(str(address).partition("::")[0])
+        os.utime(file, ns=(value, value))
+        assert np.unique(read_all(address)).tolist() == [value]
+
+
+def test_the_first_image_of_a_converted_file_is_read(tmp_path: Path) -> None:
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    levels = {"axes": ["z", "y", "x"], "datasets": [{"path": "0"}]}
+    for series in range(2):
+        group = root.create_group(str(series), attributes={"multiscales": [levels]})
+        group.create_array("0", data=np.full((3, 12, 13), series, np.uint8))
+    source = open_source(tmp_path / "a.zarr")
+    assert "the first is read" in " ".join(source.notes)
+    assert np.unique(read_all(tmp_path / "a.zarr")).tolist() == [0]
+    assert np.unique(read_all(Path(f"{tmp_path / 'a.zarr'}::1"))).tolist() == [1]
