@@ -9,13 +9,15 @@ import numpy as np
 
 from segcore.data.doctor.exposure import LISTED
 from segcore.data.doctor.proposal import Proposal
-from segcore.data.doctor.survey import Survey
+from segcore.data.doctor.survey import Survey, evenly
 from segcore.data.report import Finding
+from segcore.data.scan import FEW_VALUES
 
 CLEAR = 0.35
 """Classes must differ in brightness by so many standard deviations of the image for their order to count."""
 MINORITY = 0.34
 """At most this share of the images is called turned around: of two halves nobody knows which is right."""
+CANDIDATES = 24
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,11 @@ def turned_around(images: Sequence[Brightness]) -> list[tuple[int, float]]:
     usable = [at for at, image in enumerate(images) if _spread(image) >= CLEAR]
     if len(usable) < 3:
         return []
-    signs = np.array([[np.sign(_agreement(images[one], images[two])) for two in usable] for one in usable])
-    # The image that agrees with most others, in either sense, is the measure of all.
+    candidates = [usable[at] for at in evenly(len(usable), CANDIDATES, pairs=False)]
+    signs = np.array(
+        [[np.sign(_agreement(images[one], images[two])) for two in usable] for one in candidates]
+    )
+    # The candidate that agrees with most others, in either sense, is the measure of all.
     measure = int(np.abs(signs.sum(1)).argmax())
     sign = signs[measure] * (np.sign(signs[measure].sum()) or 1)
     turned = [at for at, mark in zip(usable, sign, strict=True) if mark < 0]
@@ -57,7 +62,9 @@ def judge_polarity(survey: Survey) -> list[Proposal]:
     labels_as_objects = survey.data.labels_as == "foreground"
     proposals = []
     for channels in sorted({subject.channels for subject in survey.subjects}):
-        numbers = [at for at, subject in enumerate(survey.subjects) if subject.channels == channels]
+        numbers = [
+            at for at, subject in enumerate(survey.subjects) if subject.channels == channels and survey.of(at)
+        ]
         images = [_brightness(survey, at, labels_as_objects) for at in numbers]
         found = turned_around(images)
         if found:
@@ -89,7 +96,7 @@ def _brightness(survey: Survey, subject: int, objects: bool) -> Brightness:
         for value, known in seen.labels.values.items():
             if value == survey.data.unlabelled_value:
                 continue
-            name = float(value > 0) if objects or len(seen.labels.values) > LISTED * 4 else value
+            name = float(value > 0) if objects or len(seen.labels.values) > FEW_VALUES else value
             sums[name] = sums.get(name, 0.0) + known.grey * known.pixels
             pixels[name] = pixels.get(name, 0) + known.pixels
     total = sum(pixels.values())
