@@ -93,7 +93,7 @@ def assign_folds(units: Sequence[Unit], folds: int, method: str) -> list[int]:
     return found
 
 
-def cut_block(count: int, sizes: Sequence[int], gap: int, depth: int) -> list[range] | None:
+def cut_block(count: int, sizes: Sequence[int], gap: int, least: tuple[int, int]) -> list[range] | None:
     """Return contiguous ranges of the slices of a volume: the training's, then one for each of `sizes`.
 
     Parameters
@@ -104,8 +104,8 @@ def cut_block(count: int, sizes: Sequence[int], gap: int, depth: int) -> list[ra
         Slices wanted in each further part.
     gap : int
         Slices left out between two parts.
-    depth : int
-        Slices every part must have.
+    least : tuple of int
+        Slices the training must have, and every further part.
 
     Returns
     -------
@@ -114,12 +114,12 @@ def cut_block(count: int, sizes: Sequence[int], gap: int, depth: int) -> list[ra
 
     Examples
     --------
-    >>> cut_block(20, [4], gap=1, depth=2)
+    >>> cut_block(20, [4], gap=1, least=(8, 2))
     [range(0, 15), range(16, 20)]
     """
-    amounts = [max(depth, size) for size in sizes]
+    amounts = [max(least[1], size) for size in sizes]
     first = count - sum(amounts) - gap * len(amounts)
-    if first < depth:
+    if first < least[0]:
         return None
     ranges, start = [range(first)], first
     for amount in amounts:

@@ -231,24 +231,28 @@ class Divider:
         sequences = self._sequences(left)
         depth = self.data.patch_depth if self.data.mode == "3d" else 1
         gap = int(self.data.mode != "2d")
-        tries = [(gap, depth), (0, depth)]
-        if len(sequences) <= len(shares):  # otherwise rather whole volumes than blocks thinner than a patch
-            tries.append((0, 1))
-        for gap_here, depth_here in tries:
-            if self._cut(sequences, {side: shares[side] for side in order}, gap_here, depth_here):
-                self._note_blocks(order, gap_here)
+        tries = [(gap, (2 * depth, depth)), (gap, (depth, depth // 2 or 1)), (0, (depth, depth // 2 or 1))]
+        if len(sequences) <= len(shares):  # otherwise rather whole volumes than blocks thinner than that
+            tries += [(0, (depth, 1)), (0, (1, 1))]
+        for gap_here, least in tries:
+            if self._cut(sequences, {side: shares[side] for side in order}, gap_here, least):
+                self._note_blocks(order, gap_here if any(len(steps[0]) == 1 for steps in sequences) else 0)
                 return
         self._give_units(left, shares)
 
     def _cut(
-        self, sequences: Sequence[list[list[Slice]]], shares: dict[str, float], gap: int, depth: int
+        self,
+        sequences: Sequence[list[list[Slice]]],
+        shares: dict[str, float],
+        gap: int,
+        least: tuple[int, int],
     ) -> bool:
         """Give a block of every sequence that is long enough to every side; say whether there was any."""
         cut = False
         for steps in sequences:
             whole = len(steps[0]) > 1  # volumes in time need no depth, and are too dear to leave one out
             sizes = [max(1, round(share * len(steps))) for share in shares.values()]
-            ranges = cut_block(len(steps), sizes, 0 if whole else gap, 1 if whole else depth)
+            ranges = cut_block(len(steps), sizes, 0 if whole else gap, (1, 1) if whole else least)
             if ranges is None:
                 continue
             cut = True
