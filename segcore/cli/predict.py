@@ -20,11 +20,18 @@ from segcore.workspace import Workspace
 
 
 def predict_command(words: list[str]) -> int:
-    """Run `segcore predict`: segment an image stack in a process of its own."""
-    parser = RunParser("predict", "Segment an image stack with a trained model.", applies_model=True)
+    """Run `segcore predict`: segment images in a process of its own."""
+    parser = RunParser(
+        "predict", "Segment an image, a stack or a folder of images with a trained model.", applies_model=True
+    )
     add = parser.parser.add_argument
     add("--queue", action="store_true", help="hand the job to the running worker instead of waiting for it")
-    add("--output", type=Path, metavar="FILE", help="also copy the segmentation to this file")
+    add(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="also copy the segmentation to this file, of several images to this folder",
+    )
     options, config = parser.parse(words)
     _require(config, ("images",))
     if options.output and options.queue:
@@ -38,28 +45,38 @@ def predict_command(words: list[str]) -> int:
         raise KeyboardInterrupt
     result = prediction_result(job)
     if options.output:
-        with atomic_path(options.output.expanduser().resolve()) as temporary:
-            shutil.copyfile(result["segmentation"], temporary)
         result["output"] = options.output.expanduser().resolve()
+        _copy(result["segmentation"], result["output"])
     write_json(result) if options.json else write_lines(_summary(result))
     return 0
 
 
 def prediction_result(job: Job) -> dict[str, Any]:
-    """Return the JSON object of a segmentation."""
+    """Return the JSON object of a segmentation: its file, or the folder with those of several images."""
+    file = job.folder / "segmentation.tif"
     return {
         "run_folder": job.folder,
         "id": job.id,
-        "segmentation": job.folder / "segmentation.tif",
+        "segmentation": file if file.is_file() else file.with_suffix(""),
         "metadata": read_results(job),
     }
 
 
+def _copy(result: Path, output: Path) -> None:
+    """Copy a segmentation, or those of several images into a folder."""
+    if result.is_dir():
+        shutil.copytree(result, output, dirs_exist_ok=True)
+        return
+    with atomic_path(output) as temporary:
+        shutil.copyfile(result, temporary)
+
+
 def _summary(result: dict[str, Any]) -> list[str]:
-    seconds = result["metadata"].get("seconds")
+    seconds, failed = result["metadata"].get("seconds"), result["metadata"].get("failed", [])
     lines = [
         f"segmentation  {result.get('output') or result['segmentation']}",
         f"run folder    {result['run_folder']}",
+        *(f"left out      {image['name']}: {image['message']}" for image in failed),
     ]
     return [*lines, f"time          {describe_seconds(seconds)}"] if seconds is not None else lines
 
@@ -100,7 +117,7 @@ def evaluate_command(words: list[str]) -> int:
 
 def _require(config: RunConfig, data: tuple[str, ...]) -> None:
     missing = [f"--data.{name}" for name in data if getattr(config.data, name) is None]
-    remedy = f"Give the image stack{' and its labels' if 'labels' in data else ''}."
+    remedy = f"Give the images{' and their labels' if 'labels' in data else ''}."
     if config.inference.model is None:
         missing.insert(0, "--model")
         remedy = "A model is a run folder, a .pth file or models:/name@alias."

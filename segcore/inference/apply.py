@@ -6,11 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from torch import Tensor
 
-from segcore.card import Normalization
-from segcore.data.normalize import fit_normalization
-from segcore.data.planes import Planes
-from segcore.inference.pieces import Piece, Slices, pieces_of, predict_pieces
 from segcore.inference.rescale import SAME, Factors, Rescaled, restored
+from segcore.pieces import Piece, Slices, own_normalization, pieces_of, predict_pieces
 from segcore.predictor import Predictor
 
 
@@ -21,7 +18,7 @@ class Prediction:
     ----------
     predictor : Predictor
         Applies the network.
-    images : Planes
+    images : Slices
         The image.
     factors : tuple of float
         From its grid to that of the network; see `segcore.inference.rescale`.
@@ -37,7 +34,7 @@ class Prediction:
     def __init__(
         self,
         predictor: Predictor,
-        images: Planes,
+        images: Slices,
         factors: Factors = SAME,
         wanted: Collection[int] | None = None,
     ) -> None:
@@ -64,17 +61,3 @@ class Prediction:
         """
         predicted = predict_pieces(self._predictor, self._grid, self.pieces, self.normalization, on_tile)
         return restored(predicted, self._rescaled) if self._rescaled else predicted
-
-
-def own_normalization(images: Slices, predictor: Predictor) -> Normalization | None:
-    """Return the statistics of an image, over all its planes, where the model takes every image's own.
-
-    Raises
-    ------
-    DataError
-        A plane cannot be read.
-    """
-    trained = predictor.card.normalization
-    if trained.per == "set":
-        return None
-    return fit_normalization((images.read(index) for index in range(images.count)), trained.kind)

@@ -25,8 +25,8 @@ from segcore.data.suitability import check_image
 from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
-from segcore.inference.apply import own_normalization
 from segcore.models.saved import LoadedModel, load_model
+from segcore.pieces import own_normalization
 from segcore.predictor import Predictor, to_labels
 from segcore.tiling import part_span
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from segcore.card import ModelCard, PixelSize
 from segcore.data.suitability import SIZE_TOLERANCE, pixel_sizes
-from segcore.inference.pieces import Slices
+from segcore.pieces import Slices
 
 Factors = tuple[float, float, float]
 """How many times more planes, rows and columns there will be."""

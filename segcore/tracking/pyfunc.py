@@ -63,14 +63,32 @@ class SegcoreModel(PythonModel):
             The array is not numeric, has another number of axes, or another number of channels.
         """
         from segcore.data.manifest import decode_labels
+        from segcore.pieces import own_normalization, pieces_of, predict_pieces
+        from segcore.predictor import to_labels
 
         image = np.asarray(model_input)
-        image_ZCYX = as_planes(image, self._card.channels)
+        planes = ArrayPlanes(as_planes(image, self._card.channels))
+        pieces, statistics = pieces_of(planes, self._predictor), own_normalization(planes, self._predictor)
         labels = [
-            decode_labels(self._predictor.labels(plane), self._card.class_values) for plane in image_ZCYX
+            decode_labels(to_labels(logits_KYX), self._card.class_values)
+            for _, logits_KYX in predict_pieces(self._predictor, planes, pieces, statistics)
         ]
         single = image.ndim == (2 if self._card.channels == 1 else 3)
         return labels[0] if single else np.stack(labels)
+
+
+class ArrayPlanes:
+    """The planes of one image in memory; satisfies `segcore.pieces.Slices`."""
+
+    def __init__(self, image_ZCYX: np.ndarray) -> None:
+        self._image_ZCYX = image_ZCYX
+        self.count, self.channels, self.height, self.width = image_ZCYX.shape
+        self.depth = self.count
+
+    def read(self, index: int) -> np.ndarray:
+        """Return plane `index` as `(C, Y, X)`."""
+        plane_CYX: np.ndarray = self._image_ZCYX[index]
+        return plane_CYX
 
 
 def as_planes(image: np.ndarray, channels: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from segcore import pieces as pieces_module
 from segcore.card import ModelCard, Normalization, write_config
 from segcore.config import HardwareConfig, RunConfig, build_config
 from segcore.data.histograms import histogram_of
@@ -21,13 +22,12 @@ from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.devices import choose
 from segcore.errors import DataError
-from segcore.inference import pieces as pieces_module
-from segcore.inference.pieces import pieces_of, predict_pieces
 from segcore.inference.results import file_names
 from segcore.inference.run import segment
 from segcore.memory import Memory
 from segcore.models.saved import find_model, load_model, save_weights
 from segcore.models.unet import UNet
+from segcore.pieces import pieces_of, predict_pieces
 from segcore.predictor import Predictor, to_labels
 
 MakeConfig = Callable[..., RunConfig]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segcore.card import Normalization
 from segcore.data.neighbours import neighbours
+from segcore.data.normalize import fit_normalization
 from segcore.memory import main_memory
 from segcore.predictor import Predictor
 from segcore.tiling import align, axis_spans
@@ -121,6 +122,20 @@ def predict_pieces(
         logits = predictor.logits(image, on_tile, normalization)
         for number, index in enumerate(piece.kept):
             yield index, logits[:, piece.offset + number] if solid else logits
+
+
+def own_normalization(images: Slices, predictor: Predictor) -> Normalization | None:
+    """Return the statistics of an image, over all its planes, where the model takes every image's own.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+    trained = predictor.card.normalization
+    if trained.per == "set":
+        return None
+    return fit_normalization((images.read(index) for index in range(images.count)), trained.kind)
 
 
 def _slabs(images: Slices, predictor: Predictor, first: int) -> Iterator[Piece]:
