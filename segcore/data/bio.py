@@ -15,6 +15,8 @@ from segcore.data.arrays import ArraySource, Facts, LazyArray, as_data_error
 from segcore.errors import DataError
 
 SUFFIXES = (".czi", ".nd2", ".lif")
+_PLANEWISE: dict[str, dict[str, Any]] = {suffix: {"chunk_dims": "YX"} for suffix in (".czi", ".lif")}
+"""By default these readers decode a whole stack for every plane of it; nd2 decodes planes."""
 
 
 def open_bio(path: Path, name: str = "", axes: str | None = None) -> ArraySource:
@@ -78,7 +80,7 @@ def _open(path: Path) -> Any:
             "Run pip install segcore-studio[bio], or save the image as OME-TIFF.",
         ) from error
     try:
-        return BioImage(path)
+        return BioImage(path, **_PLANEWISE.get(path.suffix.lower(), {}))
     except UnsupportedFileFormatError as error:
         raise DataError(
             f"{path} is damaged, or bioio has no reader for it.",
