@@ -47,7 +47,8 @@ def evaluate(
         A model that is already loaded; by default `inference.model`.
     part : {"test", "validation", "all"}, optional
         The part of the training's own images that counts. By default what the training kept for the test, if
-        it kept something and these are its images; otherwise all.
+        it kept something and these are its images; otherwise all of the images given, or what validated if
+        none are given.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def evaluate(
     model = open_model(config, hardware, model)
     data = _labelled_as_trained(config.data, model)
     collection = open_collection(data)
-    part, regions = _choose_part(collection, data, model, part)
+    part, regions = _choose_part(collection, config, model, part)
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
     scorer = _Scorer(
         Predictor(model.network, model.card, hardware, config.inference.tile_size),
@@ -176,16 +177,15 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
 
 
 def _choose_part(
-    collection: Collection, data: DataConfig, model: LoadedModel, part: Part | None
+    collection: Collection, config: RunConfig, model: LoadedModel, part: Part | None
 ) -> tuple[Part, list[Region]]:
     """Return the part that counts and where it lies."""
-    if part is None and data.validation_slices and data.images != model.config.data.images:
-        return "validation", _named(collection, data.validation_slices)
-    split = _own_split(collection, model)
+    if part is None and config.data.validation_slices:
+        return "validation", _named(collection, config.data.validation_slices)
+    split = None if part == "all" else _own_split(collection, model)
     if part is None:
-        if data.validation_slices:
-            return "validation", _named(collection, data.validation_slices)
-        part = "test" if split and split.test else "all"
+        rest: Part = "all" if config.data.images or split is None else "validation"
+        part = "test" if split and split.test else rest
     if part == "all":
         return part, [
             Region(number, (0, entry.planes), (0, entry.height))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 import tifffile
 import torch
 
-from segcore.card import read_config, write_config
+from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig, build_config
+from segcore.data.collection import open_collection
+from segcore.data.dataset import data_hash
 from segcore.errors import ConfigError, DataError
 from segcore.inference.evaluate import evaluate
 from segcore.inference.run import segment
@@ -95,3 +99,96 @@ def test_a_model_of_the_foreground_reads_numbered_objects_as_such(
     tifffile.imwrite(tmp_path / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
     scores = evaluate(make_config(data={"labels": str(tmp_path / "labels.tif")}), listener)
     assert set(scores["val_dice_per_class"]) <= {"0", "1"}
+
+
+def _own_training(
+    model_folder: Path, card: ModelCard, data: dict[str, object], split: dict[str, object]
+) -> None:
+    """Let the model be one that was trained on these files, divided so."""
+    config = build_config({"model": {"features": 4, "layers": 2}, "data": data})
+    collection = open_collection(config.data)
+    known = card.model_copy(update={"data_hash": data_hash(collection)})
+    write_config(model_folder / "config.json", config, known)
+    (model_folder / "split.json").write_text(json.dumps(split))
+
+
+def _slices(*numbers: int) -> list[dict[str, object]]:
+    return [{"image": "image.tif", "slices": [number, number + 1], "rows": [0, 40]} for number in numbers]
+
+
+def test_the_test_part_of_the_training_is_what_counts_by_default(
+    make_config: MakeConfig,
+    segmentation: Path,
+    model_folder: Path,
+    image_file: Path,
+    card: ModelCard,
+    listener,
+) -> None:
+    labels = tifffile.imread(segmentation)
+    labels[:2] = 100  # only the last slice is right
+    tifffile.imwrite(segmentation, labels, imagej=True, metadata={"axes": "ZYX"})
+    data = {"images": str(image_file), "labels": str(segmentation)}
+    split = {"train": _slices(0), "validation": _slices(1), "test": _slices(2)}
+    _own_training(model_folder, card, data, split)
+    scores = evaluate(make_config(data=data), listener)
+    assert (scores["part"], scores["slices"], scores["val_dice"]) == ("test", 1, 1.0)
+    scores = evaluate(make_config(data=data), listener, part="validation")
+    assert (scores["part"], scores["slices"]) == ("validation", 1)
+    assert scores["val_dice"] < 1
+    assert evaluate(make_config(data=data), listener, part="all")["slices"] == 3
+    without = evaluate(make_config(data={"images": None}), listener)
+    assert (without["part"], without["val_dice"]) == ("test", 1)
+
+
+def test_other_images_have_no_parts(
+    make_config: MakeConfig,
+    segmentation: Path,
+    model_folder: Path,
+    image_file: Path,
+    card: ModelCard,
+    listener,
+) -> None:
+    data = {"images": str(image_file), "labels": str(segmentation)}
+    split = {"train": _slices(0), "validation": _slices(1, 2), "test": []}
+    _own_training(model_folder, card, data, split)
+    with pytest.raises(ConfigError, match="kept nothing for the test"):
+        evaluate(make_config(data=data), listener, part="test")
+    labels = tifffile.imread(segmentation)
+    tifffile.imwrite(segmentation, labels[:, ::-1], imagej=True, metadata={"axes": "ZYX"})
+    assert evaluate(make_config(data=data), listener)["part"] == "all"
+    with pytest.raises(ConfigError, match="no validation part"):
+        evaluate(make_config(data=data), listener, part="validation")
+
+
+def test_only_annotated_pixels_count(
+    make_config: MakeConfig, segmentation: Path, tmp_path: Path, listener
+) -> None:
+    labels = tifffile.imread(segmentation)
+    hidden = np.random.default_rng(0).random(labels.shape) < 0.7
+    labels[hidden] = 7
+    labels[1] = 7
+    tifffile.imwrite(tmp_path / "sparse.tif", labels, imagej=True, metadata={"axes": "ZYX"})
+    data = {"labels": str(tmp_path / "sparse.tif"), "unlabelled_value": 7}
+    scores = evaluate(make_config(data=data), listener)
+    assert (scores["val_dice"], scores["slices"]) == (1, 2)
+    labels[:] = 7
+    tifffile.imwrite(tmp_path / "sparse.tif", labels, imagej=True, metadata={"axes": "ZYX"})
+    with pytest.raises(DataError, match="annotated"):
+        evaluate(make_config(data=data), listener)
+
+
+def test_all_images_of_a_folder_are_scored_together(
+    make_config: MakeConfig, model_folder: Path, tmp_path: Path, listener
+) -> None:
+    random = np.random.default_rng(0)
+    for number, shape in enumerate([(40, 33), (20, 50)]):
+        image = random.integers(0, 256, shape).astype(np.uint8)
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", image)
+    segment(make_config(data={"images": str(tmp_path / "images")}), tmp_path / "result", listener)
+    for path in (tmp_path / "result" / "segmentation").iterdir():
+        shutil.copy(path, tmp_path / "labels" / path.name)
+    data = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels")}
+    scores = evaluate(make_config(data=data), listener)
+    assert (scores["val_dice"], scores["images"], scores["slices"]) == (1, 2, 2)
