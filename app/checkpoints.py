@@ -22,7 +22,7 @@ HEADER = ("Epoch", "Note", "Val. Dice", "Val. loss", "Train loss")
 EMPTY = "No epoch is kept yet: the best one so far is here as soon as the first epoch has ended."
 FEW = (
     "Only the best epoch is kept. To look at others as well, set “Keep every n-th epoch” "
-    "(More options of the training, step 2) before you start."
+    "(step 2, Training, Course of the run) before you start."
 )
 HINT = "Choose an epoch here, or a bold point of a curve, to see what it makes of a slice."
 DIFFERENT = (255, 0, 255)  # no class has this colour

@@ -27,7 +27,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "training.averaging", "training.micro_batch",
     ),
     "When to stop": ("training.max_minutes", "training.patience", "training.min_gain"),
-    "Run": (
+    "Course of the run": (
         "training.repeats", "training.autopilot", "training.seed", "training.checkpoint_minutes",
         "training.keep_every", "training.auto_resume", "notify.webhook",
     ),

@@ -139,7 +139,8 @@ def shown_data(data: DataConfig) -> dict[str, Any]:
     """
     fields = {field.path.removeprefix("data."): field for field in all_fields() if field.section == "data"}
     found = {name: shown(fields[name], getattr(data, name)) for name in DATA}
-    found |= {"images": data.images, "labels": data.labels, "recipe": "\n".join(data.recipe)}
+    found |= {name: getattr(data, name) for name in ("images", "labels", "mask")}
+    found |= {"recipe": "\n".join(data.recipe)}
     sets = [one.model_dump() for one in data.sets]
     return found | {"sets": json.dumps(sets, ensure_ascii=False) if sets else ""}
 
@@ -185,7 +186,7 @@ def shown(field: FormField, value: Any) -> Any:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="").writerow(value)
         return stream.getvalue().replace(",", ", ") if '"' not in stream.getvalue() else stream.getvalue()
-    return "" if value is None and field.kind == "text" else value
+    return ("" if value is None else str(value)) if field.kind == "text" else value
 
 
 def parsed(field: FormField, value: Any) -> Any:
@@ -328,5 +329,6 @@ def _kind(annotation: Any, form: Any) -> tuple[Kind, tuple[Any, ...], bool, bool
     if annotation is bool:
         return "bool", (), optional, False
     if annotation in (int, float):
-        return "number", (), optional, whole
+        # An empty number is shown as 0, which is a value of its own.
+        return "text" if optional else "number", (), optional, whole
     return ("list" if typing.get_origin(annotation) is list else "text"), (), optional, False

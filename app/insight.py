@@ -9,17 +9,20 @@ from typing import Any
 
 import gradio as gr
 
-from app import doctor_panel, views
+from app import doctor_panel
 from app.distribution import channels_html, normalizations_html
 from app.examinations import Examination
 from app.forms import DATA, check, from_config, read_training, shown_data, training_fields
 from app.services import Services
 from app.session import Problem, attempt
+from app.views import mark_html, share_text, table_html
 from segcore.config import DataConfig, RunConfig
 from segcore.data.doctor.proposal import ClassRow, Diagnosis, accept
 
 FIELDS = training_fields()
 SECONDS = 1.0
+MOST_CLASSES = 16
+"""More values are objects with a number each, for which weights mean nothing."""
 LISTED = 12
 """Images whose classes are listed one by one."""
 KINDS = {"inverse": "Inverse", "square-root": "Square root", "median-frequency": "Median frequency"}
@@ -152,7 +155,10 @@ def undo_line(line: str, data: Sequence[Any], values: Sequence[Any]) -> list[Any
 
 def classes_html(diagnosis: Diagnosis, names: Sequence[str] = ()) -> str:
     """Return the pixels of every class in every image, and the weights that are suggested."""
-    classes = sorted({value for row in diagnosis.rows for value in row.pixels})
+    every = {value for row in diagnosis.rows for value in row.pixels}
+    if len(every) > MOST_CLASSES:
+        return mark_html("info", f"The labels hold {len(every)} values: numbered objects, not classes.")
+    classes = sorted(every)
     titles = [str(value) for value in classes]
     if len(names) == len(classes):
         titles = [f"{value} {name}" for value, name in zip(classes, names, strict=True)]
@@ -160,7 +166,7 @@ def classes_html(diagnosis: Diagnosis, names: Sequence[str] = ()) -> str:
     total = {value: sum(row.pixels.get(value, 0) for row in diagnosis.rows) for value in classes}
     everything = sum(row.slices for row in diagnosis.rows), sum(row.of for row in diagnosis.rows)
     if len(diagnosis.rows) > 1:
-        rows.insert(0, _class_row(ClassRow("All images", total, *everything), classes))
+        rows.insert(0, _class_row(ClassRow("In all", total, *everything), classes))
     weights = [
         (text, "", *(f"{diagnosis.weights[kind].get(value, 1.0):.3g}" for value in classes))
         for kind, text in KINDS.items()
@@ -168,8 +174,8 @@ def classes_html(diagnosis: Diagnosis, names: Sequence[str] = ()) -> str:
     ]
     more = len(diagnosis.rows) - LISTED
     tail = f'<p class="subdued">and {more} more images</p>' if more > 0 else ""
-    suggested = views.table_html(("", "", *titles), weights, "Suggested weights") if weights else ""
-    return views.table_html(("Image", "Slices", *titles), rows, "Share of the pixels") + tail + suggested
+    suggested = table_html(("", "", *titles), weights, "Suggested weights") if weights else ""
+    return table_html(("Image", "Slices", *titles), rows, "Share of the pixels") + tail + suggested
 
 
 def grey_html(diagnosis: Diagnosis | None, chosen: str, names: Sequence[str] = ()) -> str:
@@ -209,4 +215,4 @@ def _changes(config: RunConfig, changed: DataConfig) -> list[Any]:
 def _class_row(row: ClassRow, classes: Sequence[int]) -> tuple[str, ...]:
     slices = str(row.of) if row.slices == row.of else f"{row.slices} of {row.of}"
     total = row.total or 1
-    return (row.name, slices, *(views.share_text(row.pixels.get(value, 0) / total) for value in classes))
+    return (row.name, slices, *(share_text(row.pixels.get(value, 0) / total) for value in classes))

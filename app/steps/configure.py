@@ -58,12 +58,10 @@ def build(services: Services) -> ConfigureStep:
                 gr.Markdown(f"### {title}")
                 _add_fields(_fields(section, folded=False), values, errors, boxes)
                 folded = [*_fields(section, folded=True), *_also(section)]
-                if folded:
-                    with gr.Accordion("More options", open=False, elem_id=f"more-{section}"):
-                        for heading in form_layout.headed(folded):
-                            if heading.title:
-                                gr.HTML(f"<h4>{heading.title}</h4>", padding=False, elem_classes="heading")
-                            _add_fields(heading.fields, values, errors, boxes)
+                for heading in form_layout.headed(folded):
+                    name = f"more-{heading.title or section}".lower().replace(" ", "-")
+                    with gr.Accordion(heading.title or "More options", open=False, elem_id=name):
+                        _add_fields(heading.fields, values, errors, boxes)
                 if section == "data":
                     findings = gr.HTML(elem_id="form-findings")
         with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
@@ -148,7 +146,7 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
     by_path = dict(zip((field.path for field in FIELDS), shown, strict=True))
     # Hidden, not left out: the page forgets what a field holds that is not there.
     boxes: list[Any] = [
-        gr.Column(visible=True if form_layout.applies(path, by_path) or path in problems else "hidden")
+        gr.Column(elem_classes=_classes(form_layout.applies(path, by_path) or path in problems))
         for path in conditional()
     ]
     known = memory_panel.described(services, chosen)
@@ -231,12 +229,16 @@ def _add_fields(
     defaults = RunConfig()
     for field, value in zip(fields, forms.from_config(defaults, fields), strict=True):
         depends = field.path in form_layout.APPLIES
-        with gr.Column(elem_classes="field", min_width=0, visible="hidden" if depends else True) as box:
+        with gr.Column(elem_classes=_classes(not depends), min_width=0) as box:
             if depends:
                 boxes[field.path] = box
             values[field.path] = forms.component(field, value)
             errors[field.path] = gr.HTML(visible=False, elem_id=f"{forms.element_id(field.path)}-error")
             gr.Markdown(forms.help_html(field))
+
+
+def _classes(there: bool) -> list[str]:
+    return ["field"] if there else ["field", "absent"]
 
 
 def _error_html(text: str) -> str:

@@ -75,7 +75,8 @@ def explain(error: ValidationError) -> list[tuple[str, str]]:
             message = "is not an option of this version."
             problems.append((name, f"{name} {message}"))
         elif item["type"] == "value_error":
-            problems.append((name or _named_option(message), message))
+            # A check of a whole section begins with the option it is about.
+            problems.append((_named_option(message) or name, message))
         else:
             value = item["input"]
             rule = PATTERN_RULES.get(item.get("ctx", {}).get("pattern", ""), message[0].lower() + message[1:])
