@@ -110,7 +110,7 @@ def different_exposures(survey: Survey) -> list[Proposal]:
 def useless_channels(survey: Survey) -> list[Proposal]:
     """Propose to leave out channels that are empty, or the same as another one, in every slice."""
     channels = min((subject.channels for subject in survey.subjects), default=1)
-    if channels < 2 or any(subject.channels != channels for subject in survey.subjects):
+    if channels < 2 or not survey.seen or any(subject.channels != channels for subject in survey.subjects):
         return []
     flat = frozenset.intersection(*(seen.image.flat for seen in survey.seen))
     equal = frozenset.intersection(*(seen.image.equal | _all_flat(seen) for seen in survey.seen))

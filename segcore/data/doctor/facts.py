@@ -13,6 +13,8 @@ THUMB = 64
 MAX_VALUES = 4096
 """Different values that are told apart; of more in one slice only the most frequent are kept."""
 FREQUENT = 256
+LARGE = 1e15
+"""No grey value is larger, and squares of larger ones do not fit into a float."""
 MAX_OBJECTS = 64
 """Values of a slice whose connected parts are counted."""
 
@@ -166,14 +168,15 @@ def thumbnail(grey_YX: np.ndarray) -> np.ndarray:
 
 
 def finite(image: np.ndarray) -> np.ndarray:
-    """Return `image` with the lowest finite value in place of NaN and infinite ones."""
-    if image.dtype.kind != "f":
-        return image
+    """Return `image` as numbers to calculate with: none too large, the lowest one for NaN and infinities."""
+    if image.dtype.kind == "b":
+        return image.astype(np.uint8)
+    if image.dtype.kind in "iu":
+        return image if image.dtype.itemsize < 8 else image.astype(np.float64).clip(-LARGE, LARGE)
     good = np.isfinite(image)
-    if good.all():
-        return image
-    lowest = image[good].min() if good.any() else 0
-    return np.where(good, image, lowest).astype(image.dtype)
+    if not good.all():
+        image = np.where(good, image, image[good].min() if good.any() else 0)
+    return image.clip(-LARGE, LARGE) if image.dtype.itemsize > 2 else image.astype(np.float32)
 
 
 def _singles(indices_YX: np.ndarray, found: np.ndarray) -> dict[int, bool]:

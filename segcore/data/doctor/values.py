@@ -30,6 +30,8 @@ BINARIES = ([0, 1, 255], [0, 1, 65535])
 """Values of two kinds of binary masks in one set."""
 IN_ONE_PIECE = 0.9
 IN_PIECES = 0.6
+FILLED = 0.02
+"""Objects are areas: so many of their pixels are inner. Of grey values or noise none are."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ def _soft(values: Values, drawn: Sequence[float], where: str) -> Proposal:
 def _fractions(values: Values, where: str) -> list[Proposal]:
     known = [value for value in values.pixels if np.isfinite(value)]
     near = {value: round(value) for value in known}
-    if values.distinct <= MOST_CLASSES and len(known) <= MOST_CLASSES:
+    infinite = any(np.isinf(value) for value in values.pixels)
+    if values.distinct <= MOST_CLASSES and 0 < len(known) <= MOST_CLASSES and not infinite:
         if max(near.values()) > 0 and all(abs(value - whole) <= 0.05 for value, whole in near.items()):
             what = f"The label values are close to whole numbers, but not whole: {_listed(known)}."
             remedy = "Round them."
@@ -189,7 +192,7 @@ def _fractions(values: Values, where: str) -> list[Proposal]:
         return [_say("fractions", "error", what, where, remedy, (_numbering(known),))]
     what = f"The labels are {values.dtype} with fractions: they look like grey values or probabilities."
     remedy = "Choose the labels, or round probabilities to 0 and 1."
-    inside = bool(known) and known[0] >= 0 and known[-1] <= 1
+    inside = len(known) == len(values.pixels) and known[0] >= 0 and known[-1] <= 1
     recipe = ("labels.round",) if inside and values.distinct else ()
     return [_say("fractions", "error", what, where, remedy, recipe)]
 
@@ -197,6 +200,9 @@ def _fractions(values: Values, where: str) -> list[Proposal]:
 def _instances(values: Values, where: str, background: int | None) -> list[Proposal]:
     above = values.above
     if len(above) < SEVERAL or not values.pieces >= IN_ONE_PIECE:
+        return []
+    inner = sum(values.inner[value] for value in above)
+    if inner < FILLED * sum(values.pixels[value] for value in above):
         return []
     many = len(above) > 20
     what = (

@@ -215,3 +215,33 @@ def test_slices_that_options_name_stay_the_same_when_others_are_left_out(tmp_pat
     before, collection = open_collection(data), open_collection(after)
     for old, new in ((0, 0), (4, 3), (5, 4)):
         assert np.array_equal(before.read(old), collection.read(new))
+
+
+ODD = {
+    "infinite": (np.where(IMAGES > 100, np.inf, IMAGES).astype(np.float32), LABELS),
+    "nothing but NaN": (np.full(IMAGES.shape, np.nan, np.float32), LABELS),
+    "large": ((IMAGES * 1e36).astype(np.float32), LABELS),
+    "64 bit": (IMAGES.astype(np.uint64) * 2**56, LABELS.astype(np.int64)),
+    "binary": (IMAGES > 100, LABELS > 0),
+    "half precision": (IMAGES.astype(np.float16), LABELS),
+    "negative labels": (IMAGES, LABELS.astype(np.int16) - 1),
+    "infinite labels": (IMAGES, np.where(LABELS == 0, np.inf, LABELS).astype(np.float32)),
+    "noise as labels": (IMAGES, np.random.default_rng(0).integers(0, 65535, IMAGES.shape).astype(np.uint16)),
+    "a pixel": (IMAGES[:1, :1, :1], LABELS[:1, :1, :1]),
+    "a few pixels": (IMAGES[:, :3, :4], LABELS[:, :3, :4]),
+    "nothing": (IMAGES * 0, LABELS * 0),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_data_stops_nothing(tmp_path: Path, kind: str) -> None:
+    images, labels = (pixels[..., :64, :64] for pixels in ODD[kind])
+    np.save(tmp_path / "raw.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    data = DataConfig(images=str(tmp_path / "raw.npy"), labels=str(tmp_path / "labels.npy"))
+    result = diagnosis(data)
+    assert len(result.rows) == len(images)
+    for proposal in result.proposals:
+        accept(data, [proposal])
+        if proposal.picture:
+            proposal.picture()
