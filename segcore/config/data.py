@@ -112,6 +112,13 @@ class DataConfig(Section):
         label="Read labels as",
         form="more",
     )
+    coco_as: Literal["semantic", "instance", "panoptic"] = option(
+        "semantic",
+        "What the objects of a COCO JSON become: the number of their category, a number of their own, or "
+        "both: category × 1000 + number.",
+        label="Read COCO objects as",
+        form="more",
+    )
     unlabelled_value: int | None = option(
         None,
         "Label value that says: nobody annotated this pixel. It is left out of training, loss and scores.",
@@ -212,7 +219,7 @@ class DataConfig(Section):
     )
     split_by: Literal["even", "random", "stratified", "blocks", "groups"] = option(
         "even",
-        "How slices are divided: evenly spread over the stack, at random, at random with all classes in every "
+        "How slices are divided: evenly over the stack, at random, at random with all classes in every "
         "part, in contiguous blocks, or by groups (data.group_pattern).",
         label="Split",
         form="more",

@@ -79,7 +79,7 @@ class Collection:
         self._open: OrderedDict[int, Opened] = OrderedDict()
         self._lock = threading.Lock()
         self._repeat = 0
-        self._table = common_table([item.labels for item in items if item.labels])
+        self._table = common_table([item.labels for item in items if item.labels], data)
         entries = _entries(
             items, data, lambda item: open_item(item, data, self._steps, self._table), progress
         )

@@ -12,7 +12,7 @@ import numpy as np
 from segcore.addresses import split_address
 from segcore.card import PixelSize
 from segcore.data import rois
-from segcore.data.coco import open_coco
+from segcore.data.coco import Meaning, open_coco
 from segcore.data.colours import ColourLabels, ColourTable, count_colours, is_coloured, is_grey
 from segcore.data.geojson import geojson_classes, open_geojson
 from segcore.data.integrity import check_readable
@@ -30,10 +30,12 @@ _HEAD = 2**16
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Values that colours and names have in all files of a data set; None: every file has its own."""
+    """Values of colours, names and objects in all files of a data set; None: every file has its own."""
 
     colours: ColourTable | None = None
     names: NameTable | None = None
+    coco: Meaning = "semantic"
+    """What the values of COCO objects are, see `open_coco`."""
 
 
 def open_labels(
@@ -68,7 +70,7 @@ def open_labels(
     table = table or LabelTable()
     kind = outlines_kind(file, name)
     if kind == "coco":
-        return open_coco(file, name, like)
+        return open_coco(file, name, like, table.coco)
     if kind:
         if like is None:
             raise DataError(

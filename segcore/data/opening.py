@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcore.addresses import split_address
@@ -95,7 +95,7 @@ def open_item(
     )
 
 
-def common_table(labels: Sequence[str]) -> LabelTable | None:
+def common_table(labels: Sequence[str], data: DataConfig) -> LabelTable:
     """Return which values colours and names have in all label files, so that each means the same everywhere.
 
     Files of numbers need no table; whether these are, the first one tells.
@@ -105,12 +105,13 @@ def common_table(labels: Sequence[str]) -> LabelTable | None:
     DataError
         A file cannot be read.
     """
+    alone = LabelTable(coco=data.coco_as)
     if len(labels) < 2:
-        return None
+        return alone
     place, name = split_address(labels[0])
     if not outlines_kind(Path(place), name) and not is_coloured(open_source(labels[0])):
-        return None
-    return label_table(labels)
+        return alone
+    return replace(label_table(labels), coco=data.coco_as)
 
 
 def open_images(addresses: Sequence[str], data: DataConfig) -> ImageSource:

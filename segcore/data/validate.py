@@ -66,7 +66,7 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     findings += listing.findings
     steps = _attempt(lambda: parse_recipe(data.recipe), "data.recipe", findings) or ()
     files = [item.labels for item in listing.items if item.labels]
-    table = _attempt(lambda: common_table(files), files[0], findings) if files else None
+    table = _attempt(lambda: common_table(files, data), files[0], findings) if files else None
     first, good = _Openings(data, steps, table, findings), True
     for item in listing.items:
         good = first.take(item) and good
