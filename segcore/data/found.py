@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from segcore.addresses import INSIDE
 from segcore.data.report import Finding, Level
 
 LABEL_SUFFIXES = (".json", ".geojson", ".roi", ".zip")
@@ -20,6 +21,17 @@ _QUIET = (
     ".yml", ".toml", ".py", ".ipynb", ".xls", ".xlsx", ".doc", ".docx", ".sh", ".bat", ".m", ".ijm",
 )  # fmt: skip
 """Files that lie beside images and are none; nobody needs to hear of them."""
+_NOTICES: dict[str, tuple[Level, str, str]] = {
+    "outside": (
+        "warning",
+        "Links that lead out of the folder, or nowhere, are left out",
+        "Copy the files into the folder.",
+    ),
+    "strange": ("warning", "Names that are no UTF-8 text are left out", "Rename the files."),
+    "closed": ("warning", "Cannot be read", "Ask for the right to read them."),
+    "unknown": ("info", "Files of an unknown kind are left out", ""),
+}
+"""What is said of files that are left out."""
 _STEP = 1000
 """Files between two reports of progress."""
 _DIGITS = re.compile("[0-9]+")
@@ -45,16 +57,17 @@ class Found:
     @cached_property
     def stem(self) -> str:
         """The name of the file without its ending."""
-        file = self.name.rpartition("/")[2]
+        file = self.name.partition(INSIDE)[0].rpartition("/")[2]
         for suffix in (".nii.gz", ".ome.tiff", ".ome.tif", ".ome.zarr"):
             if file.lower().endswith(suffix):
                 return file[: -len(suffix)]
-        return file.rpartition(".")[0] or file
+        stem, suffix = os.path.splitext(file)
+        return stem if suffix.lower() in image_suffixes() else file
 
     @cached_property
     def folder(self) -> tuple[str, ...]:
         """The folders between what was searched and the file."""
-        return tuple(self.name.split("/")[:-1])
+        return tuple(self.name.partition(INSIDE)[0].split("/")[:-1])
 
     @property
     def suffix(self) -> str:
@@ -91,45 +104,31 @@ def search_folder(root: Path, progress: Callable[[int], None] | None = None) -> 
         Called now and then with the number of files found.
     """
     search = Search()
-    outside: list[str] = []
-    closed: list[str] = []
-    unknown: list[str] = []
-    known = image_suffixes()
-    real = os.path.realpath(root)
+    left_out: dict[str, list[str]] = {kind: [] for kind in _NOTICES}
+    known, real = image_suffixes(), os.path.realpath(root)
     pending = [""]
     while pending:
         below = pending.pop()
-        entries = _entries(root, below, closed)
+        entries = _entries(root, below, left_out["closed"])
         if below and _is_one_image(entries):
             search.files.append(Found(below.rstrip("/"), str(root / below)))
             continue
         for entry in entries:
             name = below + entry.name
-            if entry.is_symlink() and not _stays_inside(entry.path, real):
-                outside.append(name)
-            elif entry.is_dir():
-                if not entry.is_symlink():  # what it leads to is found where it lies
-                    pending.append(f"{name}/")
-            elif entry.name.lower().endswith(known):
+            kind = _kind(entry, known, real)
+            if kind == "folder":
+                pending.append(f"{name}/")
+            elif kind == "image":
                 search.files.append(Found(name, entry.path))
                 if progress and len(search.files) % _STEP == 0:
                     progress(len(search.files))
-            elif os.path.splitext(entry.name)[1].lower() not in _QUIET:
-                unknown.append(name)
+            elif kind:
+                left_out[kind].append(name.encode(errors="backslashreplace").decode())
     search.files.sort(key=lambda file: natural(file.name))
     if progress:
         progress(len(search.files))
-    notices: tuple[tuple[Level, list[str], str, str], ...] = (
-        (
-            "warning",
-            outside,
-            "Links that lead out of the folder, or nowhere, are left out",
-            "Copy the files into the folder.",
-        ),
-        ("warning", closed, "Cannot be read", "Ask for the right to read them."),
-        ("info", unknown, "Files of an unknown kind are left out", ""),
-    )
-    for level, names, what, remedy in notices:
+    for kind, names in left_out.items():
+        level, what, remedy = _NOTICES[kind]
         search.findings.extend(about(level, names, what, root.name, remedy))
     return search
 
@@ -160,12 +159,10 @@ def caught_by(pattern: str, name: str) -> tuple[str, ...] | None:
 
 def is_one_image(folder: Path) -> bool:
     """Say whether a folder is opened as a whole: a Zarr, or DICOM files only."""
-    with os.scandir(folder) as entries:
-        return _is_one_image(
-            [entry for entry in entries if not entry.name.startswith(".") or "z" in entry.name]
-        )
+    return _is_one_image(_entries(folder, "", []))
 
 
+@lru_cache(maxsize=1)
 def image_suffixes() -> tuple[str, ...]:
     """Return the endings of all files that can be images or labels."""
     from segcore.data.open import SUFFIXES
@@ -245,6 +242,23 @@ def _is_one_image(entries: list[os.DirEntry[str]]) -> bool:
         return False
     bare = sorted(entry.path for entry in entries if "." not in entry.name and entry.is_file())
     return bool(kinds & set(SUFFIXES)) or (bool(bare) and is_dicom_file(Path(bare[0])))
+
+
+def _kind(entry: os.DirEntry[str], known: tuple[str, ...], real_root: str) -> str:
+    """Return what an entry is: image, folder, a key of `_NOTICES`, or "" for what is passed over."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return "strange"
+    if entry.is_symlink() and not _stays_inside(entry.path, real_root):
+        return "outside"
+    if entry.is_dir():  # what a link leads to is found where it lies
+        return "" if entry.is_symlink() else "folder"
+    if not entry.is_file():  # a pipe or a device: reading from it would wait for ever
+        return ""
+    if entry.name.lower().endswith(known):
+        return "image"
+    return "" if os.path.splitext(entry.name)[1].lower() in _QUIET else "unknown"
 
 
 def _stays_inside(path: str, real_root: str) -> bool:

@@ -58,13 +58,14 @@ def named_images(
         A pattern means none of them; `option` is named, and what there is.
     """
     chosen: set[int] = set()
+    known_as = [_names_of(name, group) for name, group in zip(names, groups, strict=True)] if patterns else []
     for pattern in (part.strip() for text in patterns for part in text.split(",")):
         if not pattern:
             continue
         hits = {
             number
-            for number, (name, group) in enumerate(zip(names, groups, strict=True))
-            if any(fnmatchcase(text, pattern) for text in _names_of(name, group))
+            for number, texts in enumerate(known_as)
+            if any(fnmatchcase(text, pattern) for text in texts)
         }
         if not hits:
             known = f"Groups are {listed(sorted(set(groups)))}" if set(groups) != set(names) else ""

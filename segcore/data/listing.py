@@ -72,6 +72,9 @@ def list_set(
     if not places.labels and images.single:
         findings.append(_no_labels(images))
         return Listing((), tuple(findings))
+    if places.mask and not images.single and _same(places.images, places.mask):
+        findings.append(_masks_among_images(places.mask))
+        return Listing((), tuple(findings))
     paired, problems = _pair_labels(images, labels, data)
     masks, mask_problems = _pair_masks(images, places.mask, progress)
     items = _items(images, paired, masks, places.use, only_labelled=True)
@@ -281,6 +284,15 @@ def _no_images(address: str) -> Finding:
         what=f"There are no images in {address!r}.",
         where=address,
         remedy="Choose an image file, or a folder with TIFF, PNG, JPEG, Zarr or other image files.",
+    )
+
+
+def _masks_among_images(address: str) -> Finding:
+    return Finding(
+        level="error",
+        what="data.mask is the folder of the images, so nobody can tell masks and images apart.",
+        where=address,
+        remedy="Put the masks into a folder of their own.",
     )
 
 

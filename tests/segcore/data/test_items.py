@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from segcore.config import DataConfig
-from segcore.data.found import Found, natural
+from segcore.data.found import natural
 from segcore.data.items import Listing, list_items
-from segcore.data.pairing import Candidate, looks_like_label, pair
 
 
 def make(root: Path, *names: str) -> None:
@@ -319,6 +316,34 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     assert "b.tif, folder, gone.tif" in said(listing)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no pipes, and all names are text")
+def test_pipes_and_names_that_are_no_text_are_no_images(tmp_path: Path) -> None:
+    make(tmp_path, "a.tif", "a_mask.tif")
+    os.mkfifo(tmp_path / "b.tif")
+    os.close(os.open(os.fsencode(str(tmp_path)) + b"/gr\xfcn.tif", os.O_CREAT | os.O_WRONLY))
+    listing = listed(tmp_path, images=".")
+    assert pairs(listing, tmp_path) == {"a.tif": "a_mask.tif"}
+    assert said(listing).isascii()
+    assert "gr" in said(listing)
+
+
+def test_masks_among_the_images_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "i/a.tif", "l/a.tif")
+    assert "data.mask" in said(listed(tmp_path, images="i", labels="l", mask="i"), "error")
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "i/a.tif")
+
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "denied", str(path))
+
+    monkeypatch.setattr("segcore.data.found.os.scandir", refuse)
+    listing = listed(tmp_path, images="i", labels="i")
+    assert "Cannot be read: i." in said(listing)
+    assert said(listing, "error")
+
+
 def test_what_is_no_image_is_left_out_quietly_unless_nobody_knows_it(tmp_path: Path) -> None:
     make(tmp_path, "a.tif", "a_mask.tif", ".hidden.tif", ".git/x.tif", "notes.csv", "b.tiff2", "Thumbs.db")
     listing = listed(tmp_path, images=".")
@@ -332,46 +357,6 @@ def test_images_to_be_segmented_need_no_labels(tmp_path: Path) -> None:
     listing = listed(tmp_path, False, images=".")
     assert [item.name for item in listing.items] == ["a.tif", "b.tif", "masks/c.tif", "roi_1.tif"]
     assert "a_mask.tif" in said(listing, "info")
-
-
-@pytest.mark.parametrize(
-    "name", ["masked.tif", "segment.tif", "labyrinth.tif", "unlabelled_1.tif", "gtx.tif"]
-)
-def test_words_within_words_say_nothing(name: str) -> None:
-    assert not looks_like_label(Found(name, name))
-
-
-NAMES = st.from_regex(r"[a-c]{0,2}(_mask|_raw|mask_|_label)?[0-2]{0,2}\.(tif|png)", fullmatch=True).filter(
-    lambda name: not name.startswith(".")
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.sets(NAMES, max_size=8), st.sets(NAMES, max_size=8), st.sampled_from([None, "_mask"]))
-def test_every_file_is_paired_once_or_named(images: set[str], labels: set[str], suffix: str | None) -> None:
-    mine, theirs = (
-        [Candidate((Found(name, name),), Found(name, name).stem) for name in sorted(names)]
-        for names in (images, labels)
-    )
-    found = pair(mine, theirs, suffix)
-    seen = [*found.labels, *found.lone_images, *(n for numbers, _ in found.doubles for n in numbers)]
-    assert sorted(seen) == list(range(len(mine)))
-    seen = [*found.labels.values(), *found.lone_labels, *(n for _, numbers in found.doubles for n in numbers)]
-    assert sorted(seen) == list(range(len(theirs)))
-    for image, label in found.labels.items():
-        twins = [c for c in mine if c.stem == mine[image].stem]
-        assert len(twins) == 1 or found.guessed
-        if not suffix and any(
-            c.stem == mine[image].stem for c in theirs
-        ):  # an equal name goes before all others
-            assert theirs[label].stem == mine[image].stem
-
-
-@given(st.lists(st.text(alphabet="ab1290", min_size=1, max_size=6), max_size=8))
-def test_natural_order_is_the_order_of_the_numbers(names: list[str]) -> None:
-    assert sorted(names, key=natural) == sorted(sorted(names), key=natural)
-    numbers = [name for name in names if name.isdecimal()]
-    assert [int(name) for name in sorted(numbers, key=natural)] == sorted(map(int, numbers))
 
 
 def test_a_folder_of_thousands_reports_progress(tmp_path: Path) -> None:
