@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 INSIDE = "::"
 """Stands between a file and the array within it, as in `volumes.h5::raw`."""
@@ -50,4 +49,5 @@ def absolute_address(address: str) -> str:
     if is_url(address):
         return address
     file, name = split_address(address)
-    return join_address(Path(file).expanduser().resolve(), name)
+    # Unlike Path.resolve, realpath does not raise where links form a circle: whoever opens it will tell.
+    return join_address(os.path.realpath(os.path.expanduser(file)), name)

@@ -130,10 +130,16 @@ class Chosen:
         parts = list(map(slice, *zip(*bounds, strict=True)))
         if not wanted:
             return np.empty([stop - start for start, stop in bounds], self.dtype)
-        # One read from the first to the last channel: formats that interleave channels decode all anyway.
-        first = min(wanted)
-        parts[at] = slice(first, max(wanted) + 1)
-        return self._source.read(tuple(parts)).take([channel - first for channel in wanted], axis=at)
+        if at > self.axes.index("Y"):  # channels lie pixel by pixel: one read decodes all of them anyway
+            parts[at] = slice(min(wanted), max(wanted) + 1)
+            return self._source.read(tuple(parts)).take(
+                [channel - min(wanted) for channel in wanted], axis=at
+            )
+        read = []
+        for channel in wanted:
+            parts[at] = slice(channel, channel + 1)
+            read.append(self._source.read(tuple(parts)))
+        return np.concatenate(read, axis=at)
 
 
 class Calibrated:
