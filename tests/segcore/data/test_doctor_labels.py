@@ -15,11 +15,15 @@ from doctored import (
     write_folders,
     write_stack,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
 from segcore.config import DataConfig
 from segcore.data.doctor import examine
+from segcore.data.doctor.facts import label_facts
+from segcore.data.doctor.values import add_up, drawn_values
 
 IMAGES, LABELS = blobs(6)
 
@@ -161,3 +165,30 @@ def test_slices_nobody_annotated_are_told_from_empty_ones(tmp_path: Path) -> Non
     cured(data, "unannotated")
     images = np.where((np.arange(6) % 3 == 1)[:, None, None], IMAGES, 60 + IMAGES // 16)
     assert "unannotated" not in kinds(write_stack(tmp_path / "empty", images, labels))
+
+
+@given(
+    st.lists(st.integers(0, 60_000), min_size=2, max_size=12, unique=True),
+    st.integers(1, 4),
+    st.integers(0, 9),
+)
+@settings(max_examples=25, deadline=None)
+def test_labels_that_were_never_smoothed_are_not_called_smoothed(
+    values: list[int], block: int, seed: int
+) -> None:
+    small = np.random.default_rng(seed).integers(0, len(values), (24, 24))
+    plane = np.array(values)[np.kron(small, np.ones((block, block), int))]
+    facts = label_facts(plane, plane)
+    assert drawn_values(add_up([facts])) == []
+
+
+@given(st.lists(st.integers(0, 255), min_size=2, max_size=4, unique=True), st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_what_was_drawn_is_found_under_smoothed_edges(values: list[int], seed: int) -> None:
+    drawn = sorted(values)
+    small = np.random.default_rng(seed).integers(0, len(drawn), (6, 6))
+    small.flat[: len(drawn)] = np.arange(len(drawn))
+    sharp = np.array(drawn, float)[np.kron(small, np.ones((20, 20), int))]
+    soft = ndimage.gaussian_filter(sharp, 1.0)
+    found_values = drawn_values(add_up([label_facts(soft, soft, objects=False)]))
+    assert [round(value, 6) for value in found_values] == drawn
