@@ -28,8 +28,14 @@ KEPT_OPEN = 64
 INDEXED = 32
 """From so many images on, what is known of them is kept: fewer are opened as fast as looked up."""
 COLOURS = 3
-SHAPING = {"axes", "channels", "pixel_size", "labels_as", "unlabelled_value", "recipe"}
-"""Options on which it depends what an image is."""
+_AFTERWARDS = {
+    "images", "labels", "mask", "sets", "label_suffix", "channel_names", "channel_suffixes", "class_names",
+    "annotated_slices", "mode", "context_slices", "context_spacing", "patch_size", "patch_depth",
+    "patches_per_image", "foreground_patches", "loading", "augmentation", "split_by", "validation_fraction",
+    "test_fraction", "validation_slices", "test_slices", "group_pattern", "validation_groups", "test_groups",
+    "folds", "fold", "normalization", "normalize_per",
+}  # fmt: skip
+"""Options that change nothing about how the files of an item are read."""
 
 
 @dataclass(frozen=True)
@@ -283,8 +289,7 @@ def _entries(
     """Return what is known of the images; of many, what is in the index is not opened again."""
 
     def key(item: Item) -> str | None:
-        options = data.model_dump_json(include=SHAPING) + (item.name if data.recipe else "")
-        return key_of("entry", item.addresses, options) if len(items) >= INDEXED else None
+        return key_of("entry", item.addresses, reading(data, item)) if len(items) >= INDEXED else None
 
     facts = recall([key(item) for item in items], lambda number: _facts(opening(items[number])), progress)
     return [
@@ -296,6 +301,11 @@ def _entries(
         )
         for item, fact in zip(items, facts, strict=True)
     ]
+
+
+def reading(data: DataConfig, item: Item) -> str:
+    """Return all options on which it depends what is read from an item, as one text."""
+    return data.model_dump_json(exclude=_AFTERWARDS) + (item.name if data.recipe else "")
 
 
 def _facts(opened: Opened) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segcore.config import DataConfig
-from segcore.data.collection import INDEXED, SHAPING, Collection, extents
+from segcore.data.collection import INDEXED, Collection, reading, extents
 from segcore.data.extents import Extent
 from segcore.data.index import key_of, recall
 from segcore.data.manifest import count_values, encode_labels
@@ -197,5 +197,4 @@ def _key(collection: Collection, number: int, rule: LabelRule) -> str | None:
     data, item = collection.data, collection.entries[number].item
     if collection.count < INDEXED or rule.slices is not None or collection.has_table:
         return None
-    options = data.model_dump_json(include=SHAPING) + (item.name if data.recipe else "")
-    return key_of("classes", item.addresses, options)
+    return key_of("classes", item.addresses, reading(data, item))
