@@ -82,6 +82,11 @@ def _propose(survey: Survey, position: Position, images: Mapping[int, Position] 
         "shifted" if position.turn == "none" else "transposed" if "transpose" in position.turn else "flipped"
     )
     remedy = "Move the labels back on reading; look at the picture before."
+    if position.rows or position.columns:
+        rim = survey.data.unlabelled_value or 0
+        remedy += (
+            f" Labels that come in at the rim are {rim}; data.unlabelled_value names what nobody annotated."
+        )
     return Proposal(
         kind, Finding(level="warning", what=what, where=where, remedy=remedy), recipe, confidence=sure
     )
