@@ -20,6 +20,8 @@ from segcore.data.integrity import check_proportion
 from segcore.data.source import Region, full_region
 from segcore.errors import DataError, SegcoreError
 
+MOSTLY_GAPS = 1_000_000
+"""Bytes of a plane per byte that is stored: of a slide that is labelled in one corner, all else is not stored."""
 NUMBERS = "8- to 64-bit integers, floats and bool can be used."
 
 
@@ -109,7 +111,8 @@ class ArraySource:
         self.notes = facts.notes + notes
         if facts.stored is not None:
             plane = math.prod(size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "CYX")
-            check_proportion(path, max(plane * dtype.itemsize, facts.piece), facts.stored)
+            check_proportion(path, facts.piece, facts.stored)
+            check_proportion(path, plane * dtype.itemsize, facts.stored, MOSTLY_GAPS)
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""

@@ -84,7 +84,6 @@ def _check_self_contained(path: Path, dataset: h5py.Dataset) -> None:
 
 
 def _facts(dataset: h5py.Dataset) -> Facts:
-    # What is zero throughout needs no byte, so only a plane or chunk of absurd size tells a false header.
     piece = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize if dataset.chunks else 0
     stored = int(dataset.id.get_storage_size())
     return Facts(_axes(dataset), _pixel_size(dataset), stored=stored, piece=piece)

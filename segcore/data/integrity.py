@@ -86,7 +86,7 @@ def check_readable(path: Path) -> None:
         ) from error
 
 
-def check_proportion(path: Path | str, unpacked: int, stored: int) -> None:
+def check_proportion(path: Path | str, unpacked: int, stored: int, most: int = MOST_PACKED) -> None:
     """Return if so many bytes of pixels can come out of the bytes that are stored.
 
     A header of a few bytes can declare any size, and whoever believes it allocates it.
@@ -99,16 +99,18 @@ def check_proportion(path: Path | str, unpacked: int, stored: int) -> None:
         Bytes that have to be decoded at once.
     stored : int
         Bytes they are decoded from.
+    most : int
+        How many of the former can come out of one of the latter.
 
     Raises
     ------
     DataError
         No compression packs real images like that.
     """
-    if unpacked > HARMLESS and unpacked > MOST_PACKED * stored:
+    if unpacked > HARMLESS and unpacked > most * stored:
         raise DataError(
             f"{path} declares {unpacked} bytes of pixels in one piece, but holds {stored} bytes: no image "
-            f"shrinks more than {MOST_PACKED}-fold.",
+            f"shrinks more than {most}-fold.",
             "It is damaged; export or copy it again.",
         )
 

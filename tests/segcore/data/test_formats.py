@@ -200,3 +200,16 @@ def test_the_first_image_of_a_converted_file_is_read(tmp_path: Path) -> None:
     assert "the first is read" in " ".join(source.notes)
     assert np.unique(read_all(tmp_path / "a.zarr")).tolist() == [0]
     assert np.unique(read_all(Path(f"{tmp_path / 'a.zarr'}::1"))).tolist() == [1]
+
+
+def test_a_gigapixel_of_labels_drawn_in_one_corner_is_no_trap(tmp_path: Path) -> None:
+    corner = np.random.default_rng(0).integers(0, 9, (256, 256), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        labels = file.create_dataset("labels", (40_000, 25_000), "u1", chunks=(256, 256), compression="gzip")
+        labels[:256, :256] = corner
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(40_000, 25_000), dtype="u1", chunks=(256, 256))
+    array[:256, :256] = corner
+    for name in ("a.h5", "a.zarr"):
+        source = open_source(tmp_path / name)
+        assert np.array_equal(source.read((slice(0, 256), slice(0, 256))), corner)
+        assert not source.read((slice(9000, 9100), slice(0, 300))).any()
