@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from segcore.card import Histogram, ModelCard, Normalization
-from segcore.data.histograms import DIFFERENT, difference, histogram_of, rescaled
+from segcore.data.histograms import DIFFERENT, difference, histogram_of, mixed, rescaled
 from segcore.events import NoteEvent
 
 PLANES = 32
@@ -93,6 +94,15 @@ def compare_grey_values(
     if len(names) != len(new):
         names = tuple(f"channel {number}:" for number in range(len(new))) if len(new) > 1 else ("",)
     return Comparison(new, trained, differences, names)
+
+
+def pooled(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of several images together, at least one."""
+    first = comparisons[0]
+    channels = zip(*(comparison.new for comparison in comparisons), strict=True)
+    new = first.new if len(comparisons) == 1 else tuple(mixed(found) for found in channels)
+    differences = tuple(difference(one, other) for one, other in zip(new, first.trained, strict=True))
+    return Comparison(new, first.trained, differences, first.names)
 
 
 def _normalised(histograms: tuple[Histogram, ...], normalization: Normalization) -> tuple[Histogram, ...]:

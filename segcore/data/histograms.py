@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -71,6 +71,16 @@ def rescaled(histogram: Histogram, offset: float, scale: float) -> Histogram:
     """Return the histogram of `(value - offset) / scale`, for a scale above 0."""
     low, high = ((value - offset) / scale for value in (histogram.low, histogram.high))
     return Histogram(low=low, high=high, counts=histogram.counts)
+
+
+def mixed(histograms: Sequence[Histogram]) -> Histogram:
+    """Return the histogram of all values of several, at least one; within a bin they lie evenly spread."""
+    low = min(histogram.low for histogram in histograms)
+    high = max(histogram.high for histogram in histograms)
+    grid = np.linspace(low, high, BINS + 1)
+    cumulated = sum(_cumulated(histogram, grid) * sum(histogram.counts) for histogram in histograms)
+    counts = np.diff(np.rint(cumulated).astype(np.int64))
+    return Histogram(low=low, high=high, counts=tuple(counts.tolist()))
 
 
 def _sample(channel_YX: np.ndarray) -> np.ndarray:

@@ -67,7 +67,10 @@ def evaluate(
     model = open_model(config, hardware, model)
     data = _labelled_as_trained(config.data, model)
     collection = open_collection(data)
-    part, regions = _choose_part(collection, config, model, part)
+    split = _own_split(collection, model)
+    part, regions = _choose_part(collection, config, split, part)
+    if part == "all" and split is not None:
+        report(NoteEvent(text=_LEARNED))
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
     scorer = _Scorer(
         Predictor(model.network, model.card, hardware, config.inference.tile_size),
@@ -99,6 +102,10 @@ def evaluate(
     }
 
 
+_LEARNED = (
+    "These are the images of the training: the scores are also of slices it has learned from. The validation "
+    "part (--part validation) has those it has not."
+)
 _PART_TEXT: dict[Part, str] = {
     "test": "what was kept for the test",
     "validation": "what validated",
@@ -177,12 +184,11 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
 
 
 def _choose_part(
-    collection: Collection, config: RunConfig, model: LoadedModel, part: Part | None
+    collection: Collection, config: RunConfig, split: Split | None, part: Part | None
 ) -> tuple[Part, list[Region]]:
     """Return the part that counts and where it lies."""
     if part is None and config.data.validation_slices:
         return "validation", _named(collection, config.data.validation_slices)
-    split = None if part == "all" else _own_split(collection, model)
     if part is None:
         rest: Part = "all" if config.data.images or split is None else "validation"
         part = "test" if split and split.test else rest

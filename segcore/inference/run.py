@@ -25,6 +25,7 @@ from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, un
 from segcore.files import sha256_of_all, write_atomic
 from segcore.inference.apply import Prediction
 from segcore.inference.pace import Pace, Stopped
+from segcore.inference.remarks import Remarks
 from segcore.inference.rescale import SAME, scale_factors
 from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places, write_results
 from segcore.models.saved import LoadedModel, find_model, load_model, place
@@ -44,6 +45,7 @@ class _Work:
     predictor: Predictor
     report: Reporter
     pace: Pace
+    remarks: Remarks
 
     def open(self, item: Item) -> Planes:
         """Open an image as the model wants it."""
@@ -92,7 +94,8 @@ def segment(
     config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
     predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
-    work = _Work(config, model, predictor, report, Pace(len(items), report, should_stop))
+    pace, remarks = Pace(len(items), report, should_stop), Remarks(len(items), report)
+    work = _Work(config, model, predictor, report, pace, remarks)
     targets = places(folder, [item.name for item in items], config.inference.probabilities)
     title = Path(items[0].images[0]).name if len(items) == 1 else f"{len(items)} images"
     try:
@@ -174,6 +177,7 @@ def _segment_all(
             text = f"{item.name} is left out: {error.message}"
             work.report(NoteEvent(level="error", text=text, remedy=error.remedy))
         work.pace.image_done()
+    work.remarks.tell()
     return done, failed
 
 
@@ -181,14 +185,12 @@ def _segment_one(work: _Work, item: Item, target: Place, alone: bool) -> dict[st
     """Segment an image and return what is to be remembered of it."""
     images = work.open(item)
     card, rescale = work.model.card, work.config.inference.rescale
-    prefix = "" if alone else f"{item.name}: "
     for note in (*images.source.notes, *check_image(images, card, rescale)):
-        work.report(NoteEvent(level="warning", text=prefix + note))
+        work.remarks.add(item.name, note)
     factors = scale_factors(images.source.pixel_size, card) if rescale else SAME
     prediction = Prediction(work.predictor, images, factors)
     comparison = compare_grey_values(images, card, prediction.normalization)
-    if comparison and (warning := comparison.warning()):
-        work.report(warning.model_copy(update={"text": prefix + warning.text}))
+    work.remarks.compare(comparison)
     if alone:
         on = work.predictor.hardware.describe()
         work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}"))

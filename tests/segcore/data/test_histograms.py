@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from segcore.card import Histogram
-from segcore.data.histograms import DIFFERENT, difference, histogram_of, rescaled
+from segcore.data.histograms import DIFFERENT, difference, histogram_of, mixed, rescaled
 
 histograms = st.builds(
     lambda low, width, counts: Histogram(low=low, high=low + width, counts=tuple(counts)),
@@ -70,3 +70,11 @@ def test_a_constant_or_empty_channel_gives_a_histogram_too() -> None:
     assert sum(empty.counts) == 0
     assert difference(empty, constant) >= 0
     assert histogram_of([]) == ()
+
+
+@given(several=st.lists(histograms, min_size=1, max_size=4))
+def test_a_mixture_holds_all_values_and_lies_between(several: list[Histogram]) -> None:
+    both = mixed(several)
+    assert sum(both.counts) == sum(sum(histogram.counts) for histogram in several)
+    if len(several) == 1:
+        assert difference(both, several[0]) < 0.1

@@ -223,3 +223,23 @@ def test_the_channels_of_the_training_are_chosen_from_an_image_that_has_more(
         segment(config, tmp_path / name, listener)
         results.append(tifffile.imread(tmp_path / name / "segmentation.tif").squeeze())
     assert (results[0] == results[1]).all()
+
+
+def test_of_many_images_every_remark_is_made_once_and_the_set_is_compared_as_a_whole(
+    make_config: MakeConfig, card: ModelCard, model_folder: Path, tmp_path: Path, listener
+) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "mixed").mkdir()
+    dark_and_bright = [
+        random.integers(low, low + 100, (1, 30, 30)).astype(np.uint16) for low in (0, 0, 150, 150)
+    ]
+    for number, image in enumerate(dark_and_bright):
+        tifffile.imwrite(tmp_path / "mixed" / f"{number}.tif", image[0])
+    trained = card.model_copy(update={"histograms": histogram_of(dark_and_bright)})
+    write_config(model_folder / "config.json", build_config({"model": {"features": 4, "layers": 2}}), trained)
+    segment(make_config(data={"images": str(tmp_path / "mixed")}), tmp_path / "result", listener)
+    (note,) = [event.text for event in listener.of("note")]
+    assert note.startswith("4 of 4 images (0.tif")
+    assert "uint16" in note
+    metadata = json.loads((tmp_path / "result" / "metadata.json").read_text())
+    assert all(image["grey_values"]["differences"][0] > 0.5 for image in metadata["images"])
