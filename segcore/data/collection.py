@@ -17,6 +17,7 @@ from segcore.card import PixelSize
 from segcore.config import DataConfig
 from segcore.data.index import key_of, recall
 from segcore.data.items import Item, Listing, list_items
+from segcore.data.labels import LabelTable
 from segcore.data.opening import Opened, common_table, open_item
 from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Extent
@@ -126,7 +127,7 @@ class Collection:
     @property
     def has_table(self) -> bool:
         """Whether the values of labels come from a table over all label files."""
-        return self._table is not None
+        return self._table != LabelTable(coco=self.data.coco_as)
 
     @property
     def items(self) -> Sequence[Opened]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segcore.config import DataConfig
-from segcore.data.collection import INDEXED, Collection, reading, extents
+from segcore.data.collection import INDEXED, Collection, extents, reading
 from segcore.data.extents import Extent
 from segcore.data.index import key_of, recall
 from segcore.data.manifest import count_values, encode_labels
