@@ -21,7 +21,7 @@ from segcore.data.source import Region, full_region
 from segcore.errors import DataError, SegcoreError
 
 MOSTLY_GAPS = 1_000_000
-"""Bytes of a plane per byte that is stored: of a slide that is labelled in one corner, all else is not stored."""
+"""Bytes of a plane per byte that is stored: of a slide labelled in one corner, all else is not stored."""
 NUMBERS = "8- to 64-bit integers, floats and bool can be used."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,18 @@ def test_every_region_is_that_part_of_the_whole(opened: Opened) -> None:
     for _ in range(12):
         region = tuple(slice(*sorted(rng.integers(0, size + 1, 2).tolist())) for size in pixels.shape)
         assert np.array_equal(source.read(region), pixels[region])
+
+
+def test_threads_may_read_at_once(opened: Opened) -> None:
+    source, pixels = opened
+    rows = source.axes.index("Y")
+    regions = [
+        tuple(slice(step, None) if axis == rows else slice(None) for axis in range(pixels.ndim))
+        for step in range(8)
+    ]
+    with ThreadPoolExecutor(4) as threads:
+        for region, part in zip(regions, threads.map(source.read, regions), strict=True):
+            assert np.array_equal(part, pixels[region])
 
 
 def test_what_is_read_belongs_to_the_reader(opened: Opened) -> None:
