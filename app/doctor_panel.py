@@ -10,6 +10,7 @@ import gradio as gr
 
 from app import views
 from app.examinations import Examination
+from app.forms import all_fields
 from app.session import Problem, attempt
 from segcore.config import DataConfig
 from segcore.data.doctor.proposal import Diagnosis, Proposal
@@ -103,7 +104,9 @@ def find(proposals: Sequence[Proposal], key: str) -> Proposal | None:
 
 def _card(proposal: Proposal, pictured: bool) -> dict[str, Any]:
     finding = proposal.finding
-    changes = [*proposal.recipe, *(f"{name} {value}" for name, value in proposal.options.items())]
+    labels = {field.path: field.label for field in all_fields()}
+    options = (f"{labels.get(f'data.{name}', name)}: {value}" for name, value in proposal.options.items())
+    changes = [*proposal.recipe, *options]
     card: dict[str, Any] = {
         "key": proposal.key,
         "level": finding.level,

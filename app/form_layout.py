@@ -11,7 +11,7 @@ from segcore.config import RunConfig
 
 Values = Mapping[str, Any]
 HEADINGS: dict[str, tuple[str, ...]] = {
-    "Labels": ("data.labels_as", "data.annotated_slices", "data.class_names"),
+    "Labels": ("data.labels_as", "data.coco_as", "data.annotated_slices", "data.class_names"),
     "Dimensions": (
         "data.mode", "data.context_slices", "data.context_spacing", "data.patch_depth",
     ),

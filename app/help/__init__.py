@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,7 +57,10 @@ def article(name: str) -> str:
 
 
 def find_articles(query: str) -> list[tuple[str, str]]:
-    """Return the articles in which every word of `query` occurs, those with it in the title or name first."""
+    """Return the articles in which every word of `query` occurs, those with it in the title or name first.
+
+    Next come those in which a word begins like it: "focal" is rather the loss than confocal stacks.
+    """
     words = query.casefold().split()
     named, inside = [], []
     for name, title in articles():
@@ -65,6 +69,8 @@ def find_articles(query: str) -> list[tuple[str, str]]:
             named.append((name, title))
         elif all(word in f"{heading} {_read(name)[1]}".casefold() for word in words):
             inside.append((name, title))
+    starts = [re.compile(rf"\b{re.escape(word)}") for word in words]
+    inside.sort(key=lambda entry: not all(start.search(_read(entry[0])[1].casefold()) for start in starts))
     return named + inside
 
 

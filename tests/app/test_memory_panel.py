@@ -100,7 +100,8 @@ def test_nothing_is_measured_while_a_job_computes(services: Services, answers: l
 
 
 def test_without_data_nothing_is_said(services: Services) -> None:
-    shown = memory_panel.show(services, forms.nothing_chosen(), forms.from_config(RunConfig(), memory_panel.FIELDS))
+    form = forms.from_config(RunConfig(), memory_panel.FIELDS)
+    shown = memory_panel.show(services, forms.nothing_chosen(), form)
     assert shown[TEXT] == ""
     assert not shown[TIMER].active
 
