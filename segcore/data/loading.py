@@ -14,12 +14,16 @@ from segcore.data.collection import Collection
 from segcore.data.source import full_region
 from segcore.data.splits import Region, Split
 from segcore.data.targets import LabelRule, encode_plane
-from segcore.data.volumes import Volume, find_anchors
+from segcore.data.volumes import SPARSE, Volume, find_anchors
 from segcore.errors import DataError
 from segcore.tiling import IGNORE
 
 WHOLE_VOLUME = 2**31
 """More slices than there are around any."""
+LEAST_ANCHORS, MOST_ANCHORS = 32, 512
+"""Pixels of a class that are kept of a slice."""
+ALL_ANCHORS = 2**20
+"""Pixels of a class that are kept of all slices together, as far as the least allow."""
 MEMORY_SHARE = 0.8
 """Share of the free memory the images may take; the network needs the rest."""
 
@@ -146,8 +150,7 @@ class Loader:
             if plane in wanted:
                 annotated = label_YX[label_YX != IGNORE]
                 counts_ZK[number] = np.bincount(annotated, minlength=len(self.class_values))
-                found = find_anchors(label_YX, len(self.class_values))
-                anchors |= {(number, index): pixels for index, pixels in found.items()}
+                anchors |= {(number, index): pixels for index, pixels in self._anchors(label_YX).items()}
                 self._tell()
             if not self.on_disk:
                 labels.append(label_YX)
@@ -172,6 +175,15 @@ class Loader:
         entry = self.collection.entries[item]
         height, width = len(range(*rows.indices(entry.height))), len(range(*columns.indices(entry.width)))
         return np.full((height, width), IGNORE, np.int16)
+
+    def _anchors(self, label_YX: np.ndarray) -> dict[int, np.ndarray]:
+        """Return pixels that patches may be drawn around; none in slices where they may lie anywhere."""
+        sparse = np.count_nonzero(label_YX != IGNORE) < SPARSE * label_YX.size
+        if not (sparse or self._data.foreground_patches or self._data.mode == "3d"):
+            return {}
+        # 8 bytes each: of very many slices fewer pixels are kept.
+        limit = min(MOST_ANCHORS, max(LEAST_ANCHORS, ALL_ANCHORS // self.collection.count))
+        return find_anchors(label_YX, len(self.class_values), limit)
 
     def _tell(self) -> None:
         self._done += 1
