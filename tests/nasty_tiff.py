@@ -69,6 +69,12 @@ def _(folder: Path) -> Path:
     return tif(folder, SMOOTH, compression="jpeg", compressionargs={"level": 100})
 
 
+@reads("tiff-jpeg-colour", np.full((40, 50, 3), (200, 100, 50), np.uint8), "YXC", within=3)
+def _(folder: Path) -> Path:
+    pixels = np.full((40, 50, 3), (200, 100, 50), np.uint8)
+    return tif(folder, pixels, photometric="rgb", compression="jpeg")
+
+
 @reads("tiff-pyramid", noise(128, 96))
 def _(folder: Path) -> Path:
     pixels = noise(128, 96)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from segcore.card import PixelSize
 from segcore.data.dicom import is_dicom_series
@@ -113,6 +113,14 @@ def test_a_file_of_many_frames_is_a_stack(tmp_path: Path) -> None:
     assert np.array_equal(read_all(source), VOLUME)
     assert source.pixel_size.z == 3000
     assert np.array_equal(source.read((slice(3, 4), slice(None), slice(None))), VOLUME[3:4])
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    path = write_slice(tmp_path / "frames.dcm", VOLUME)
+    tags = pydicom.dcmread(path)
+    tags.compress(RLELossless)
+    tags.save_as(path)
+    assert np.array_equal(read_all(open_source(path)), VOLUME)
 
 
 def test_a_colour_file_without_ending_is_read(tmp_path: Path) -> None:

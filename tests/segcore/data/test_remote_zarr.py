@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -96,6 +97,20 @@ def test_labels_and_plates_of_ome_zarr_are_named_as_in_the_folder(server: str, t
     write_ome(tmp_path / "plate.zarr" / "A" / "1" / "0", 2)
     for place in (f"{server}/plate.zarr", str(tmp_path / "plate.zarr")):
         assert np.array_equal(read_all(open_source(f"{place}::A/1/0")), PIXELS)
+
+
+def test_whatever_fsspec_speaks_can_be_read(tmp_path: Path) -> None:
+    write_ome(tmp_path / "image.zarr", 3)
+    memory = fsspec.filesystem("memory")
+    for file in (tmp_path / "image.zarr").rglob("*"):
+        if file.is_file():
+            memory.pipe(f"/remote/{file.relative_to(tmp_path).as_posix()}", file.read_bytes())
+    try:
+        for url in ("memory://remote/image.zarr", f"file://{tmp_path}/image.zarr"):
+            assert np.array_equal(read_all(open_source(url)), PIXELS)
+            assert np.array_equal(read_all(open_source(f"{url}::1")), PIXELS[:, ::2, ::2])
+    finally:
+        memory.rm("/remote", recursive=True)
 
 
 def test_images_on_a_server_are_trained_on_like_those_on_disk(
