@@ -24,11 +24,16 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that one forward pass may take; the rest is for what the estimate does not see."""
 
 
+LEAST_USEFUL = 0.02
+"""Least share of a block of a volume that is kept; see `Predictor._plan`."""
+
+
 class Predictor:
     """Applies a network to images of any size.
 
     An image goes through the network whole where that fits into memory, else in the largest tiles that fit;
-    the result is the same up to rounding (see `segcore.tiling.tile_grid`).
+    the result is the same up to rounding (see `segcore.tiling.tile_grid`). Only where memory is very short
+    for a volume, its blocks see less around them than they could (`is_exact`).
 
     Parameters
     ----------
@@ -59,7 +64,12 @@ class Predictor:
         *shape : int
             Rows and columns, in 3d planes before them.
         """
-        return tile_grid(shape, self._owned(shape), self.network.receptive_radii, self.network.divisors)
+        owned, halo = self._plan(shape)
+        return tile_grid(shape, owned, halo, self.network.divisors)
+
+    def is_exact(self, *shape: int) -> bool:
+        """Say whether tiles of an image of this size read all that the network can see around them."""
+        return self._plan(shape)[1] == self.network.receptive_radii
 
     def logits(
         self,
@@ -137,42 +147,50 @@ class Predictor:
         batch = image[None].to(self.hardware.device).contiguous(memory_format=layout)
         return self.network(batch)[0].float()
 
-    def _owned(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return how many px a tile owns along every axis: the whole image, or the best that fits."""
+    def _plan(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return per axis the px a tile owns and reads around it: the whole image, or the best that fits."""
         network = self.network
         room = int(
             MEMORY_SHARE * self.hardware.free_memory() / network.bytes_per_pixel(self.hardware.dtype.itemsize)
         )
-        step, halo = network.divisor, align(network.receptive_radius, network.divisor)
+        radii = network.receptive_radii
         whole = [align(size, divisor) for size, divisor in zip(shape, network.divisors, strict=True)]
         if self.tile_size is None and math.prod(whole) <= room:
-            return tuple(shape)
+            return tuple(shape), radii
         if network.dimensions == 2:
-            side = self.tile_size or _largest_side(room, halo, step)
-            return side, side
-        return self._owned_block(room, shape)
+            side = self.tile_size or _largest_side(
+                room, align(network.receptive_radius, network.divisor), network.divisor
+            )
+            return (side, side), radii
+        # What a voxel sees grows with the third power: where so little memory is left that nearly all of it
+        # goes into the halo, less is read. The far ends of the receptive field have next to no weight (Luo et
+        # al. 2016), and a volume that takes days helps nobody.
+        for share in (1, 2, 4, 8):
+            halo = tuple(radius // share for radius in radii)
+            useful, owned = self._block(room, whole, halo)
+            if useful >= LEAST_USEFUL:
+                break
+        return owned, halo
 
-    def _owned_block(self, room: int, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the planes, rows and columns a tile owns that waste least on the halo."""
-        network = self.network
-        step, halo = network.divisor, align(network.receptive_radius, network.divisor)
-        deep_step = network.divisors[0]
-        deep_halo = align(network.receptive_radii[0], deep_step)
-        whole = align(shape[0], deep_step)
-        best, choice = -1.0, (deep_step, step, step)
-        for depth in range(whole, 0, -deep_step):
-            read_depth = min(whole, depth + 2 * deep_halo)
-            side = self.tile_size or _largest_side(room // read_depth, halo, step)
-            sides = [min(align(size, step), side) for size in shape[1:]]
-            read = [min(align(size, step), side + 2 * halo) for size in shape[1:]]
-            if math.prod(read) * read_depth > room:
-                continue
-            useful = depth / read_depth * math.prod(sides) / math.prod(read)
-            if useful > best:
+    def _block(
+        self, room: int, whole: Sequence[int], halo: Sequence[int]
+    ) -> tuple[float, tuple[int, int, int]]:
+        """Return the share of a block of a volume that is no halo, and planes, rows and columns it owns."""
+        steps = self.network.divisors
+        step, around = max(steps[1:]), align(max(halo[1:]), max(steps[1:]))
+        deep_around = align(halo[0], steps[0])
+        best, choice = 0.0, (steps[0], self.tile_size or step, self.tile_size or step)
+        for depth in range(whole[0], 0, -steps[0]):
+            read_depth = min(whole[0], depth + 2 * deep_around)
+            side = self.tile_size or _largest_side(room // read_depth, around, step)
+            if self.tile_size is None and read_depth * math.prod(whole[1:]) <= room:
+                side = max(whole[1:])  # all rows and columns: there is no halo in plane
+            sides = [min(size, side) for size in whole[1:]]
+            read = [min(size, side + 2 * around) for size in whole[1:]]
+            useful = depth * math.prod(sides) / (read_depth * math.prod(read))
+            if math.prod(read) * read_depth <= room and useful > best:
                 best, choice = useful, (depth, sides[0], sides[1])
-        if best < 0 and self.tile_size:
-            return deep_step, self.tile_size, self.tile_size
-        return choice
+        return best, choice
 
 
 def _largest_side(room: int, halo: int, step: int) -> int:

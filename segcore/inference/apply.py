@@ -46,6 +46,13 @@ class Prediction:
         if wanted is not None and self._grid.depth == images.depth:
             self.pieces = [piece for piece in self.pieces if not set(piece.kept).isdisjoint(wanted)]
 
+    def is_exact(self) -> bool:
+        """Say whether memory suffices for pieces with all that the network can see around them."""
+        solid = self._predictor.card.mode == "3d"
+        deepest = max((len(piece.seen) for piece in self.pieces), default=1)
+        sizes = (self._grid.height, self._grid.width)
+        return self._predictor.is_exact(*((deepest, *sizes) if solid else sizes))
+
     def planes(self, on_tile: Callable[[int, int], None] | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield number and logits `(K, Y, X)` of the planes, on the grid of the image.
 

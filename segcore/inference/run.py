@@ -32,6 +32,10 @@ from segcore.models.saved import LoadedModel, find_model, load_model, place
 from segcore.predictor import Predictor
 
 METADATA = "metadata.json"
+SHORT_OF_MEMORY = (
+    "There is too little memory for blocks of slices with all that the network can see around them: less is "
+    "read, and the result may differ a little at their borders."
+)
 COLOURS = 3
 """Channels of a colour image; a model trained on some reads grey images as three equal channels."""
 
@@ -191,6 +195,8 @@ def _segment_one(work: _Work, item: Item, target: Place, alone: bool) -> dict[st
     prediction = Prediction(work.predictor, images, factors)
     comparison = compare_grey_values(images, card, prediction.normalization)
     work.remarks.compare(comparison)
+    if not prediction.is_exact():
+        work.remarks.add(item.name, SHORT_OF_MEMORY)
     if alone:
         on = work.predictor.hardware.describe()
         work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}"))

@@ -58,7 +58,7 @@ def test_blocks_give_the_whole_volume(planes: int, height: int, width: int) -> N
     torch.testing.assert_close(tiled.logits(image), whole.logits(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(32, 48, 48), (8, 100, 100), (200, 20, 20)])
+@pytest.mark.parametrize("shape", [(60, 40, 40), (8, 100, 100), (200, 20, 20)])
 def test_a_volume_that_does_not_fit_goes_through_in_blocks_that_do(shape: tuple[int, int, int]) -> None:
     network, image = _network(), _volume(*shape)
     small = Predictor(network, CARD, _SmallMachine(FP32.device, FP32.dtype, FP32.channels_last))
@@ -66,6 +66,7 @@ def test_a_volume_that_does_not_fit_goes_through_in_blocks_that_do(shape: tuple[
     assert len(tiles) > 1
     sizes = [np.prod([part.stop - part.start for part in tile.read]) for tile in tiles]
     assert max(sizes) * network.bytes_per_pixel(4) <= 10_000_000
+    assert small.is_exact(*shape)
     expected = Predictor(network, CARD, FP32).logits(image)
     torch.testing.assert_close(small.logits(image), expected, rtol=1e-4, atol=1e-4)
 
@@ -99,3 +100,20 @@ def test_the_statistics_of_an_image_go_before_those_of_the_model() -> None:
 def test_a_plane_is_no_volume() -> None:
     with pytest.raises(DataError, match="axes"):
         Predictor(_network(), CARD, FP32).logits(_volume(12, 12))
+
+
+def test_where_memory_is_very_short_blocks_see_less_instead_of_taking_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, image = _network(), _volume(20, 60, 60)
+    tiny = _SmallMachine(FP32.device, FP32.dtype, FP32.channels_last)
+    predictor = Predictor(network, CARD, tiny)
+    exact = len(predictor.tiles(20, 60, 60))
+    monkeypatch.setattr(_SmallMachine, "free_memory", lambda _: 5_000_000)
+    assert not predictor.is_exact(20, 60, 60)
+    tiles = predictor.tiles(20, 60, 60)
+    assert exact < len(tiles) < 200
+    sizes = [np.prod([part.stop - part.start for part in tile.read]) for tile in tiles]
+    assert max(sizes) * network.bytes_per_pixel(4) <= 2_500_000
+    found, expected = predictor.logits(image), Predictor(network, CARD, FP32).logits(image)
+    assert (found.argmax(0) == expected.argmax(0)).float().mean() > 0.95
