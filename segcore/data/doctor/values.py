@@ -28,6 +28,10 @@ SEVERAL = 6
 """So many values, each in one piece, are objects with numbers; fewer may be classes with one object each."""
 BINARIES = ([0, 1, 255], [0, 1, 65535])
 """Values of two kinds of binary masks in one set."""
+UNANNOTATED = (255, 65535, 2**31 - 1)
+"""Values that can stand for "nobody annotated", the first that is free."""
+RIM = 4
+"""Width of what is taken for background around an outlined object, px."""
 IN_ONE_PIECE = 0.9
 IN_PIECES = 0.6
 FILLED = 0.02
@@ -159,7 +163,8 @@ def judge_values(values: Values, labels_as: str, where: str, background: int | N
         proposals.append(_say("fractions", "info", what, where, optional=True))
     classes = [value for value in values.pixels if value != background]
     if labels_as == "foreground":
-        return proposals + _classes(values, where)
+        alone = [_surrounded(values, where)] if background == 0 and values.above else _classes(values, where)
+        return proposals + alone
     instances = _instances(values, where, background)
     return proposals + (instances or _gaps(classes, where))
 
@@ -210,8 +215,7 @@ def _instances(values: Values, where: str, background: int | None) -> list[Propo
         "number each, not like classes."
     )
     if background == 0:  # then one class would be all there is
-        remedy = "Number what is not an object, too: a network needs two classes at least."
-        return [_say("instances", "warning", what, where, remedy)]
+        return [_surrounded(values, where)]
     remedy = "Read all values above 0 as one class, unless every number is a class of its own."
     change = {"labels_as": "foreground"}
     level: Level = "warning" if many else "info"
@@ -221,6 +225,23 @@ def _instances(values: Values, where: str, background: int | None) -> list[Propo
             optional=not many, confidence=min(1.0, len(above) / 20) * values.pieces,
         )
     ]  # fmt: skip
+
+
+def _surrounded(values: Values, where: str) -> Proposal:
+    """Propose background where it is certain: close around the objects that somebody outlined."""
+    free = next(value for value in UNANNOTATED if value not in values.pixels)
+    what = (
+        f"{len(values.above)} objects are annotated and no background: 0 means that nobody annotated. A "
+        "network needs two classes at least."
+    )
+    remedy = (
+        f"Take a rim of {RIM} px around every object for background, as its outline says that it ends there, "
+        "and read all objects as one class. Rims that reach into objects nobody outlined are wrong: choose a "
+        "smaller one where they lie close."
+    )
+    change = {"labels_as": "foreground", "unlabelled_value": free}
+    finding = Finding(level="warning", what=what, where=where, remedy=remedy)
+    return Proposal("instances", finding, (f"labels.surround {RIM} {free}",), options=change)
 
 
 def _classes(values: Values, where: str) -> list[Proposal]:

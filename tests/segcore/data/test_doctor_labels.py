@@ -131,9 +131,11 @@ def test_numbered_objects_are_read_as_foreground(tmp_path: Path) -> None:
     assert cured(data, "instances").labels_as == "foreground"
 
 
-def test_objects_without_background_are_not_made_one_class(tmp_path: Path) -> None:
+def test_objects_without_background_get_a_rim_of_it(tmp_path: Path) -> None:
     objects = np.array([ndimage.label(plane == 1)[0] for plane in LABELS]).astype(np.uint16)
-    assert not found(write_stack(tmp_path, IMAGES, objects, unlabelled_value=0), "instances").repairs
+    proposal = found(write_stack(tmp_path, IMAGES, objects, unlabelled_value=0), "instances")
+    assert proposal.recipe == ("labels.surround 4 255",)
+    assert proposal.options == {"labels_as": "foreground", "unlabelled_value": 255}
 
 
 def test_classes_read_as_foreground_are_noticed(tmp_path: Path) -> None:
