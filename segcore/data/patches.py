@@ -134,7 +134,9 @@ class PatchPool:
 
 
 class DiskPool:
-    """Volumes that stay on disk: of every patch only the window around it is read, by a few threads.
+    """Volumes that stay where they are: of every patch only the window around it is read, by a few threads.
+
+    They lie on disk, or in main memory where that of a GPU is too small for them.
 
     Draws and arithmetic are those of `PatchPool`, so the patches are the same to the bit. The memory it takes
     is that of the windows of one batch. Parameters and errors as there.

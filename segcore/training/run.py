@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,6 +53,9 @@ from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
 from segcore.training.transfer import FirstWeights, continue_run, first_weights
 from segcore.training.validation import Validator
+
+DEVICE_SHARE = 0.5
+"""Share of the memory of a GPU that images may take; the network needs the rest."""
 
 
 def train(
@@ -133,7 +137,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
     predictor = Predictor(network, card, hardware)
     training = config.training
     loss_weights = _loss_weights(config, data, report)
-    pool = DiskPool if data.on_disk else PatchPool
+    pool = PatchPool if _fits(data, hardware) else DiskPool
     return Run(
         config=config,
         folder=folder,
@@ -160,6 +164,15 @@ def _strides(config: RunConfig, data: TrainingData) -> Strides:
     voxel, options = data.pixel_size, config.data
     patch = (options.patch_depth, options.patch_size, options.patch_size)
     return pooling_plan((voxel.z, voxel.y, voxel.x), patch, config.model.layers)
+
+
+def _fits(data: TrainingData, hardware: Hardware) -> bool:
+    """Say whether all images that train may lie on the device; windows of them are sent there otherwise."""
+    if data.on_disk or hardware.device.type == "cpu":
+        return not data.on_disk
+    width = np.dtype(data.dtype).itemsize if data.dtype in ("uint8", "uint16") else 4
+    pixels = sum(math.prod(volume.label_ZYX.shape) for volume in data.train)
+    return pixels * (data.channels * width + 2) <= DEVICE_SHARE * hardware.free_memory()
 
 
 def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tuple[float, ...] | None:

@@ -12,8 +12,11 @@ import torch
 from trainings import assert_same_state, comparable, run_in
 
 from segcore.config import RunConfig, build_config
+from segcore.data.dataset import load_training_data
 from segcore.data.patches import DiskPool, PatchPool
+from segcore.devices import Hardware
 from segcore.events import Event, NoteEvent, Request, unasked
+from segcore.training import run as starting
 from segcore.training import validation
 from segcore.training.context import Run
 from segcore.training.loop import fit
@@ -182,3 +185,14 @@ def test_a_whole_training_in_three_dimensions_from_the_options_to_the_results(
     assert 0 < outcome.metrics["val_dice"] <= 1
     run = run_in(folder, config)
     assert comparable(run.state.history)[-1]["epoch"] == 1
+
+
+def test_images_too_large_for_a_gpu_are_sent_there_window_by_window(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_training_data(config_of(volume, "2d").data)
+    need = 12 * 48 * 40 * (2 + 2)
+    for have, fits in ((2 * need, True), (2 * need - 1, False)):
+        monkeypatch.setattr(Hardware, "free_memory", lambda _, have=have: have)
+        assert starting._fits(data, Hardware(torch.device("cuda"), torch.float32, False)) == fits
+        assert starting._fits(data, Hardware(torch.device("cpu"), torch.float32, False))
