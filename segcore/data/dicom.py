@@ -205,6 +205,9 @@ class _Series:
 def _files(folder: Path) -> tuple[Path, ...]:
     with os.scandir(folder) as entries:
         paths = sorted(Path(entry.path) for entry in entries if entry.is_file())
+    for path in paths:
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{path} is a link that leads out of its folder.", "Copy the file itself there.")
     return tuple(path for path in paths if is_dicom_file(path))
 
 

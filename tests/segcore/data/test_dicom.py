@@ -180,3 +180,11 @@ def test_a_folder_of_other_files_is_no_series(tmp_path: Path) -> None:
     assert not is_dicom_series(tmp_path)
     (tmp_path / "a.tif").write_bytes(b"II*\x00")
     assert not is_dicom_series(tmp_path)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    write_slice(tmp_path / "series" / "a.dcm", VOLUME[0], **at(0))
+    (tmp_path / "series" / "b.dcm").symlink_to(write_slice(tmp_path / "secret.dcm", VOLUME[1], **at(1)))
+    with pytest.raises(DataError, match=r"b\.dcm is a link"):
+        open_source(tmp_path / "series")
