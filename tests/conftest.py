@@ -28,6 +28,7 @@ def _no_litter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "SEGCORE_QUEUE_URL",
         "SEGCORE_WEBHOOK_URL",
         "SEGCORE_HOST",
+        "SEGCORE_ALLOW_URLS",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEGCORE_WORKSPACE", str(tmp_path / "workspace"))
