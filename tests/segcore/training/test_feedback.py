@@ -44,7 +44,7 @@ def wide(tmp_path: Path) -> TrainingData:
 
 def data_of(folder: Path, **options: Any) -> TrainingData:
     paths = {"images": str(folder / "raw.tif"), "labels": str(folder / "labels.tif"), "patch_size": 32}
-    return load_training_data(build_config({"data": {**paths, **options}}).data)
+    return load_training_data(build_config({"data": {**paths, **options}, "model": {"layers": 2}}).data)
 
 
 def predictor_of(data: TrainingData, seed: int = 0) -> Predictor:
