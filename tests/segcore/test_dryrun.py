@@ -71,6 +71,21 @@ def test_the_data_of_the_person_counts(tiny_config: RunConfig, tmp_path: Path) -
     assert large.need - small.need == pytest.approx(2 * images, rel=0.5)
 
 
+@pytest.mark.parametrize("mode", ["2.5d", "3d"])
+def test_networks_of_all_dimensions_are_tried_out(mode: str, tiny_config: RunConfig, tmp_path: Path) -> None:
+    data = tiny_config.data.model_copy(update={"mode": mode, "patch_depth": 4})
+    config = tiny_config.model_copy(update={"data": data})
+    need = dryrun.dry_run(config, dryrun.Material(Stack(12, 40, 40, 2, 1, 12, (0.5, 0.1, 0.1)), 2), tmp_path)
+    assert need.measured
+    assert 0 < need.need < 10**10
+
+
+def test_the_person_s_data_are_looked_at(tiny_config: RunConfig) -> None:
+    material = dryrun.read_material(tiny_config)
+    assert material.classes >= 2
+    assert material.stack.slices == material.stack.depth > 1
+
+
 def test_nothing_is_tried_that_would_not_fit(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segcore.config import RunConfig, build_config
+from segcore.errors import ConfigError
 from segcore.estimate import (
     Network,
     Stack,
     network_of,
+    patch_shape,
     plan_strides,
     read_machine,
     record_speed,
@@ -98,3 +100,13 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path)
     (workspace.state / "machine.json").write_text('{"text": "CPU"')
     assert read_machine(workspace) is None
+
+
+def test_in_3d_a_patch_keeps_four_pixels_at_the_deepest_level() -> None:
+    flat = {"data": {"patch_size": 32}, "model": {"layers": 4}}
+    assert patch_shape(build_config(flat)) == (32, 32)
+    with pytest.raises(ConfigError, match="at least 64 px in 3d"):
+        build_config({**flat, "data": {"patch_size": 32, "mode": "3d"}})
+    solid = build_config({**flat, "data": {"patch_size": 64, "mode": "3d", "patch_depth": 8}})
+    assert patch_shape(solid) == (8, 64, 64)
+    assert len(plan_strides(solid, None)) == 4

@@ -72,6 +72,28 @@ def test_planes_are_segmented_alike_in_every_layout(model: Callable[[int], Any],
         assert np.array_equal(loaded.predict(None, image_ZCYX[:, 0]), labels_ZYX)
 
 
+@pytest.mark.parametrize("mode", ["2.5d", "3d"])
+def test_a_stack_is_segmented_as_a_whole_where_the_model_looks_at_more_slices(
+    code: Any, tmp_path: Path, config: RunConfig, mode: str
+) -> None:
+    seen = (
+        {"mode": mode, "context_slices": 3} if mode == "2.5d" else {"mode": mode, "strides": ((1, 2, 2),) * 2}
+    )
+    card = CARD.model_copy(update=seen)
+    options = config.model_copy(update={"model": config.model.model_copy(update={"layers": 2})})
+    torch.manual_seed(0)
+    network = build_model(options.model, card.inputs, len(card.class_values), card.strides)
+    torch.save(network.state_dict(), tmp_path / "best_model.pth")
+    write_config(tmp_path / "config.json", options, card)
+    loaded = code.SegcoreModel()
+    paths = {"weights": str(tmp_path / "best_model.pth"), "config": str(tmp_path / "config.json")}
+    loaded.load_context(SimpleNamespace(artifacts=paths))
+    image_ZYX = np.random.default_rng(0).integers(0, 255, (4, 37, 50)).astype(np.uint8)
+    labels_ZYX = loaded.predict(None, image_ZYX)
+    assert labels_ZYX.shape == image_ZYX.shape
+    assert not np.array_equal(loaded.predict(None, image_ZYX[1]), labels_ZYX[1])
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9))
 def test_every_layout_becomes_planes_with_channels(code: Any, channels: int, z: int, y: int, x: int) -> None:

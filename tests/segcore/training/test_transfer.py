@@ -198,3 +198,12 @@ def test_a_frozen_encoder_of_random_weights_is_warned_of(stack: Path, tmp_path: 
         config = with_model(config_for(stack, start_from=start), freeze_encoder=True)
         run_in(tmp_path / f"child-{warned}", config, events.append)
         assert ("random weights" in notes_of(events)) is warned
+
+
+def test_a_network_of_other_dimensions_is_refused(stack: Path, tmp_path: Path, parent: Path) -> None:
+    solid = config_for(stack, epochs=1)
+    data = solid.data.model_copy(update={"mode": "3d", "patch_depth": 4})
+    for name, way in {"start_from": "another number of axes", "continue_from": "dimensions 2d there"}.items():
+        training = solid.training.model_copy(update={name: str(parent)})
+        with pytest.raises(ModelError, match=way):
+            train(solid.model_copy(update={"data": data, "training": training}), tmp_path / name)
