@@ -206,8 +206,8 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
         **QUIET,
     )
     steps.infer.viewer.click(
-        lambda run: (gr.Tabs(selected="viewer"), result_path(services, run)), steps.infer.run,
-        [places["tabs"], places["viewed"]], **QUIET,
+        lambda run, name: (gr.Tabs(selected="viewer"), result_path(services, run, name)),
+        [steps.infer.run, steps.infer.result], [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
     chosen = [f"data.{name}" for name in forms.DATA]
     cleared = ("train_run", "infer_run", "segmented", "segmented_axes", "source", *chosen)
@@ -217,8 +217,8 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def result_path(services: Services, run: str) -> Any:
-    """Return the workspace path of a segmentation's result."""
+def result_path(services: Services, run: str, name: str | None = None) -> Any:
+    """Return the workspace path of a segmentation's result, of several that of the image `name`."""
     view = attempt(lambda: services.job(run))
-    found = None if isinstance(view, Problem) else view.segmentation
+    found = None if isinstance(view, Problem) else view.segmentations.get(name or "", view.segmentation)
     return services.relative(found) if found else gr.skip()

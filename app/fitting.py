@@ -108,11 +108,9 @@ def fit_html(found: Fit | Problem | None) -> str:
         note = found.comparison.warning()
         if note is not None:
             lines.append(mark_html("warning", note.text, note.remedy))
-        shown = channels_html(found.comparison.trained, found.comparison.names, found.comparison.new)
-        opened = " open" if note else ""
-        charts = (
-            f"<details{opened}><summary>Grey values beside those of the training</summary>{shown}</details>"
-        )
+        names = [name.rstrip(":") for name in found.comparison.names if name]
+        shown = channels_html(found.comparison.trained, names, found.comparison.new)
+        charts = f"<details><summary>Grey values beside those of the training</summary>{shown}</details>"
     if not lines:
         lines = [mark_html("ok", "The images suit the model.")]
     return f'<div role="status" aria-live="polite">{"".join(lines)}</div>{charts}'

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.catalog import IMAGES
 from app.jobview import JobView
 from app.services import Services
 from app.views import contrast_limits, overlay, png_uri, preview_step
@@ -19,6 +20,7 @@ from segcore.data.labels import match_labels, open_labels
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.errors import DataError, SegcoreError
+from segcore.jobs.store import Job
 
 T = TypeVar("T")
 LABEL_WORDS = ("label", "mask", "seg", "annot", "truth")
@@ -92,18 +94,21 @@ class StackReader:
     def stacks(self) -> list[str]:
         """Return all image files: the user's data first, then results, newest first."""
         results = sorted(self._services.files("results"), reverse=True)
-        return [*self._services.files("data"), *results]
+        return [*self._services.files("data", IMAGES), *results]
 
     def image_of(self, path: str) -> str:
         """Return the image a segmentation was made from, or `path` itself if it is none or that is gone."""
         job = self._segmentation(path)
         if job is None:
             return path
+        full = self._services.resolve(path)
+        name = next((one for one, result in job.segmentations.items() if result == full), "")
         try:
-            image = self._services.resolve(job.config.data.images or "")
+            items = self._services.data.listing(job.config.data, labelled=False).items
         except SegcoreError:
             return path
-        return self._services.relative(image) if image.is_file() else path
+        image = next((item.images[0] for item in items if name in ("", item.name)), "")
+        return self._services.relative(image) if image and Path(image).exists() else path
 
     def belonging(self, image: str) -> list[str]:
         """Return the labels that belong to an image: its segmentations, newest first, then annotations."""
@@ -117,6 +122,8 @@ class StackReader:
             if data.images and Path(data.images) == full:
                 path = job.folder / "segmentation.tif" if job.kind == "predict" else Path(data.labels or "")
                 found.append(path)
+            elif job.kind == "predict" and data.images and Path(data.images) in full.parents:
+                found += [path for path in _results(job) if path.stem == full.stem]
         beside = [path for path in full.parent.iterdir() if _sounds_like_labels(path) and path != full]
         # Of a_labels.tif and b_labels.tif, the former belongs to a_raw.tif.
         beside.sort(key=lambda path: (-_common_start(path.name, full.name), path.name))
@@ -255,7 +262,7 @@ class StackReader:
     def _segmentation(self, path: str) -> JobView | None:
         """Return the job that wrote a file, or None if it is no segmentation of ours."""
         parts = Path(path).parts
-        if len(parts) != 3 or parts[0] != "results" or parts[2] != "segmentation.tif":
+        if len(parts) < 3 or parts[0] != "results" or parts[2] not in ("segmentation.tif", "segmentation"):
             return None
         try:
             return self._services.job(parts[1])
@@ -322,6 +329,11 @@ def _common_start(one: str, other: str) -> int:
     return next((at for at, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1), len(one))
 
 
+def _results(job: Job) -> list[Path]:
+    """Return what a segmentation of a folder wrote."""
+    return sorted((job.folder / "segmentation").rglob("*.tif"))
+
+
 def _sounds_like_labels(path: Path) -> bool:
-    image = path.suffix.lower() in (".tif", ".tiff")
+    image = path.suffix.lower() in IMAGES
     return image and any(word in path.stem.lower() for word in LABEL_WORDS)

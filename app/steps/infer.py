@@ -223,7 +223,7 @@ def _result_updates(services: Services, view: JobView, opacity: float) -> dict[s
 def downloads_html(view: JobView) -> str:
     """Return links to the files of a segmentation; they are served from where they lie, never copied."""
     names = list(view.segmentations.items())
-    files = [(path, f"{name}: {path.name}") for name, path in names[:LISTED]]
+    files = [(path, name) for name, path in names[:LISTED]]
     if len(names) == 1:
         files = [(names[0][1], f"Download {names[0][1].name}")]
     files += [(view.folder / name, name) for name in ("probabilities.tif", "metadata.json")]

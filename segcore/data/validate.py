@@ -26,6 +26,7 @@ from segcore.data.verdicts import (
     judge_images,
     judge_labels,
     judge_pair,
+    judge_patch,
     judge_split,
     judge_swap,
 )
@@ -67,14 +68,14 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     steps = _attempt(lambda: parse_recipe(data.recipe), "data.recipe", findings) or ()
     files = [item.labels for item in listing.items if item.labels]
     table = _attempt(lambda: common_table(files, data), files[0], findings) if files else None
-    first, good = _Openings(data, steps, table, findings), True
+    first, good = _Openings(data, steps, table, findings), not _failed(findings)
     for item in listing.items:
         good = first.take(item) and good
         if first.bad > MOST_BAD_FILES:
             break
     collection = (
         _attempt(lambda: Collection(listing.items, data), data.images or "", findings)
-        if (good and listing.items and not _failed(findings))
+        if (good and listing.items)
         else None
     )
     classes: tuple[ClassCount, ...] = ()
@@ -133,7 +134,7 @@ class _Openings:
             label_planes = Planes(repaired) if repaired else None
         self.images, self.labels = self.images or image_planes, self.labels or label_planes
         if image_planes and label_planes:
-            self._findings += judge_pair(image_planes, label_planes, data)
+            self._findings += judge_pair(image_planes, label_planes)
         if item.labels and absolute_address(item.labels) in map(absolute_address, item.images):
             what = "Images and labels are the same file."
             self._findings.append(
@@ -143,6 +144,8 @@ class _Openings:
             self._open(lambda: open_mask(item.mask, images), item.mask)
         failed = _failed(self._findings[before:])
         self.bad += failed
+        if image_planes and label_planes:
+            self._findings += judge_patch(image_planes, data)
         return not failed
 
     def _open(self, opening: Callable[[], ImageSource], address: str) -> ImageSource | None:

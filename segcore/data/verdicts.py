@@ -21,8 +21,8 @@ _OTHER_AXES = {
 _AS_FOREGROUND = "If every object has its own number, read labels as foreground (data.labels_as)."
 
 
-def judge_pair(images: Planes, labels: Planes, data: DataConfig) -> list[Finding]:
-    """Return what is wrong between images and labels as they lie on disk, and with the patch size."""
+def judge_pair(images: Planes, labels: Planes) -> list[Finding]:
+    """Return what is wrong between images and labels as they lie on disk."""
     findings = []
     image_name, label_name = images.source.path.name, labels.source.path.name
     both = f"{image_name}, {label_name}"
@@ -33,13 +33,16 @@ def judge_pair(images: Planes, labels: Planes, data: DataConfig) -> list[Finding
     if _grid(images) != _grid(labels):
         what = f"Images and labels differ in shape: images {images.shape_text}; labels {labels.shape_text}."
         findings.append(_error(what, both, _shape_remedy(images, labels)))
-    size, shorter = data.patch_size, min(images.height, images.width)
-    if shorter < size:
-        what = (
-            f"The image ({images.height} × {images.width} px) is smaller than a patch ({size} × {size} px)."
-        )
-        findings.append(_error(what, image_name, _patch_remedy(shorter)))
     return findings
+
+
+def judge_patch(images: Planes, data: DataConfig) -> list[Finding]:
+    """Return whether an image is too small for the patches; it can be read and judged all the same."""
+    size, shorter = data.patch_size, min(images.height, images.width)
+    if shorter >= size:
+        return []
+    what = f"The image ({images.height} × {images.width} px) is smaller than a patch ({size} × {size} px)."
+    return [_error(what, images.source.path.name, _patch_remedy(shorter))]
 
 
 def judge_images(collection: Collection, facts: ImageFacts, looked: int) -> list[Finding]:

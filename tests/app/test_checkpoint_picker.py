@@ -148,7 +148,7 @@ def test_without_an_annotation_nothing_differs(services: Services, run: Job, ora
     glance = last(services.checkpoints.glance(run.id, 1, 0))
     assert glance.label_YX is None
     assert glance.differing_YX is None
-    assert oracle.asked[0]["labels"] is None
+    assert oracle.asked[0]["data"]["labels"] is None
     assert "differ" not in checkpoints.status_html(glance, True)
 
 

@@ -91,8 +91,8 @@ def test_an_address_with_a_run_brings_back_its_data_and_options(services: Servic
     end_job(job.folder, State.FINISHED)
     places = opened(services, run=job.id)
     assert places["train_run"] == job.id
-    assert places["images"] == "data/raw.tif"
-    assert places["labels"] == "/elsewhere/labels.tif"
+    assert places["data.images"] == "data/raw.tif"
+    assert places["data.labels"] == "/elsewhere/labels.tif"
     assert places["session"] == "em"
     patch, epochs = places["data.patch_size"], places["training.epochs"]
     assert isinstance(patch, gr.Dropdown)
