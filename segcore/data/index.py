@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -26,10 +27,12 @@ SETTLED = 2.0
 """Seconds: a file changed since could change again without another time stamp on some disks."""
 MOST = 1_000_000
 """So many facts are kept; then the older half goes."""
-THREADS = 8
-"""Reading headers is mostly waiting for the disk."""
+THREADS = 4
+"""Reading headers is waiting for the disk, or for the interpreter, which more of them would only fight for."""
 _CHUNK = 1000
 """Facts that are kept together: what is lost if somebody breaks off."""
+_TASK = 16
+"""Facts a thread makes in one go, where there are many: handing over each by itself costs as much as a short header."""
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, stored REAL, content TEXT) WITHOUT ROWID"
 
 Progress = Callable[[int, int], None]
@@ -174,11 +177,14 @@ def recall(
     done = len(keys) - len(missing)
     if progress and done:
         progress(done, len(keys))
+    task = max(1, min(_TASK, len(missing) // (4 * THREADS)))
     with ThreadPoolExecutor(min(THREADS, len(missing)) or 1) as pool:
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
             fresh: dict[str, Any] = {}
-            for position, fact in zip(chunk, pool.map(make, chunk), strict=True):
+            parts = [chunk[first : first + task] for first in range(0, len(chunk), task)]
+            made = chain.from_iterable(pool.map(lambda part: [make(number) for number in part], parts))
+            for position, fact in zip(chunk, made, strict=True):
                 facts[position] = fact
                 key = keys[position]
                 if key is not None and fact is not None:
