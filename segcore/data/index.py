@@ -28,11 +28,11 @@ SETTLED = 2.0
 MOST = 1_000_000
 """So many facts are kept; then the older half goes."""
 THREADS = 4
-"""Reading headers is waiting for the disk, or for the interpreter, which more of them would only fight for."""
+"""Reading headers is waiting for the disk, and work for the interpreter, for which more would only fight."""
 _CHUNK = 1000
 """Facts that are kept together: what is lost if somebody breaks off."""
 _TASK = 16
-"""Facts a thread makes in one go, where there are many: handing over each by itself costs as much as a short header."""
+"""Facts a thread makes in one go, where there are many: handing over costs as much as a short header."""
 _SCHEMA = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, stored REAL, content TEXT) WITHOUT ROWID"
 
 Progress = Callable[[int, int], None]
