@@ -36,14 +36,16 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
         return {"ok": False, "message": error.message, "remedy": error.remedy, "summary": {}}
     options, card = model.config.model, model.card
     values = ", ".join(str(value) for value in card.class_values)
+    kind = "U-Net" if card.mode == "2d" else f"U-Net ({card.mode})"
     return {
         "ok": True,
-        "message": f"U-Net with {options.features} features and {options.layers} layers, classes {values}.",
+        "message": f"{kind} with {options.features} features and {options.layers} layers, classes {values}.",
         "remedy": "",
         "summary": {
             "session": model.config.session,
             "features": options.features,
             "layers": options.layers,
+            "mode": card.mode,
             "channels": card.channels,
             "class_values": list(card.class_values),
             "class_names": list(card.class_names),
