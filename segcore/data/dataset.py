@@ -88,7 +88,8 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
     loader = Loader(collection, class_values, rule, loading.on_disk)
     total = loader.planes(split.train) + loader.planes(split.validation)
     loader.progress = (lambda done: progress(done, total)) if progress else None
-    train, validation = loader.volumes(split.train), loader.volumes(split.validation, validates=True)
+    train = loader.volumes(split.train, others=(*split.validation, *split.test))
+    validation = loader.volumes(split.validation, validates=True)
     normalization = fit_normalization(_planes(train), data.normalization)
     if data.normalize_per == "image":
         train, validation = (_own_normalization(part, collection, data) for part in (train, validation))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,25 +93,35 @@ class Loader:
         """Return how many planes will be read for these regions."""
         return sum(region.planes[1] - region.planes[0] for region in regions)
 
-    def volumes(self, regions: Sequence[Region], validates: bool = False) -> list[Volume]:
+    def volumes(
+        self, regions: Sequence[Region], validates: bool = False, others: Sequence[Region] = ()
+    ) -> list[Volume]:
         """Return the volumes of regions: in 2d one per slice, else one per run of slices of an image.
 
         A network in three dimensions is validated with the whole volume at hand, so that it sees as much
-        around the annotated slices as it will when it is applied; it is trained without.
+        around the annotated slices as it will when it is applied. It is trained with the slices around and
+        between annotated ones that are in no part, as many as a patch is deep, but without those of `others`.
         """
         if self._data.mode == "2d" and not self.on_disk:
             return [self._volume(region, region.planes, [region]) for region in regions]
-        context = {"2d": 0, "2.5d": self._reach(), "3d": WHOLE_VOLUME if validates else 0}
+        context = {"2d": 0, "2.5d": self._reach(), "3d": self._data.patch_depth}[self._data.mode]
+        taken: set[tuple[int, int]] = set()
+        if validates and self._data.mode == "3d":
+            context = WHOLE_VOLUME
+        elif self._data.mode == "3d":
+            taken = {(other.item, plane) for other in others for plane in range(*other.planes)}
         return [
-            self._volume(run[0], self._around(run, context[self._data.mode]), run)
-            for run in self._runs(regions)
+            self._volume(run[0], self._around(run, context, taken), run)
+            for run in self._runs(regions, context, taken)
         ]
 
     def _reach(self) -> int:
         return self._data.context_slices // 2 * self._data.context_spacing
 
-    def _runs(self, regions: Sequence[Region]) -> list[list[Region]]:
-        """Join regions of the same image, rows and volume, in order; in 3d only neighbours."""
+    def _runs(
+        self, regions: Sequence[Region], context: int, taken: Set[tuple[int, int]]
+    ) -> list[list[Region]]:
+        """Join regions of the same image, rows and volume whose contexts touch and that nothing divides."""
         runs: list[list[Region]] = []
         for region in sorted(regions, key=lambda each: (each.item, each.rows, each.planes)):
             last = runs[-1][-1] if runs else None
@@ -120,7 +130,10 @@ class Loader:
                 last is not None
                 and (last.item, last.rows) == (region.item, region.rows)
                 and last.planes[0] // depth == region.planes[0] // depth
-                and (self._data.mode != "3d" or last.planes[1] == region.planes[0])
+                and (self._data.mode == "2d" or region.planes[0] - last.planes[1] <= 2 * context)
+                and not any(
+                    (region.item, plane) in taken for plane in range(last.planes[1], region.planes[0])
+                )
             )
             if joins:
                 runs[-1].append(region)
@@ -128,12 +141,15 @@ class Loader:
                 runs.append([region])
         return runs
 
-    def _around(self, run: list[Region], context: int) -> tuple[int, int]:
-        """Return the planes of a run and `context` planes around it, within their volume."""
-        depth = self.collection.entries[run[0].item].depth
-        first = run[0].planes[0] // depth * depth
-        low, high = run[0].planes[0] - context, run[-1].planes[1] + context
-        return max(low, first), min(high, first + depth)
+    def _around(self, run: list[Region], context: int, taken: Set[tuple[int, int]]) -> tuple[int, int]:
+        """Return the planes of a run and up to `context` planes around it that are free, in their volume."""
+        item, start, stop = run[0].item, run[0].planes[0], run[-1].planes[1]
+        depth = self.collection.entries[item].depth
+        first = start // depth * depth
+        low, high = max(start - context, first), min(stop + context, first + depth)
+        below = [plane for plane in range(low, start) if (item, plane) in taken]
+        above = [plane for plane in range(stop, high) if (item, plane) in taken]
+        return max(below, default=low - 1) + 1, min(above, default=high)
 
     def _volume(self, place: Region, planes: tuple[int, int], run: list[Region]) -> Volume:
         wanted = {plane for region in run for plane in range(*region.planes)}

@@ -196,3 +196,18 @@ def test_images_too_large_for_a_gpu_are_sent_there_window_by_window(
         monkeypatch.setattr(Hardware, "free_memory", lambda _, have=have: have)
         assert starting._fits(data, Hardware(torch.device("cuda"), torch.float32, False)) == fits
         assert starting._fits(data, Hardware(torch.device("cpu"), torch.float32, False))
+
+
+def test_slices_nobody_annotated_lie_around_those_that_train_and_none_of_another_part(volume: Path) -> None:
+    labels = tifffile.imread(volume / "labels.tif")
+    labels[[1, 2, 4, 6, 7, 10, 11]] = 9
+    tifffile.imwrite(volume / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
+    options = {"data__unlabelled_value": 9, "data__validation_slices": "8,13"}
+    data = load_training_data(config_of(volume, "3d", **options).data)
+    assert [(part.first, len(part.counts_ZK)) for part in data.train] == [(0, 8), (9, 4), (14, 2)]
+    assert [part.annotated for part in data.train] == [(0, 3, 5), (0, 3), (0, 1)]
+    (judged,) = data.validation
+    assert (len(judged.counts_ZK), judged.annotated) == (16, (8, 13))
+    for part in data.train:
+        hidden = [plane for plane in range(len(part.counts_ZK)) if plane not in part.annotated]
+        assert (np.asarray(part.label_ZYX)[hidden] == -1).all()
