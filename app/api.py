@@ -44,7 +44,7 @@ class Api:
         return {"images": images, "labels": labels}
 
     def list_files(self, folder: str = "") -> list:
-        """List the TIFF files of the workspace below a folder."""
+        """List the images of the workspace below a folder: TIFF, PNG, HDF5, NIfTI, DICOM and so on."""
         return self.services.files(folder)
 
     def check_data(self, images: str, labels: str, data: dict | None = None) -> dict:

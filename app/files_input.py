@@ -75,7 +75,7 @@ def file_input(
     )
     if whole is not None:
         whole.click(
-            lambda found: (gr.Dropdown(value=found), gr.Button(visible=False)), folder, [path, whole], **quiet
+            lambda found: (found, gr.Button(visible=False)), folder, [path, whole], **quiet
         )
     browse.expand(
         lambda count: (count + 1, gr.FileExplorer(ignore_glob=_hidden_files(services, count + 1))),
@@ -125,7 +125,7 @@ def take_chosen(services: Services, suffixes: tuple[str, ...], chosen: str | Non
     count = beside(found, suffixes)
     folder = services.relative(found.parent) if count > 1 else ""
     button = gr.Button(f"Use all {count} files of {folder}/", visible=bool(folder))
-    return gr.Dropdown(value=services.relative(found)), gr.HTML(visible=False), folder, button
+    return services.relative(found), gr.HTML(visible=False), folder, button
 
 
 def beside(path: Path, suffixes: tuple[str, ...]) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from app.archives import take
+from app.catalog import IMAGES
 from app.checkpoint_store import CheckpointStore
 from app.command import command_line
 from app.control import Control
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from segcore.tracking.models import ModelVersion
 
 SAMPLE_SLICES, SAMPLE_SIZE = 12, 192
-IMAGE_SUFFIXES = (".tif", ".tiff")
 UNCHECKED_OPTIONS = {"augmentation", "patches_per_image", "foreground_patches", "loading"}
 """Options of the data on which the check does not depend."""
 
@@ -94,7 +94,7 @@ class Services:
         """Return `path` as the page shows it: relative to the workspace."""
         return self.workspace.relative(path)
 
-    def files(self, folder: str = "", suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
+    def files(self, folder: str = "", suffixes: tuple[str, ...] = IMAGES) -> list[str]:
         """Return the workspace paths of the files below `folder` with one of `suffixes`; none hidden."""
         found = []
         for parent, folders, names in os.walk(self.workspace.resolve(folder)):

@@ -94,7 +94,7 @@ class StackReader:
     def stacks(self) -> list[str]:
         """Return all image files: the user's data first, then results, newest first."""
         results = sorted(self._services.files("results"), reverse=True)
-        return [*self._services.files("data", IMAGES), *results]
+        return [*self._services.files("data"), *results]
 
     def image_of(self, path: str) -> str:
         """Return the image a segmentation was made from, or `path` itself if it is none or that is gone."""

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from app.catalog import IMAGES
 from app.confirm import build_confirm
 from app.pick_table import pick_table, picked_id, table_value
 from app.runbook import moment_text
-from app.services import IMAGE_SUFFIXES, Services
+from app.services import Services
 from app.session import Problem, attempt
 from app.views import bytes_text, mark_html, table_html
 from segcore.errors import DataError
@@ -113,7 +114,7 @@ def facts_html(services: Services, path: Path) -> str:
         # A plain link: Gradio's download button would first copy the file, minutes for a large stack.
         address = f"gradio_api/file={quote(str(path))}"
         links.append(f'<a href="{address}" download="{escape(path.name)}">Download</a>')
-    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in IMAGES:
         stack = attempt(lambda: services.stack(relative))
         if isinstance(stack, Problem):
             note = mark_html("error", stack.message, stack.remedy)
