@@ -20,6 +20,7 @@ from segcore.devices import choose
 from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, StageEvent
 from segcore.inference.apply import Prediction
+from segcore.inference.remarks import Remarks
 from segcore.inference.rescale import SAME, scale_factors
 from segcore.inference.run import open_model
 from segcore.metrics.overlap import Confusion
@@ -78,17 +79,7 @@ def evaluate(
         LabelRule.of(data),
         config.inference.rescale,
     )
-    total = sum(region.planes[1] - region.planes[0] for region in regions)
-    done = 0
-    for group in _by_image(regions):
-        for note in scorer.notes(group[0].item):
-            report(NoteEvent(level="warning", text=note))
-        for _ in scorer.score(group):
-            done += 1
-            left = (time.monotonic() - began) / done * (total - done)
-            report(Progress(stage="evaluating", done=done, total=total, unit="slice", seconds_left=left))
-    if not done:
-        raise DataError("Nothing is annotated in these slices.", "Choose slices that are annotated.")
+    slices = _score_all(scorer, regions, report)
     scores = scorer.counts.scores(model.card.class_values)
     return {
         "val_dice": scores.mean_dice,
@@ -97,9 +88,28 @@ def evaluate(
         "mean_iou": scores.mean_iou,
         "part": part,
         "images": len({region.item for region in regions}),
-        "slices": done,
+        "slices": slices,
         "seconds": time.monotonic() - began,
     }
+
+
+def _score_all(scorer: _Scorer, regions: Sequence[Region], report: Reporter) -> int:
+    """Score the slices of regions, image by image, and return how many there were."""
+    began, done = time.monotonic(), 0
+    total = sum(region.planes[1] - region.planes[0] for region in regions)
+    groups = _by_image(regions)
+    remarks = Remarks(len(groups), report)
+    for group in groups:
+        for note in scorer.notes(group[0].item):
+            remarks.add(scorer.collection.entries[group[0].item].item.name, note)
+        for _ in scorer.score(group):
+            done += 1
+            left = (time.monotonic() - began) / done * (total - done)
+            report(Progress(stage="evaluating", done=done, total=total, unit="slice", seconds_left=left))
+    remarks.tell()
+    if not done:
+        raise DataError("Nothing is annotated in these slices.", "Choose slices that are annotated.")
+    return done
 
 
 _LEARNED = (
@@ -126,10 +136,7 @@ class _Scorer:
     def notes(self, item: int) -> list[str]:
         """Return what is to be said of an image before it is predicted."""
         images = self.collection.open(item).images
-        found = [*images.source.notes, *check_image(images, self.predictor.card, self.rescale)]
-        if len(self.collection.entries) == 1:
-            return found
-        return [f"{self.collection.entries[item].item.name}: {note}" for note in found]
+        return [*images.source.notes, *check_image(images, self.predictor.card, self.rescale)]
 
     def score(self, regions: Sequence[Region]) -> Iterator[int]:
         """Count the pixels in regions of one image; yield every slice that was scored."""

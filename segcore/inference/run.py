@@ -101,10 +101,9 @@ def segment(
     pace, remarks = Pace(len(items), report, should_stop), Remarks(len(items), report)
     work = _Work(config, model, predictor, report, pace, remarks)
     targets = places(folder, [item.name for item in items], config.inference.probabilities)
-    title = Path(items[0].images[0]).name if len(items) == 1 else f"{len(items)} images"
     try:
         if len(items) > 1:
-            report(StageEvent(text=f"segmenting {title} on {hardware.describe()}"))
+            report(StageEvent(text=f"segmenting {len(items)} images on {hardware.describe()}"))
         done, failed = _segment_all(work, items, targets)
     except BaseException as error:
         for path in (SEGMENTATION, PROBABILITIES):
@@ -113,13 +112,12 @@ def segment(
             return Outcome(request=Request.STOP, metrics={})
         raise
     metrics = _sums(done) | {"seconds": time.monotonic() - began}
-    named = reference or config.inference.model or str(model.weights)
+    named = {"model": reference or config.inference.model or str(model.weights)}
     entries = [
         {**entry, "segmentation": str(target.segmentation.relative_to(folder))} for entry, target in done
     ]
-    metadata = {"model": named} | _metadata(config, model, hardware) | {"images": entries, "failed": failed}
-    if len(items) == 1:
-        metadata = entries[0] | metadata
+    of_all = named | _metadata(config, model, hardware) | {"images": entries, "failed": failed}
+    metadata = entries[0] | of_all if len(items) == 1 else of_all
     write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
     return Outcome(request=None, metrics=metrics)
 
