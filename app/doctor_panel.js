@@ -1,5 +1,6 @@
 // The data doctor: `props.value` is { text, proposals: [{key, level, what, where, remedy, changes, before, after,
 // captions, repairs}], applied: [{line, text}] }. Buttons trigger `apply` with { key } and `undo` with { line }.
+const PATIENCE = 5000;
 const $ = (name) => element.querySelector(name);
 const make = (kind, text, name = "") => {
   const made = document.createElement(kind);
@@ -12,7 +13,9 @@ function button(text, action, name = "") {
   const made = make("button", text, name);
   made.type = "button";
   made.addEventListener("click", () => {
-    for (const one of element.querySelectorAll("button")) one.disabled = true; // until the answer comes
+    const all = element.querySelectorAll("button");
+    for (const one of all) one.disabled = true; // until the answer comes, or it is clear that none does
+    setTimeout(() => all.forEach((one) => { one.disabled = false; }), PATIENCE);
     action();
   });
   return made;
