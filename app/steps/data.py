@@ -27,9 +27,7 @@ SMALLEST_PATCH = 32
 """Here only the data is judged; whether the chosen patch fits is said beside its field in step 2."""
 MOST_CLASSES = 12
 """Classes in the legend; more are objects with numbers."""
-SHOWN = (
-    "findings", "swap", "foreground", "reading", "picture", "sliders", "plane", "legend", "next",
-)  # fmt: skip
+SHOWN = ("findings", "swap", "foreground", "reading", "picture", "sliders", "plane", "legend", "next")
 
 
 @dataclass(frozen=True)
@@ -257,7 +255,7 @@ def _half_updates(services: Services, data: DataConfig, opacity: float) -> dict[
 def _pair_updates(services: Services, data: DataConfig, opacity: float) -> dict[str, Any]:
     """Return updates for images with their annotations."""
     overview = attempt(lambda: services.data.overview(data))
-    report = attempt(lambda: services.check(data.images or "", data.labels or "", data))
+    report = _report(services, data)
     known = overview if isinstance(overview, Overview) else None
     if isinstance(report, Problem):
         return {
@@ -329,11 +327,8 @@ def _scene(report: Report, data: DataConfig) -> Scene:
 
 
 def _alone(data: DataConfig) -> Scene:
-    return Scene(
-        data.model_copy(
-            update={"images": data.images or data.labels, "labels": None, "mask": None, "sets": []}
-        )
-    )
+    alone = {"images": data.images or data.labels, "labels": None, "mask": None, "sets": []}
+    return Scene(data.model_copy(update=alone))
 
 
 def _draw(services: Services, scene: Scene, plane: int, opacity: float) -> str:
