@@ -75,7 +75,7 @@ def restored(predicted: Iterator[tuple[int, Tensor]], grid: Rescaled) -> Iterato
     """Yield every plane of the original image and the logarithms of its probabilities `(K, Y, X)`.
 
     Probabilities are resampled, not labels: borders stay smooth, and they still add up to 1. Their logarithms
-    serve as logits.
+    serve as logits. A plane is left out if one it is made of was.
 
     Parameters
     ----------
@@ -94,12 +94,14 @@ def restored(predicted: Iterator[tuple[int, Tensor]], grid: Rescaled) -> Iterato
             volume, plane = divmod(following, images.depth)
             first, weights = mixes[plane]
             start = volume * grid.depth + first
-            if start + len(weights) - 1 > index:
+            sources = range(start, start + len(weights))
+            if sources[-1] > index:
                 break
             kept = {number: found for number, found in kept.items() if number >= start}
-            mixed = sum(weight * kept[start + number] for number, weight in enumerate(weights))
-            assert isinstance(mixed, Tensor)
-            yield following, mixed.clamp(min=_LEAST).log()
+            if all(source in kept for source in sources):
+                mixed = sum(weight * kept[source] for weight, source in zip(weights, sources, strict=True))
+                assert isinstance(mixed, Tensor)
+                yield following, mixed.clamp(min=_LEAST).log()
             following += 1
 
 

@@ -78,6 +78,18 @@ def test_every_plane_comes_back_once_on_its_own_grid(
         torch.testing.assert_close(found.exp().sum(0), torch.ones(shape[1:]), rtol=1e-4, atol=1e-4)
 
 
+@given(wanted=st.sets(st.integers(0, 7), min_size=1))
+@settings(deadline=None, max_examples=30)
+def test_planes_that_nobody_predicted_are_left_out(wanted: set[int]) -> None:
+    image = np.random.default_rng(0).integers(0, 9, (8, 2, 12, 10)).astype(np.uint16)
+    grid = Rescaled(_Stack(image, 4), (1, 0.5, 0.5))
+    logits = [(index, torch.from_numpy(grid.read(index))) for index in range(8)]
+    whole = dict(restored(iter(logits), grid))
+    some = dict(restored((pair for pair in logits if pair[0] in wanted), grid))
+    assert set(some) == wanted
+    assert all(torch.equal(found, whole[index]) for index, found in some.items())
+
+
 def test_even_regions_survive_there_and_back() -> None:
     label = np.zeros((1, 2, 60, 60), np.float32)
     label[0, 1, 20:40, 10:50] = 20
