@@ -123,6 +123,7 @@ class DataDesk:
             height=max(entry.height for entry in collection.entries),
             width=max(entry.width for entry in collection.entries),
             words="" if len(collection.entries) == 1 else collection.shape_text,
+            size=collection.stack_size,
         )
 
     def overview(self, data: DataConfig) -> Overview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segcore.card import PixelSize
+from segcore.estimate import Stack as StackSize
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Stack:
     width: int
     words: str = ""
     """What it is in words, where it is more than one image."""
+    size: StackSize | None = None
+    """What estimates of time and memory must know."""
 
     @property
     def text(self) -> str:

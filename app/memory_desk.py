@@ -12,13 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import psutil
 from pydantic import ValidationError
 
 from app.facts import Stack
 from segcore.config import RunConfig
-from segcore.estimate import Stack as StackSize
 from segcore.estimate import read_machine
 from segcore.footprint import MemoryNeed, estimate_here
 from segcore.jobs.process import kill_tree
@@ -85,9 +83,8 @@ class MemoryDesk:
         pending = (
             measurement is None and bool(config.data.images and config.data.labels) and not self._working()
         )
-        grey_bytes = np.dtype(stack.dtype).itemsize
-        size = StackSize(stack.planes, stack.height, stack.width, stack.channels, grey_bytes)
-        return MemoryView(estimate_here(config, size, read_machine(self.workspace)), pending)
+        need = estimate_here(config, stack.size, read_machine(self.workspace)) if stack.size else None
+        return MemoryView(need, pending)
 
     def measure(self, config: RunConfig) -> None:
         """Begin to measure a configuration, unless it is known or something else is being measured."""

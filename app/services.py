@@ -35,7 +35,6 @@ from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
 from segcore.errors import DataError, ModelError
 from segcore.estimate import Machine, network_of, read_machine, training_seconds, unet_parameters
-from segcore.estimate import Stack as StackSize
 from segcore.jobs import queue
 from segcore.jobs import store as jobs
 from segcore.jobs.lineage import check_unneeded
@@ -182,7 +181,7 @@ class Services:
 
     def estimate(self, config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Estimate:
         """Predict the parameters of a network and, for a stack, how long it trains on this machine."""
-        size = StackSize(stack.planes, stack.height, stack.width, stack.channels) if stack else None
+        size = stack.size if stack else None
         parameters = unet_parameters(network_of(config, size, classes))
         machine = self.machine()
         if machine is None or stack is None:
