@@ -119,10 +119,8 @@ def build(services: Services) -> DataStep:
 
 
 def _more_options(services: Services) -> tuple[FileInput, dict[str, Any], more_sets.MoreSets]:
-    mask = file_input(
-        services, "Annotated part", catalog.LABELS, name="mask",
-        info="Where somebody annotated: an image above 0, or ROIs. Leave it empty if that is everywhere.",
-    )  # fmt: skip
+    where = "Where somebody annotated: an image above 0, or ROIs. Leave it empty if that is everywhere."
+    mask = file_input(services, "Annotated part", catalog.LABELS, where, "mask")
     fields = {
         field.path.removeprefix("data."): forms.helped_component(field) for field in forms.data_fields()
     }
@@ -161,9 +159,11 @@ def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: A
     step.swap.click(lambda first, second: (second, first), [images, labels], [images, labels], **quiet)
     step.foreground.click(lambda: "foreground", outputs=labels_as, **quiet)
     step.reading.axes(reading_panel.given_axes, outputs=step.fields["axes"], **quiet)
+    # Leaving a name and ticking a box are one click: neither is dropped.
     step.reading.channels(
-        reading_panel.given_channels, outputs=[step.fields["channels"], step.fields["channel_names"]], **quiet
-    )
+        reading_panel.given_channels, outputs=[step.fields["channels"], step.fields["channel_names"]],
+        trigger_mode="multiple", **quiet,
+    )  # fmt: skip
     more_sets.wire(step.sets)
     checked = gr.on(
         [item.change for item in inputs],
