@@ -9,7 +9,7 @@ from itertools import accumulate
 from segcore.config import DataConfig
 from segcore.data.choosing import Slice, Unit, assign_folds, choose, cut_block
 from segcore.data.extents import Extent, parse_slices
-from segcore.data.grouping import group_names, listed, named_images
+from segcore.data.grouping import group_names, listed, named_images, unmatched_notes
 from segcore.errors import ConfigError
 
 SIDES = ("train", "validation", "test")
@@ -37,7 +37,7 @@ class Divider:
         self.names = [extent.name for extent in extents]
         self.groups = group_names(self.names, data.group_pattern)
         self.grouped = bool(data.group_pattern) or data.split_by == "groups"
-        self.notes: list[str] = []
+        self.notes: list[str] = unmatched_notes(self.names, data.group_pattern)
         self._gaps: set[Slice] = set()
         """Slices of images that have been cut into blocks; those without a side are left out between two."""
         self.sides: dict[Slice, str] = {}

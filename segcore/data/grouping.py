@@ -47,6 +47,17 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
     return [_caught(match) if match else name for match, name in zip(found, names, strict=True)]
 
 
+def unmatched_notes(names: Sequence[str], pattern: str | None) -> list[str]:
+    """Return what is to be said of images that a pattern, which is a regular expression, does not match."""
+    alone = [name for name in names if not re.search(pattern, name)] if pattern else []
+    if not alone:
+        return []
+    return [
+        f"data.group_pattern {pattern!r} does not match {len(alone)} of {len(names)} images, each of which "
+        f"is a group of its own: {listed(alone)}."
+    ]
+
+
 def named_images(
     names: Sequence[str], groups: Sequence[str], patterns: Sequence[str], option: str
 ) -> set[int]:

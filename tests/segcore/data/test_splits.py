@@ -166,6 +166,13 @@ def test_positions_that_end_in_some_numbers_are_the_test() -> None:
     assert any("Pos009" in note for note in split.notes)
 
 
+def test_images_that_the_pattern_does_not_match_are_told() -> None:
+    extents = [Extent(name, 1, 64) for name in ("Pos001/a.tif", "Pos002/a.tif", "Pos003/a.tif", "test.tif")]
+    said = split_images(extents, DataConfig(group_pattern=r"(Pos\d+)")).notes
+    assert any("1 of 4" in note and note.endswith(": test.tif.") for note in said)
+    assert not any("match" in note for note in split_images(extents, DataConfig(group_pattern="^.")).notes)
+
+
 def test_without_a_pattern_every_image_is_a_group() -> None:
     extents = [Extent(f"{number}.tif", 4, 64) for number in range(10)]
     split = split_images(extents, DataConfig(split_by="groups", validation_groups=["3", "7.tif"]))
