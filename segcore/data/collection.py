@@ -21,6 +21,7 @@ from segcore.data.labels import LabelTable
 from segcore.data.opening import Opened, common_table, open_item
 from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Extent
+from segcore.data.suitability import size_notes
 from segcore.errors import ConfigError, DataError
 from segcore.estimate import Stack
 
@@ -93,7 +94,7 @@ class Collection:
         channels = {entry.channels for entry in entries}
         self.entries: tuple[Entry, ...] = tuple(entries)
         self.channels: int = max(channels)
-        notes = []
+        notes = size_notes([entry.pixel_size for entry in entries])
         if channels == {1, COLOURS}:
             self._repeat = COLOURS
             grey = sum(entry.channels == 1 for entry in entries)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segcore.data.collection import Collection
-from segcore.data.targets import LabelRule, count_plane
+from segcore.data.targets import LabelRule, check_annotated_slices, count_plane
 from segcore.errors import DataError
 
 FEW_VALUES = 20
@@ -98,7 +98,10 @@ def scan_labels(collection: Collection, rule: LabelRule, planes: Sequence[int], 
     ------
     DataError
         A plane cannot be read.
+    ConfigError
+        A slice that is said to be annotated does not exist.
     """
+    check_annotated_slices(collection, rule)
     facts = LabelFacts()
     chosen = frozenset(planes)
     for index in range(collection.count):

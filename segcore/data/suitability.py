@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from segcore.card import ModelCard, PixelSize
@@ -68,6 +70,21 @@ def pixel_sizes(there: PixelSize, card: ModelCard) -> list[tuple[str, float, flo
     if card.mode == "3d":
         axes.insert(0, ("Z", there.z, trained.z))
     return [(axis, here, then) for axis, here, then in axes if here and then]
+
+
+def size_notes(sizes: Sequence[PixelSize]) -> list[str]:
+    """Return what is to be said of the pixel sizes of a set of images: that they differ, if they do."""
+    ranges = []
+    for axis in ("z", "y", "x"):
+        known = [size for size in (getattr(each, axis) for each in sizes) if size]
+        if known and max(known) / min(known) - 1 > SIZE_TOLERANCE:
+            ranges.append(f"{axis.upper()} {min(known):.4g} to {max(known):.4g} µm")
+    if not ranges:
+        return []
+    return [
+        f"The images differ in pixel size ({', '.join(ranges)}): they are read as they are, and a model "
+        "trained on them keeps that of the first."
+    ]
 
 
 def as_trained(data: DataConfig, trained: DataConfig) -> DataConfig:

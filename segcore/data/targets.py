@@ -14,7 +14,7 @@ from segcore.data.index import key_of, recall
 from segcore.data.manifest import count_values, encode_labels
 from segcore.data.opening import Opened
 from segcore.data.splits import parse_slices
-from segcore.errors import DataError
+from segcore.errors import ConfigError, DataError
 from segcore.tiling import IGNORE
 
 WHOLE = slice(None)
@@ -73,6 +73,23 @@ class LabelRule:
             outside = mask.window(plane, rows, columns)[0] == 0
             hidden = outside if hidden is None else hidden | outside
         return hidden
+
+
+def check_annotated_slices(collection: Collection, rule: LabelRule) -> None:
+    """Make sure that the slices that are said to be annotated exist.
+
+    Raises
+    ------
+    ConfigError
+        Some do not.
+    """
+    beyond = sorted(index for index in rule.slices or () if index >= collection.count)
+    if beyond:
+        names = ", ".join(map(str, beyond[:8])) + (", …" if beyond[8:] else "")
+        raise ConfigError(
+            f"data.annotated_slices names {names}, but there are the slices 0 to {collection.count - 1}.",
+            "Slices are counted from 0, through all images.",
+        )
 
 
 def count_plane(collection: Collection, number: int, plane: int, rule: LabelRule) -> dict[int, int]:
@@ -170,7 +187,10 @@ def table_of(collection: Collection, rule: LabelRule) -> ClassTable:
     ------
     DataError
         A plane cannot be read, or nothing is annotated at all.
+    ConfigError
+        A slice that is said to be annotated does not exist.
     """
+    check_annotated_slices(collection, rule)
 
     def count(number: int) -> list[list[tuple[int, int]]]:
         planes = range(collection.entries[number].planes)

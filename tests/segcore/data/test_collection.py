@@ -17,6 +17,7 @@ from segcore.data.network_input import read_input
 from segcore.data.split_file import load_split, save_split
 from segcore.data.splits import split_images
 from segcore.data.targets import LabelRule, encode_plane, table_of
+from segcore.data.validate import check_data
 from segcore.errors import ConfigError, DataError
 from segcore.tiling import IGNORE
 
@@ -132,6 +133,34 @@ def test_the_unannotated_are_ignored_however_it_is_said(tmp_path: Path) -> None:
         np.testing.assert_array_equal(encoded, np.where(known[plane], label[plane].astype(int) - 1, IGNORE))
         part = encode_plane(collection, 0, plane, (1, 2), rule, slice(3, 17), slice(5, 9))
         np.testing.assert_array_equal(part, encoded[3:17, 5:9])
+
+
+def test_annotated_slices_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    paths = {
+        "images": write(tmp_path / "raw.tif", grey(4, 40, 40)),
+        "labels": write(tmp_path / "labels.tif", objects(4, 40, 40)),
+    }
+    data = DataConfig(**paths, annotated_slices="1-5", patch_size=32)
+    with pytest.raises(ConfigError, match="names 4, 5, but there are the slices 0 to 3"):
+        load_training_data(data)
+    (error,) = check_data(data).errors
+    assert "names 4, 5" in error.what
+
+
+def test_images_of_different_pixel_size_are_told(tmp_path: Path) -> None:
+    for name, scale in (("a", 4), ("b", 4.1), ("c", 8)):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(
+            tmp_path / "images" / f"{name}.tif",
+            grey(40, 40),
+            imagej=True,
+            resolution=(scale, scale),
+            metadata={"unit": "um"},
+        )
+    notes = open_collection(DataConfig(images=str(tmp_path / "images")), labelled=False).notes
+    assert [note for note in notes if "pixel size (Y 0.125 to 0.25 µm, X" in note]
+    (tmp_path / "images" / "c.tif").unlink()
+    assert not open_collection(DataConfig(images=str(tmp_path / "images")), labelled=False).notes
 
 
 def test_nothing_annotated_is_told(tmp_path: Path) -> None:
