@@ -113,7 +113,8 @@ def _return_lone(images: Side, labels: Side, suffix: str | None) -> None:
         images.candidates + [candidate for candidate in lone if _can_be_image(candidate)],
         key=lambda candidate: natural(candidate.files[0].name),
     )
-    names = [candidate.files[0].name for candidate in labels.candidates if candidate not in lone]
+    alone = set(pairs.lone_labels)
+    names = [c.files[0].name for number, c in enumerate(labels.candidates) if number not in alone]
     what = "Files whose names say that they are labels are left out"
     images.findings += about("info", names, what, images.where, "")
 
