@@ -45,7 +45,4 @@ class Estimate:
 
 def pixel_size_text(size: PixelSize) -> str:
     """Return the size of a pixel, and of a step between slices, as far as it is known."""
-    if size.y is None or size.x is None:
-        return ""
-    plane = f"{size.x:g}" if size.x == size.y else f"{size.y:g} × {size.x:g}"
-    return f"{plane} {size.unit}/px" + (f", {size.z:g} {size.unit} between slices" if size.z else "")
+    return size.text

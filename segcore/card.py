@@ -41,6 +41,14 @@ class PixelSize(_Frozen):
     x: float | None = None
     unit: str = "µm"
 
+    @property
+    def text(self) -> str:
+        """The size of a pixel, and of a step between slices, for people; "" where it is not known."""
+        if self.y is None or self.x is None:
+            return ""
+        plane = f"{self.x:g}" if self.x == self.y else f"{self.y:g} × {self.x:g}"
+        return f"{plane} {self.unit}/px" + (f", {self.z:g} {self.unit} between slices" if self.z else "")
+
 
 class Histogram(_Frozen):
     """Grey values of one channel of the training images: counts in bins of equal width from `low` to `high`."""

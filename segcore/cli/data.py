@@ -112,8 +112,8 @@ def report_lines(report: Report) -> list[str]:
     lines = []
     for name, summary in (("images", report.images), ("labels", report.labels)):
         if summary is not None:
-            shape = " × ".join(str(size) for size in summary.shape)
-            lines.append(f"{name}  {shape}, {summary.dtype}, {summary.axes}  {summary.path}")
+            parts = [summary.text, summary.pixel_size.text]
+            lines.append(f"{name}  {', '.join(filter(None, parts))}  {summary.path}")
     lines += [
         f"class {found.value}  {found.name}  {found.pixels} px  {found.share:.1%}" for found in report.classes
     ]

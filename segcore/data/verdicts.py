@@ -95,7 +95,9 @@ def judge_labels(collection: Collection, facts: LabelFacts, data: DataConfig) ->
         )
         findings.append(_error(what, name, "Give one name per label value, in ascending order."))
     if len(values) == 1:
-        empty = "empty: all pixels are 0" if values == [0] else f"all one class: all pixels are {values[0]}"
+        parts = data.mask or data.annotated_slices or data.unlabelled_value is not None
+        pixels = "all annotated pixels" if parts else "all pixels"
+        empty = f"empty: {pixels} are 0" if values == [0] else f"all one class: {pixels} are {values[0]}"
         findings.append(_error(f"The labels are {empty}.", name, "Choose labels with at least two values."))
         return findings
     if len(values) > FEW_VALUES:
