@@ -51,7 +51,7 @@ class PixelSize(_Frozen):
 
 
 class Histogram(_Frozen):
-    """Grey values of one channel of the training images: counts in bins of equal width from `low` to `high`."""
+    """Grey values of one channel of the training images: counts in equal bins from `low` to `high`."""
 
     low: float
     high: float
