@@ -106,8 +106,9 @@ def pair(images: Sequence[Candidate], labels: Sequence[Candidate], suffix: str |
             (_exact, _without_end),
             (_exact, _unlabelled),
             (_plain, _plain),
-            (_stem_only, _stem_only),
         ]
+    if not suffix and (_flat(images) or _flat(labels)):
+        rules.append((_stem_only, _stem_only))
     for of_image, of_label in rules:
         _pair_by(left_images, left_labels, of_image, of_label, pairs)
     if len(left_images) == len(left_labels) == len(images) == len(labels) == 1 and not suffix:
@@ -228,6 +229,11 @@ def _without(candidate: Candidate, suffix: str) -> Key | None:
 
 def _plain(candidate: Candidate) -> Key:
     return (*_plain_folder(candidate.files[0].folder), _plain_stem(candidate.stem))
+
+
+def _flat(candidates: Sequence[Candidate]) -> bool:
+    """Say whether folders tell none of these apart: otherwise a file of another folder is another one's."""
+    return not any(_plain_folder(candidate.files[0].folder) for candidate in candidates)
 
 
 def _plain_key(candidate: Candidate, suffix: str) -> Key | None:

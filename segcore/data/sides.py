@@ -104,6 +104,7 @@ def join_channels(images: Side, suffixes: Sequence[str]) -> list[Finding]:
     groups: dict[tuple[str, ...], dict[str, Found]] = {}
     marks: dict[tuple[str, ...], tuple[str, ...] | None] = {}
     without: list[str] = []
+    twice: list[str] = []
     longest = sorted(suffixes, key=len, reverse=True)
     for candidate in images.candidates:
         file = candidate.files[0]
@@ -112,7 +113,9 @@ def join_channels(images: Side, suffixes: Sequence[str]) -> list[Finding]:
             without.append(file.name)
         else:
             key = (*file.folder, file.stem[: -len(suffix)])
-            groups.setdefault(key, {})[suffix] = file
+            files = groups.setdefault(key, {})
+            twice += [file.name] if suffix in files else []
+            files.setdefault(suffix, file)
             marks.setdefault(key, candidate.mark)
     whole = {key: files for key, files in groups.items() if len(files) == len(set(suffixes))}
     partly = [file.name for key, files in groups.items() if key not in whole for file in files.values()]
@@ -120,6 +123,8 @@ def join_channels(images: Side, suffixes: Sequence[str]) -> list[Finding]:
     findings = [
         *about("warning", partly, f"Images without a file for each of {names} are left out", images.where,
                "Add the files of the other channels, or change data.channel_suffixes."),
+        *about("warning", twice, "Second files of the same channel of an image are left out", images.where,
+               "Rename or move them."),
         *about("warning", without, f"Files that end in none of {names} are left out", images.where,
                "Change data.channel_suffixes."),
     ]  # fmt: skip

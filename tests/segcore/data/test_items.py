@@ -32,6 +32,13 @@ def test_channel_files_become_one_image(tmp_path: Path) -> None:
     assert "d.tif" in said(listing)
 
 
+def test_a_second_file_of_a_channel_is_named(tmp_path: Path) -> None:
+    make(tmp_path, *(f"i/1_{channel}" for channel in ("DAPI.tif", "DAPI.png", "GFP.tif")), "l/1.tif")
+    listing = listed(tmp_path, images="i", labels="l", channel_suffixes=["_DAPI", "_GFP"])
+    assert len(listing.items) == 1
+    assert "Second files of the same channel" in said(listing)
+
+
 def test_labels_may_be_named_like_one_of_the_channels(tmp_path: Path) -> None:
     make(tmp_path, "a_w1.tif", "a_w2.tif", "a_w1_mask.tif", "b_w1.tif", "b_w2.tif", "b_mask.tif")
     listing = listed(tmp_path, images=".", channel_suffixes=["_w1", "_w2"])

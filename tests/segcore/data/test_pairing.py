@@ -43,6 +43,27 @@ def test_every_file_is_paired_once_or_named(images: set[str], labels: set[str], 
             assert theirs[label].stem == mine[image].stem
 
 
+FOLDERS = st.sets(st.sampled_from(["Pos001/0.tif", "Pos002/0.tif", "Pos003/0.tif", "Pos004/0.tif"]))
+
+
+@given(FOLDERS, FOLDERS, st.sampled_from(["", "e_raw_data/"]))
+def test_what_lies_in_different_positions_is_no_pair(images: set[str], labels: set[str], above: str) -> None:
+    mine = [Candidate((Found(above + name, name),), "0") for name in sorted(images)]
+    theirs = [Candidate((Found(above.replace("raw_data", "masks") + name, name),), "0") for name in labels]
+    found = pair(mine, theirs)
+    pairs = {
+        (mine[image].files[0].address, theirs[label].files[0].address)
+        for image, label in found.labels.items()
+    }
+    assert found.guessed or pairs == {(name, name) for name in images & labels}
+
+
+def test_folders_on_one_side_alone_do_not_matter() -> None:
+    mine = [Candidate((Found(f"{folder}/{folder}.tif", ""),), folder) for folder in "abc"]
+    theirs = [Candidate((Found(f"{folder}_mask.tif", ""),), f"{folder}_mask") for folder in "abc"]
+    assert pair(mine, theirs).labels == pair(theirs, mine).labels == {0: 0, 1: 1, 2: 2}
+
+
 @given(st.lists(st.text(alphabet="ab1290", min_size=1, max_size=6), max_size=8))
 def test_natural_order_is_the_order_of_the_numbers(names: list[str]) -> None:
     assert sorted(names, key=natural) == sorted(sorted(names), key=natural)
