@@ -74,9 +74,7 @@ def file_input(
         lambda chosen: take_chosen(services, suffixes, chosen)[: len(outputs)], explorer, outputs, **quiet
     )
     if whole is not None:
-        whole.click(
-            lambda found: (found, gr.Button(visible=False)), folder, [path, whole], **quiet
-        )
+        whole.click(lambda found: (found, gr.Button(visible=False)), folder, [path, whole], **quiet)
     browse.expand(
         lambda count: (count + 1, gr.FileExplorer(ignore_glob=_hidden_files(services, count + 1))),
         opened, [opened, explorer], **quiet,

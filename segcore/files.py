@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 HASHED_BYTES = 4 * 10**9
 
 
@@ -70,8 +69,8 @@ def sha256(*paths: Path) -> str:
 def sha256_of_all(addresses: Iterable[str]) -> str:
     """Return a hash over files, folders and addresses in turn.
 
-    Up to 4 GB it is the SHA-256 of their contents. Beyond, which would take minutes, it is that of names, sizes
-    and times, and begins with "stamp:"; of what lies on a server only the address counts.
+    Up to 4 GB it is the SHA-256 of their contents. Beyond, which would take minutes, it is that of names,
+    sizes and times, and begins with "stamp:"; of what lies on a server only the address counts.
     """
     paths, digest = [], hashlib.sha256()
     for address in addresses:

@@ -1,4 +1,4 @@
-"""Which slices a network sees to decide on one: the slice and its neighbours, mirrored at the ends of a stack."""
+"""Which slices a network sees to decide on one: it and its neighbours, mirrored at the ends of a stack."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Planes:
         """`(letter, size)` of the axes that are counted as planes."""
         self.count: int = math.prod(size for _, size in self.outer)
         self.depth: int = self.outer[-1][1] if self.outer else 1
-        """Planes that follow each other along one axis: slices of one volume, or frames where there is no Z."""
+        """Planes that follow each other along one axis: slices of a volume, or frames without Z."""
         self.channels: int = sizes.get("C", 1)
         self.height: int = sizes["Y"]
         self.width: int = sizes["X"]

@@ -1,4 +1,4 @@
-"""`segcore check --fix`: proposals are told, accepted ones written for `segcore train`, no file is touched."""
+"""`segcore check --fix`: proposals are told, accepted ones written for `segcore train`; files stay."""
 
 from __future__ import annotations
 
