@@ -327,7 +327,7 @@ def _scene(report: Report, data: DataConfig) -> Scene:
 
 
 def _alone(data: DataConfig) -> Scene:
-    alone = {"images": data.images or data.labels, "labels": None, "mask": None, "sets": []}
+    alone: dict[str, Any] = {"images": data.images or data.labels, "labels": None, "mask": None, "sets": []}
     return Scene(data.model_copy(update=alone))
 
 
