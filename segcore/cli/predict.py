@@ -92,10 +92,8 @@ def evaluate_command(words: list[str]) -> int:
         help="part of the training's own images that counts; by default what it kept for the test, if it did",
     )
     options, config = parser.parse(words)
-    if config.data.images or config.data.labels or options.part is None:
-        _require(config, ("images", "labels"))
-    else:
-        _require(config, ())
+    # Without images and labels, those of the training are scored.
+    _require(config, ("images", "labels") if config.data.images or config.data.labels else ())
     workspace = Workspace.open(options.workspace)
     # The engine imports torch, which takes seconds: mistakes in the command line are told before.
     from segcore.inference.evaluate import evaluate

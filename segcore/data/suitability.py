@@ -9,6 +9,7 @@ import numpy as np
 from segcore.card import ModelCard, PixelSize
 from segcore.config import DataConfig
 from segcore.data.planes import Planes
+from segcore.data.recipe import parse_recipe
 from segcore.errors import ModelError
 
 SIZE_TOLERANCE = 0.05
@@ -88,10 +89,16 @@ def size_notes(sizes: Sequence[PixelSize]) -> list[str]:
 
 
 def as_trained(data: DataConfig, trained: DataConfig) -> DataConfig:
-    """Return the options with the channels of those of the training, where nobody chose others."""
+    """Return the options with the channels of those of the training, where nobody chose others.
+
+    Likewise the repairs that were made to all images of the training: the network knows images only so.
+    """
     names = ("channels", "channel_suffixes")
     given = data.model_fields_set
     taken = {name: getattr(trained, name) for name in names if name not in given or not getattr(data, name)}
+    if not data.recipe:
+        steps = parse_recipe(trained.recipe)
+        taken["recipe"] = [step.text for step in steps if step.verb.startswith("images.") and not step.item]
     return data.model_copy(update={name: value for name, value in taken.items() if value})
 
 

@@ -174,10 +174,12 @@ class _Scorer:
 def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
     """Return the options with what the training says of images and labels, where nobody said otherwise.
 
+    Of its own images and labels that is everything: mask, annotated slices, further sets, repairs.
     Objects in the foreground are read as such if the option or the training says so.
     """
     trained = model.config.data
-    if not data.images and not data.labels:
+    own = (trained.images, trained.labels)
+    if (data.images, data.labels) in ((None, None), own):
         given = {name: getattr(data, name) for name in data.model_fields_set}
         given = {name: value for name, value in given.items() if value is not None}
         return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)

@@ -232,6 +232,10 @@ def test_what_is_needed_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None
     assert "--data.images and --data.labels must be given" in capsys.readouterr().err
     assert main(["predict", "--data.images", "a.tif"]) == 2
     assert "--model must be given" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "m", "--data.images", "a.tif"]) == 2
+    assert "--data.labels must be given" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "nowhere"]) == 1  # the images of the training would do
+    assert "no model" in capsys.readouterr().err
     assert main(["train", "--data.images", "a", "--data.labels", "b", "--alias", "champion"]) == 2
     assert "--register" in capsys.readouterr().err
 

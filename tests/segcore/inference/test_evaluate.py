@@ -140,6 +140,28 @@ def test_the_test_part_of_the_training_is_what_counts_by_default(
     assert (without["part"], without["val_dice"]) == ("test", 1)
 
 
+def test_the_images_of_the_training_come_with_their_mask(
+    make_config: MakeConfig,
+    segmentation: Path,
+    model_folder: Path,
+    image_file: Path,
+    card: ModelCard,
+    tmp_path: Path,
+    listener,
+) -> None:
+    labels = tifffile.imread(segmentation)
+    mask = np.zeros(labels.shape, np.uint8)
+    mask[:, :20] = 1
+    labels[mask == 0] = 100  # where nobody annotated
+    tifffile.imwrite(segmentation, labels, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "mask.tif", mask, imagej=True, metadata={"axes": "ZYX"})
+    data = {"images": str(image_file), "labels": str(segmentation)}
+    split = {"train": _slices(0), "validation": _slices(1, 2), "test": []}
+    _own_training(model_folder, card, data | {"mask": str(tmp_path / "mask.tif")}, split)
+    scores = evaluate(make_config(data=data), listener, part="validation")
+    assert (scores["slices"], scores["val_dice"]) == (2, 1)
+
+
 def test_other_images_have_no_parts(
     make_config: MakeConfig,
     segmentation: Path,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segcore import pieces as pieces_module
-from segcore.card import ModelCard, Normalization, write_config
+from segcore.card import ModelCard, Normalization, read_config, write_config
 from segcore.config import HardwareConfig, RunConfig, build_config
 from segcore.data.histograms import histogram_of
 from segcore.data.open import open_source
@@ -73,6 +73,25 @@ def test_every_image_of_a_folder_gets_a_segmentation_of_its_size(
     assert {value: count for value, count in outcome.metrics["class_pixels"].items() if count} == total
     assert len(list(result.rglob("probabilities/**/*.tif"))) == 3
     assert [(event.done, event.total) for event in listener.of("progress")] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_images_are_repaired_as_all_those_of_the_training_were(
+    make_config: MakeConfig, model_folder: Path, image_file: Path, tmp_path: Path, listener
+) -> None:
+    segment(make_config(), tmp_path / "plain", listener)
+    card = read_config(model_folder / "config.json")[1]
+    assert card is not None
+    recipe = ["images.invert", "[other.tif] images.invert", "labels.flip Y", "slices.drop 0"]
+    config = build_config({"model": {"features": 4, "layers": 2}, "data": {"recipe": recipe}})
+    write_config(model_folder / "config.json", config, card)
+    image = tifffile.imread(image_file)
+    tifffile.imwrite(image_file, 255 - image, imagej=True, metadata={"axes": "ZYX"})
+    segment(make_config(), tmp_path / "inverted", listener)
+    plain, inverted = (
+        tifffile.imread(tmp_path / name / "segmentation.tif") for name in ("plain", "inverted")
+    )
+    np.testing.assert_array_equal(plain, inverted)
+    assert any("inverted" in event.text for event in listener.of("note"))
 
 
 def test_a_damaged_image_is_told_and_the_others_are_done(
