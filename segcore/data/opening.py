@@ -98,7 +98,7 @@ def open_item(
 def common_table(labels: Sequence[str], data: DataConfig) -> LabelTable:
     """Return which values colours and names have in all label files, so that each means the same everywhere.
 
-    Files of numbers need no table; whether these are, the first one tells.
+    Files of numbers need no table; whether these are, the first one of every kind of file tells.
 
     Raises
     ------
@@ -108,10 +108,18 @@ def common_table(labels: Sequence[str], data: DataConfig) -> LabelTable:
     alone = LabelTable(coco=data.coco_as)
     if len(labels) < 2:
         return alone
-    place, name = split_address(labels[0])
-    if not outlines_kind(Path(place), name) and not is_coloured(open_source(labels[0])):
+    kinds: dict[str, str] = {}
+    for address in labels:
+        kinds.setdefault(Path(split_address(address)[0]).suffix.lower(), address)
+    if not any(_has_meanings(address) for address in kinds.values()):
         return alone
     return replace(label_table(labels), coco=data.coco_as)
+
+
+def _has_meanings(address: str) -> bool:
+    """Say whether a label file holds colours or names, which mean a value only by a table."""
+    place, name = split_address(address)
+    return bool(outlines_kind(Path(place), name)) or is_coloured(open_source(address))
 
 
 def open_images(addresses: Sequence[str], data: DataConfig) -> ImageSource:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from segcore.config import DataConfig
 from segcore.data.labels import annotated_part, label_table, open_labels, open_mask, value_names
 from segcore.data.open import open_source
+from segcore.data.opening import common_table
 from segcore.data.source import ImageSource
 from segcore.errors import DataError
 
@@ -81,6 +83,16 @@ def test_a_class_has_the_same_value_in_all_files(tmp_path: Path) -> None:
     assert value_names(labels) == {1: "Stroma", 2: "Tumour", 3: "unclassified"}
     assert whole(labels).max() == 2
     assert whole(open_labels(two, image(tmp_path), table=table)).max() == 3
+
+
+def test_a_class_has_the_same_value_although_some_labels_are_pictures(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "drawn.tif", np.zeros(SIZE, np.uint8))
+    files = [tmp_path / "drawn.tif"]
+    files += [
+        save(tmp_path / f"{name}.geojson", feature([ring(0, 0, 5, 5)], name)) for name in ("Tumour", "Gland")
+    ]
+    table = common_table([str(file) for file in files], DataConfig())
+    assert [whole(open_labels(file, image(tmp_path), table=table)).max() for file in files] == [0, 2, 1]
 
 
 def test_a_list_of_features_in_a_json_file_is_understood(tmp_path: Path) -> None:
