@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
@@ -16,6 +15,7 @@ from segcore.data.splits import Region, Split
 from segcore.data.targets import LabelRule, encode_plane
 from segcore.data.volumes import SPARSE, Volume, find_anchors
 from segcore.errors import DataError
+from segcore.memory import main_memory
 from segcore.tiling import IGNORE
 
 WHOLE_VOLUME = 2**31
@@ -46,12 +46,16 @@ def choose_loading(collection: Collection, split: Split, data: DataConfig) -> Lo
     """
     if data.loading == "disk":
         return Loading(on_disk=True)
-    width = collection.dtype.itemsize if collection.dtype in (np.uint8, np.uint16) else 4
+    kept = collection.dtype.itemsize
+    pooled = kept if collection.dtype in (np.uint8, np.uint16) else 4
     need = 0
-    for region in (*split.train, *split.validation):
-        pixels = collection.entries[region.item].width * (region.rows[1] - region.rows[0])
-        need += pixels * (region.planes[1] - region.planes[0]) * (collection.channels * width + 2)
-    have = psutil.virtual_memory().available
+    for part, width, copies in ((split.train, kept + pooled, 2), (split.validation, kept, 1)):
+        for region in part:  # what trains is there twice: as it was read, and as patches are cut from it
+            pixels = collection.entries[region.item].width * (region.rows[1] - region.rows[0])
+            need += (
+                pixels * (region.planes[1] - region.planes[0]) * (collection.channels * width + 2 * copies)
+            )
+    have = main_memory().available
     if need <= MEMORY_SHARE * have:
         return Loading(on_disk=False)
     told = f"The images need {need / 1e9:.1f} GB of memory for training; {have / 1e9:.1f} GB are free"

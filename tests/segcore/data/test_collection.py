@@ -13,12 +13,14 @@ import tifffile
 from segcore.config import DataConfig
 from segcore.data.collection import Collection, extents, open_collection
 from segcore.data.dataset import TrainingData, load_training_data
+from segcore.data.loading import MEMORY_SHARE
 from segcore.data.network_input import read_input
 from segcore.data.split_file import load_split, save_split
 from segcore.data.splits import split_images
 from segcore.data.targets import LabelRule, encode_plane, table_of
 from segcore.data.validate import check_data
 from segcore.errors import ConfigError, DataError
+from segcore.memory import Memory
 from segcore.tiling import IGNORE
 
 Folders = Callable[..., dict[str, str]]
@@ -228,6 +230,16 @@ def test_too_much_for_memory_is_read_from_disk_unless_that_is_forbidden(
     assert any("read from disk" in note for note in data.notes)
     with pytest.raises(DataError, match="memory"):
         stack_data(tmp_path, loading="memory")
+
+
+def test_what_trains_must_fit_into_memory_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, image, _ = stack_data(tmp_path)
+    pixels = image[0].size
+    slices = [sum(len(volume.annotated) for volume in part) for part in (data.train, data.validation)]
+    need = pixels * (slices[0] * 2 + slices[1]) * (image.dtype.itemsize + 2)
+    for have, on_disk in ((need / MEMORY_SHARE + 9, False), (need / MEMORY_SHARE - 9, True)):
+        monkeypatch.setattr("segcore.data.loading.main_memory", lambda have=have: Memory(2**40, int(have)))
+        assert stack_data(tmp_path)[0].on_disk is on_disk
 
 
 def test_a_split_survives_the_file_and_another_collection_is_refused(
