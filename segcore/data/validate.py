@@ -85,7 +85,7 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     return Report(
         findings=tuple(sorted(_merged(findings), key=lambda finding: _ORDER.index(finding.level))),
         images=_summary(first.images, data.images, collection),
-        labels=_summary(first.labels, data.labels, collection, "labels of "),
+        labels=_summary(first.labels, data.labels, collection, of_labels=True),
         classes=classes,
     )
 
@@ -230,14 +230,15 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
 
 
 def _summary(
-    planes: Planes | None, address: str | None, collection: Collection | None, front: str = ""
+    planes: Planes | None, address: str | None, collection: Collection | None, of_labels: bool = False
 ) -> SourceSummary | None:
     if planes is None or address is None:
         return None
     source = planes.source
     text = f"{sizes_text(source.shape, source.axes)}, {source.dtype}"
     if collection is not None and len(collection.entries) > 1:
-        text = f"{front}{collection.shape_text}, {source.dtype}"
+        sizes = f"labels of {collection.title}" if of_labels else collection.shape_text
+        text = f"{sizes}, {source.dtype}"
     return SourceSummary(
         path=address,
         axes=source.axes,
