@@ -40,6 +40,8 @@ MOST_BAD_FILES = 50
 FEW_NAMES = 3
 MOST_BYTES = 8 * 10**9
 """Of larger sets evenly spread planes are looked at: a check should take minutes, not hours."""
+MOST_IMAGES = 2000
+"""Of more images evenly spread ones are opened and looked at one by one, if all of them can be opened."""
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -69,15 +71,17 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     files = [item.labels for item in listing.items if item.labels]
     table = _attempt(lambda: common_table(files, data), files[0], findings) if files else None
     first, good = _Openings(data, steps, table, findings), not _failed(findings)
-    for item in listing.items:
+    items, collection = listing.items, None
+    if good and len(items) > MOST_IMAGES:  # opened in threads, and faster still the next time
+        collection = _attempt(lambda: Collection(items, data), data.images or "", [])
+    for item in items if collection is None else _spread(items, MOST_IMAGES):
         good = first.take(item) and good
         if first.bad > MOST_BAD_FILES:
             break
-    collection = (
-        _attempt(lambda: Collection(listing.items, data), data.images or "", findings)
-        if (good and listing.items)
-        else None
-    )
+    if not good:
+        collection = None
+    elif items and collection is None:
+        collection = _attempt(lambda: Collection(items, data), data.images or "", findings)
     classes: tuple[ClassCount, ...] = ()
     if collection:
         findings += [Finding(level="info", what=note, where=collection.title) for note in collection.notes]
@@ -173,6 +177,12 @@ def _look(
     labels: LabelFacts | None = _attempt(
         lambda: scan_labels(collection, rule, planes, step), collection.label_title, findings
     )
+    if labels and len(planes) < collection.count and len(labels.table) < max(2, len(data.class_names)):
+        # Of rare classes and few annotated slices the slices looked at may show nothing.
+        everything = range(collection.count)
+        labels = _attempt(
+            lambda: scan_labels(collection, rule, everything, lambda: None), collection.label_title, findings
+        )
     if labels:
         findings += judge_labels(collection, labels, data)
         if images:
@@ -185,8 +195,14 @@ def _chosen(collection: Collection) -> list[int]:
     total = sum(entry.planes * entry.height * entry.width for entry in collection.entries)
     per_pixel = collection.channels * collection.dtype.itemsize
     share = min(1.0, MOST_BYTES / max(1, total * per_pixel))
-    amount = max(1, int(collection.count * share))
-    return np.unique(np.linspace(0, collection.count - 1, amount).round().astype(int)).tolist()
+    share = min(share, MOST_IMAGES / len(collection.entries))
+    return _spread(range(collection.count), max(1, int(collection.count * share)))
+
+
+def _spread(values: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of the values, evenly spread."""
+    chosen = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[index] for index in np.unique(chosen)]
 
 
 def _attempt(doing: Callable[[], T], address: str, findings: list[Finding]) -> T | None:

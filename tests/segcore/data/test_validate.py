@@ -239,3 +239,27 @@ def test_what_was_assumed_about_axes_is_told(tmp_path: Path, write: Write) -> No
     path = tmp_path / "raw.tif"
     tifffile.imwrite(path, grey(5, 40, 48), photometric="minisblack", metadata=None)
     only(check(path, write("labels", classes(5, 40, 48))), "info", "axis of 5", "Z (a stack of slices)")
+
+
+def test_of_very_many_images_some_are_looked_at_and_bad_files_are_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segcore.data.validate.MOST_IMAGES", 3)
+    for number in range(8):
+        for folder, pixels in (("images", grey(40, 40)), ("labels", classes(40, 40))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", pixels)
+    report = check(tmp_path / "images", tmp_path / "labels")
+    assert report.ok
+    assert any("3 of 8 slices" in text for text in told(report, "info"))
+    report = check(
+        tmp_path / "images", tmp_path / "labels", annotated_slices="1,2"
+    )  # 0, 4 and 7 are looked at
+    assert report.ok
+    assert sum(found.pixels for found in report.classes) == 2 * 40 * 40
+    (tmp_path / "labels" / "1.tif").write_text("no image")
+    tifffile.imwrite(tmp_path / "labels" / "6.tif", classes(40, 44))
+    assert {error.where for error in check(tmp_path / "images", tmp_path / "labels").errors} == {
+        "1.tif",
+        "6.tif, 6.tif",
+    }
