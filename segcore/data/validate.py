@@ -23,8 +23,10 @@ from segcore.data.source import ImageSource
 from segcore.data.targets import LabelRule
 from segcore.data.verdicts import (
     count_classes,
+    judge_channels,
     judge_images,
     judge_labels,
+    judge_mode,
     judge_pair,
     judge_patch,
     judge_split,
@@ -85,6 +87,7 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     classes: tuple[ClassCount, ...] = ()
     if collection:
         findings += [Finding(level="info", what=note, where=collection.title) for note in collection.notes]
+        findings += judge_channels(collection, data)
         classes = _look(collection, data, progress, findings)
     return Report(
         findings=tuple(sorted(_merged(findings), key=lambda finding: _ORDER.index(finding.level))),
@@ -187,7 +190,7 @@ def _look(
         findings += judge_labels(collection, labels, data)
         if images:
             findings += judge_swap(collection, images, labels)
-    findings += judge_split(collection, labels, data)
+    findings += judge_mode(collection, data) + judge_split(collection, labels, data)
     return count_classes(labels, data) if labels else ()
 
 

@@ -68,6 +68,24 @@ def judge_images(collection: Collection, facts: ImageFacts, looked: int) -> list
     return findings
 
 
+def judge_channels(collection: Collection, data: DataConfig) -> list[Finding]:
+    """Return an error if there are more or fewer names than channels."""
+    named, there = len(data.channel_names), collection.channels
+    if not named or named == there:
+        return []
+    what = f"data.channel_names has {named} names, but the images have {there} channel{'s' * (there > 1)}."
+    return [_error(what, collection.title, "Give one name per channel that is used, in their order.")]
+
+
+def judge_mode(collection: Collection, data: DataConfig) -> list[Finding]:
+    """Return a warning if a network is to see several slices of images that have one each."""
+    if data.mode == "2d" or any(entry.depth > 1 for entry in collection.entries):
+        return []
+    what = f"data.mode is {data.mode}, but every image is a single slice: there is nothing around it to see."
+    remedy = "Use data.mode 2d, or give the axes if slices were read as something else (data.axes)."
+    return [_finding("warning", what, collection.title, remedy)]
+
+
 def judge_labels(collection: Collection, facts: LabelFacts, data: DataConfig) -> list[Finding]:
     """Return what is noteworthy about the values of labels."""
     name, values = collection.label_title, list(facts.table)

@@ -263,3 +263,15 @@ def test_of_very_many_images_some_are_looked_at_and_bad_files_are_named_all_the_
         "1.tif",
         "6.tif, 6.tif",
     }
+
+
+@pytest.mark.parametrize("mode", ["2.5d", "3d"])
+def test_a_single_slice_has_no_neighbours(write: Write, mode: str) -> None:
+    report = check(write("i", grey(128, 48)), write("l", classes(128, 48)), mode=mode)
+    only(report, "warning", mode, "single slice", "2d")
+
+
+def test_every_channel_has_one_name(write: Write) -> None:
+    paths = write("i", grey(128, 48)), write("l", classes(128, 48))
+    only(check(*paths, channel_names=["DAPI", "GFP"]), "error", "2 names", "1 channel.")
+    assert check(*paths, channel_names=["DAPI"]).ok
