@@ -70,6 +70,11 @@ def split_images(extents: Sequence[Extent], data: DataConfig) -> Split:
     sides = divider.divide()
     parts = {side: _regions(sides, side, extents, data.mode) for side in SIDES}
     notes = list(divider.notes)
+    if data.mode == "2.5d" and data.split_by != "blocks" and any(extent.planes > 1 for extent in extents):
+        notes.append(
+            "Training slices may be seen together with neighbours that validate (their pixels, never their "
+            "labels); data.split_by blocks keeps them apart."
+        )
     thin = [part for part in parts["train"] if part.planes[1] - part.planes[0] < data.patch_depth]
     if data.mode == "3d" and thin:
         notes.append(
