@@ -52,7 +52,7 @@ app: install ## Serve the app, a worker and MLflow on your own workspace until C
 	@$(BIN)/segcore serve $(ARGS)
 
 test: dev ## Run the test suite; ARGS are pytest's
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: dev ## Kill processes 500 times at random moments of trainings and segmentations (KILLS=…)
 	@SEGCORE_KILLS=$(KILLS) $(BIN)/python -m pytest tests/e2e/faults -x -rA $(ARGS)

@@ -82,6 +82,7 @@ def test_train_refresh_and_segment(page: Page, app: ServedApp) -> None:
 
     expect(page.locator("#next-inference")).to_be_visible()
     expect(page.locator("#train-progress")).to_contain_text("Finished")
+    wait_for_epochs(page, 60)
     assert epochs_shown(page) == 60
     names = page.evaluate("document.querySelector('#curves .js-plotly-plot').data.map(trace => trace.name)")
     assert {"training", "validation"} <= set(names)
@@ -224,8 +225,9 @@ def test_bad_data_is_explained_and_the_remedy_is_a_button(page: Page, tmp_path: 
     notes = tmp_path / "notes.tif"
     notes.write_text("not an image")
     upload(page, "images", notes)
-    expect(page.locator("#findings")).to_contain_text("Now choose the annotations")
+    expect(page.locator("#findings")).to_contain_text("text file")
     take_sample(page)
+    expect(page.locator("#next-configure")).to_be_enabled()
     page.click("#images-path input")
     page.locator("[role=option]:visible", has_text="notes.tif").click()
     expect(page.locator("#findings")).to_contain_text("text file")
@@ -244,6 +246,8 @@ def test_errors_and_help_stand_at_the_field(page: Page) -> None:
     take_sample(page)
     page.click("#next-configure")
     page.click("#preset-quick")
+    # Only once the preset is in the form: it would overwrite what is typed before.
+    expect(page.locator("#field-training-epochs input[type=number]")).to_have_value("20")
     set_number(page, "model-layers", 6)
     expect(page.locator("#field-data-patch-size-error")).to_be_hidden()
     choose(page, "data-patch-size", "96")
