@@ -52,8 +52,12 @@ app: install ## Serve the app, a worker and MLflow on your own workspace until C
 	@$(BIN)/segcore serve $(ARGS)
 
 test: dev ## Run the test suite; ARGS are pytest's
+ifneq (,$(findstring tests/,$(ARGS)))
+	@$(BIN)/python -m pytest $(ARGS)
+else
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --ignore tests/e2e $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest tests/e2e $(ARGS) || [ $$? -eq 5 ] # 5: none was chosen
+endif
 
 soak: dev ## Kill processes 500 times at random moments of trainings and segmentations (KILLS=…)
 	@SEGCORE_KILLS=$(KILLS) $(BIN)/python -m pytest tests/e2e/faults -x -rA $(ARGS)
