@@ -18,6 +18,7 @@ import torch._dynamo  # noqa: F401
 
 from segcore.card import read_config
 from segcore.events import Event, Progress
+from segcore.files import remove_leftovers
 from segcore.jobs.journal import FolderReporter
 from segcore.training.run import train
 
@@ -25,6 +26,7 @@ from segcore.training.run import train
 def work(config_file: Path, folder: Path, steps: int) -> None:
     """Train in this process; a byte goes to `steps` after every step."""
     config, _ = read_config(config_file)
+    remove_leftovers(folder)  # as `start_job` does
     write = FolderReporter(folder)
 
     def report(event: Event) -> None:
