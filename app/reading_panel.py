@@ -10,7 +10,6 @@ import gradio as gr
 
 from app.data_facts import Overview, Pair, readings, sizes_text
 from app.forms import FormField, all_fields, shown
-from app.views import mark_html
 
 HERE = Path(__file__).parent
 LISTED = 200
@@ -70,11 +69,6 @@ def pairs_text(pairs: Sequence[Pair]) -> str:
     if labelled:
         text += ", all with annotations" if labelled == len(pairs) else f", {labelled} with annotations"
     return text + (f" (the first {LISTED} are listed)" if len(pairs) > LISTED else "")
-
-
-def problems_html(overview: Overview) -> str:
-    """Return what was noticed while the files were paired: unpaired ones and the like."""
-    return "".join(mark_html(level, what, remedy) for level, what, remedy in overview.problems)
 
 
 def given_axes(event: gr.EventData) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data.planes import Planes
 from segcore.errors import DataError
 
 
@@ -31,21 +30,6 @@ def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     found, counts = np.unique(values, return_counts=True)
     return {int(value): int(count) for value, count in zip(found, counts, strict=True)}
-
-
-def class_table(labels: Planes, labels_as: str) -> dict[int, int]:
-    """Return the pixel count of every label value in a stack, ascending by value; reads one plane at a time.
-
-    Raises
-    ------
-    DataError
-        A plane cannot be read, or holds values that are not whole numbers.
-    """
-    table: dict[int, int] = {}
-    for index in range(labels.count):
-        for value, count in count_values(labels.read(index), labels_as).items():
-            table[value] = table.get(value, 0) + count
-    return dict(sorted(table.items()))
 
 
 def encode_labels(label_plane: np.ndarray, class_values: tuple[int, ...], labels_as: str) -> np.ndarray:

@@ -88,11 +88,6 @@ def open_source(address: str | Path, axes: str | None = None) -> ImageSource:
     return TiffSource(file, axes)
 
 
-def is_image_folder(path: Path) -> bool:
-    """Say whether a folder is one image: a Zarr or a DICOM series."""
-    return is_zarr(path) or is_dicom_series(path)
-
-
 def probe(address: str | Path, axes: str | None = None) -> Probe:
     """Return what the header of an image says, for lists of many files.
 

@@ -113,9 +113,7 @@ def segment(
         raise
     metrics = _sums(done) | {"seconds": time.monotonic() - began}
     named = {"model": reference or config.inference.model or str(model.weights)}
-    entries = [
-        {**entry, "segmentation": str(target.segmentation.relative_to(folder))} for entry, target in done
-    ]
+    entries = [entry | {"segmentation": str(at.segmentation.relative_to(folder))} for entry, at in done]
     of_all = named | _metadata(config, model, hardware) | {"images": entries, "failed": failed}
     metadata = entries[0] | of_all if len(items) == 1 else of_all
     write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
