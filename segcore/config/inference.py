@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from segcore.config.option import WEBHOOK_PATTERN, Section, option
+from segcore.config.option import CLUSTER_PATTERN, WEBHOOK_PATTERN, Section, option
 
 
 class InferenceConfig(Section):
@@ -32,6 +32,40 @@ class InferenceConfig(Section):
         "Resample images whose pixels have another size than those of the training, and write the result on "
         "their own grid.",
         label="Adapt the pixel size",
+    )
+    flips: bool = option(
+        False,
+        "Predict every image also flipped along rows and columns, and average: a little better, four times "
+        "the work.",
+        label="Average over flips",
+        form="more",
+    )
+    ensemble: list[str] = option(
+        [],
+        "Further models whose probabilities are averaged with those of the first, for example the folds of "
+        "one training.",
+        label="Further models",
+        form="more",
+    )
+    format: Literal["tiff", "ome-zarr"] = option(
+        "tiff",
+        "File format of the result: TIFF (ImageJ or OME, BigTIFF where it is large), or OME-Zarr 0.5 with a "
+        "pyramid.",
+        label="File format",
+        form="more",
+    )
+    backend: Literal["torch", "openvino"] = option(
+        "torch",
+        "What computes on a CPU: PyTorch, or OpenVINO where it is installed.",
+        label="Backend",
+        form="more",
+    )
+    cluster: str | None = option(
+        None,
+        "Predict on a Dask cluster: local:N for N processes here, tcp://HOST:PORT of a scheduler, or slurm.",
+        label="Cluster",
+        form="more",
+        pattern=CLUSTER_PATTERN,
     )
     tile_size: int | None = option(
         None,

@@ -15,6 +15,7 @@ SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
 PIXEL_SIZE_PATTERN = r"^\s*\d*\.?\d+(\s*,\s*\d*\.?\d+\s*,\s*\d*\.?\d+)?\s*$"
 REGION_PATTERN = r"^\s*\d+(\s*,\s*\d+){4}\s*$"
 WEBHOOK_PATTERN = r"^https?://[^\s/]+\S*$"
+CLUSTER_PATTERN = r"^(local:[1-9]\d{0,2}|(tcp|tls)://[^\s/]+:\d+|slurm)$"
 PATTERN_RULES = {
     SESSION_PATTERN: "use up to 64 letters from A to Z, digits, spaces, dots, dashes and underscores, "
     "a letter or digit first",
@@ -22,6 +23,7 @@ PATTERN_RULES = {
     SLICES_PATTERN: "use numbers and ranges counted from 0, for example 24-29 or 0,5,10-12",
     PIXEL_SIZE_PATTERN: "use one number, or three for z, y and x with commas between, as in 0.5,0.1,0.1",
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
+    CLUSTER_PATTERN: "use local:N for N processes, tcp://HOST:PORT of a Dask scheduler, or slurm",
     WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
 }
 """What a pattern means, in the user's words."""

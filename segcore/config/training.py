@@ -101,6 +101,29 @@ class TrainingConfig(Section):
         form="more",
         ge=1,
     )
+    compile: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Let torch.compile build kernels for this network; auto does it where the run is long enough to pay "
+        "for it.",
+        label="Compile",
+        form="more",
+    )
+    devices: int = option(
+        1,
+        "Devices of every host that train together; every one computes an equal share of the batch.",
+        label="Devices",
+        form="more",
+        ge=1,
+        le=64,
+    )
+    num_nodes: int = option(
+        1,
+        "Hosts that train together, each started with torchrun or by SLURM.",
+        label="Hosts",
+        form="more",
+        ge=1,
+        le=1024,
+    )
     patience: int = option(
         0,
         "Stop early after so many epochs without gain in validation Dice; 0 never stops early.",
