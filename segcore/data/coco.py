@@ -47,6 +47,8 @@ class CocoImage:
 class _Coco:
     images: tuple[CocoImage, ...]
     categories: dict[int, str]
+    stamp: tuple[int, int]
+    """When the file was changed, and its size."""
 
 
 def coco_images(path: Path) -> tuple[CocoImage, ...]:
@@ -97,10 +99,11 @@ def open_coco(
     crowds = [Drawing(entry.outline, 0) for entry in image.annotations if entry.crowd]
     if crowds:
         notes += (f"{len(crowds)} crowds, whose objects nobody drew apart, count as not annotated.",)
-    labels = DrawnLabels(path, grid, drawings, names, notes)
+    key = (path, coco.stamp, image.file_name, meaning)
+    labels = DrawnLabels(path, grid, drawings, names, notes, key=key)
     if crowds:
         covered = [Drawing(drawing.outline, 1) for drawing in drawings]
-        labels.annotated = DrawnLabels(path, grid, (*crowds, *covered), background=1)
+        labels.annotated = DrawnLabels(path, grid, (*crowds, *covered), background=1, key=(*key, "annotated"))
     return labels
 
 
@@ -204,7 +207,7 @@ def _parse(path: Path, changed: int, size: int) -> _Coco:
         more = f"; and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
         raise DataError(f"{path} cannot be used as COCO JSON: {told}{more}.", _REMEDY)
     images = tuple(CocoImage(*sizes[number], tuple(objects[number])) for number in sizes)
-    return _Coco(images, categories)
+    return _Coco(images, categories, (changed, size))
 
 
 def _table(content: dict[str, Any], key: str, problems: list[str]) -> list[dict[str, Any]]:

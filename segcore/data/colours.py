@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from segcore.card import PixelSize
+from segcore.data.index import key_of, recall
 from segcore.data.planes import Planes
 from segcore.data.source import ImageSource, Region, full_region
 from segcore.errors import DataError
 
 MOST_COLOURS = 32
 """A mask of more was resampled or saved as JPEG: colours in between are nobody's classes."""
+MOST_KEPT = 4096
+"""Colours of a mask that are kept in the index; of more, the mask is read again."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,13 @@ class ColourLabels:
         With a C axis of three or four samples.
     table : ColourTable, optional
         Values of the colours; by default `ColourTable.over` those of this mask, for which all of it is read.
+    address : str, optional
+        Where the mask lies; its colours are then kept in the index, so that it is read as a whole only once.
     """
 
-    def __init__(self, source: ImageSource, table: ColourTable | None = None) -> None:
+    def __init__(self, source: ImageSource, table: ColourTable | None = None, address: str = "") -> None:
         self.source = source
+        self._address = address
         self._given = table
         self._channel = source.axes.index("C")
         self.axes: str = source.axes.replace("C", "")
@@ -91,8 +97,10 @@ class ColourLabels:
 
     @cached_property
     def colours(self) -> Mapping[int, int]:
-        """Pixels of every colour in the mask; all of it is read for that."""
-        return count_colours(self.source)
+        """Pixels of every colour in the mask; all of it is read for that, unless the index knows them."""
+        if not self._address:
+            return count_colours(self.source)
+        return known_colours([self._address], lambda _: count_colours(self.source), "mask")[0]
 
     @cached_property
     def _grey(self) -> bool:
@@ -168,6 +176,33 @@ def count_colours(source: ImageSource) -> dict[int, int]:
         found, pixels = np.unique(pack(np.moveaxis(planes.read(index), 0, -1)), return_counts=True)
         counts.update(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
     return dict(counts.most_common())
+
+
+def known_colours(
+    addresses: Sequence[str], counting: Callable[[str], dict[int, int]], what: str
+) -> list[dict[int, int]]:
+    """Return what `counting` says of every mask; what the index knows is not counted again.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        The masks.
+    counting : callable
+        From an address to the pixels of every colour; what it raises ends everything.
+    what : str
+        Name of this way to count.
+    """
+    many: dict[int, dict[int, int]] = {}
+
+    def make(position: int) -> list[tuple[int, int]] | None:
+        counts = counting(addresses[position])
+        if len(counts) <= MOST_KEPT:
+            return list(counts.items())
+        many[position] = counts
+        return None
+
+    facts = recall([key_of("colours", [address], what) for address in addresses], make)
+    return [many[at] if fact is None else dict(fact) for at, fact in enumerate(facts)]
 
 
 def is_grey(colour: int) -> bool:

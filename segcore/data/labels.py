@@ -13,7 +13,7 @@ from segcore.addresses import split_address
 from segcore.card import PixelSize
 from segcore.data import rois
 from segcore.data.coco import Meaning, open_coco
-from segcore.data.colours import ColourLabels, ColourTable, count_colours, is_coloured, is_grey
+from segcore.data.colours import ColourLabels, ColourTable, count_colours, is_coloured, is_grey, known_colours
 from segcore.data.geojson import geojson_classes, open_geojson
 from segcore.data.integrity import check_readable
 from segcore.data.naming import NameTable
@@ -80,7 +80,7 @@ def open_labels(
         return opener(file, like, table.names, joined=labels_as == "foreground")
     source = open_source(address)
     if is_coloured(source, like):
-        return ColourLabels(source, table.colours)
+        return ColourLabels(source, table.colours, str(address))
     return read_as_slices(source)
 
 
@@ -109,7 +109,8 @@ def open_mask(address: str | Path, like: ImageSource | None = None) -> ImageSour
 def label_table(addresses: Iterable[str | Path]) -> LabelTable:
     """Return the values that colours and names get when these files are labels of one data set.
 
-    Masks in colours are read as a whole for it; other images are only opened.
+    Masks in colours are read as a whole for it, unless the index knows their colours; other images are only
+    opened.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def label_table(addresses: Iterable[str | Path]) -> LabelTable:
         A file cannot be read.
     """
     names: list[str] = []
-    colours: set[int] = set()
+    masks: list[str] = []
     for address in addresses:
         place, name = split_address(address)
         file = Path(place)
@@ -127,13 +128,17 @@ def label_table(addresses: Iterable[str | Path]) -> LabelTable:
         if kind:
             names += geojson_classes(file) if kind == "geojson" else rois.roi_classes(file)
             continue
-        source = open_source(address)
-        if is_coloured(source):
-            colours.update(count_colours(source))
+        masks.append(str(address))
+    colours = {colour for counts in known_colours(masks, _colours, "set") for colour in counts}
     grey = all(is_grey(colour) for colour in colours)
     return LabelTable(
         None if grey else ColourTable.over(frozenset(colours)), NameTable.over(names) if names else None
     )
+
+
+def _colours(address: str) -> dict[int, int]:
+    source = open_source(address)
+    return count_colours(source) if is_coloured(source) else {}
 
 
 def annotated_part(labels: ImageSource) -> ImageSource | None:

@@ -7,6 +7,10 @@ import numpy as np
 from segcore.errors import DataError
 
 
+class FractionError(DataError):
+    """Labels are no whole numbers."""
+
+
 def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
     """Return how many pixels of a label plane have which value.
 
@@ -19,7 +23,7 @@ def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
 
     Raises
     ------
-    DataError
+    FractionError
         Some values are not whole numbers.
     """
     values = _whole_numbers(labels_CYX)
@@ -80,7 +84,7 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         whole = labels.astype(np.int64)
     if not (np.isfinite(labels) & (whole == labels)).all():
-        raise DataError(
+        raise FractionError(
             "Labels must be whole numbers, one per class; these hold fractions or NaN.",
             "Export them as 8-bit or 16-bit integers, and check that images and labels are not swapped.",
         )

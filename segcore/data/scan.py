@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segcore.data.collection import Collection
+from segcore.data.manifest import FractionError
 from segcore.data.targets import LabelRule, check_annotated_slices, count_plane
-from segcore.errors import DataError
 
 FEW_VALUES = 20
 """An image with no more values than this looks like labels; labels with more look like numbered objects."""
@@ -113,10 +113,9 @@ def scan_labels(collection: Collection, rule: LabelRule, planes: Sequence[int], 
         assert opened.labels is not None
         if opened.labels.dtype.kind == "f":
             facts.floats = str(opened.labels.dtype)
-        opened.labels.read(plane)  # a plane that cannot be read is no plane with fractions
         try:
             counts = count_plane(collection, number, plane, rule)
-        except DataError:
+        except FractionError:
             facts.fractional = True
             break
         for value, count in counts.items():

@@ -98,7 +98,7 @@ def count_plane(collection: Collection, number: int, plane: int, rule: LabelRule
     Raises
     ------
     DataError
-        The labels cannot be read, or some are not whole numbers.
+        The labels cannot be read, or (`FractionError`) some are not whole numbers.
     """
     opened = collection.open(number)
     assert opened.labels is not None

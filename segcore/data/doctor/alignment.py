@@ -80,7 +80,8 @@ def match_slice(image_CYX: np.ndarray, labels_YX: np.ndarray) -> Match | None:
         deviation = everywhere.std(axis=(1, 2), keepdims=True)
         if not deviation.all():
             return None
-        middle = np.median(everywhere, axis=(1, 2), keepdims=True)
+        # Every ninth shift tells the median as well, and it is most of the time this takes.
+        middle = np.median(everywhere[:, ::3, ::3], axis=(1, 2), keepdims=True)
         surfaces[turn] = ((everywhere[near] - middle) / deviation).astype(np.float32)
     return Match(surfaces)
 

@@ -14,6 +14,8 @@ import tifffile
 from PIL import Image
 
 from segcore.data.coco import coco_images, open_coco
+from segcore.data.drawn import DrawnLabels
+from segcore.data.kept_planes import KeptPlanes
 from segcore.data.labels import annotated_part, open_labels, value_names
 from segcore.data.open import open_source
 from segcore.errors import DataError
@@ -204,3 +206,42 @@ def test_the_nuclei_in_real_images_are_all_there() -> None:
     # Nuclei are stained: darker than what lies between them.
     grey = whole(image).mean(-1)
     assert grey[classes == 1].mean() < grey[classes == 0].mean() - 20
+
+
+def test_a_picture_is_drawn_once_for_all_who_read_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write([{"segmentation": box(1, 1, 4, 4)}, {"segmentation": box(6, 8, 9, 12), "category_id": 5}])
+    expected = whole(open_coco(path))
+    drawn: list[int] = []
+    draw = DrawnLabels._draw
+    monkeypatch.setattr(DrawnLabels, "_draw", lambda self, *at: drawn.append(1) or draw(self, *at))
+    again = open_coco(path)
+    assert np.array_equal(whole(again), expected)
+    assert np.array_equal(again.read((slice(5, 10), slice(7, 13))), expected[5:10, 7:13])
+    assert not drawn
+    objects = whole(open_coco(path, meaning="instance"))
+    assert drawn
+    assert np.array_equal(objects > 0, expected > 0)
+
+
+def test_what_was_drawn_is_forgotten_when_the_file_changes(write: Write) -> None:
+    whole(open_coco(write([{"segmentation": box(1, 1, 4, 4)}])))
+    changed = whole(open_coco(write([{"segmentation": box(1, 1, 4, 4)}, {"segmentation": box(6, 8, 9, 12)}])))
+    assert changed[7, 9] == 1
+
+
+def test_what_is_read_may_be_written_to(write: Write) -> None:
+    path = write([{"segmentation": box(1, 1, 4, 4)}])
+    whole(open_coco(path))[:] = 7
+    assert whole(open_coco(path)).max() == 1
+
+
+def test_kept_planes_stay_within_their_budget() -> None:
+    kept = KeptPlanes(budget=4 * 100)
+    for number in range(9):
+        kept.keep(number, np.full((10, 10), number, np.uint8))
+    assert [number for number in range(9) if kept.find(number) is not None] == [5, 6, 7, 8]
+    kept.find(5)
+    kept.keep(9, np.zeros((10, 10), np.uint8))
+    assert [number for number in range(10) if kept.find(number) is not None] == [5, 7, 8, 9]
+    kept.keep("large", np.zeros((11, 10), np.uint8))
+    assert kept.find("large") is None

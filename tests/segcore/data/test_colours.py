@@ -135,3 +135,21 @@ def test_real_masks_in_colours_are_the_labels_made_of_them() -> None:
     for index, mask in enumerate(masks):
         plane = expected.read((slice(index, index + 1), slice(None), slice(None)))[0]
         assert np.array_equal(whole(open_labels(mask, table=table)), order[plane])
+
+
+def test_the_colours_of_masks_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = []
+    for number, colour in enumerate([(255, 0, 0), (0, 255, 0)]):
+        pixels = np.zeros((8, 9, 3), np.uint8)
+        pixels[2:5, 2:5] = colour
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        os.utime(path, (1, 1))
+        masks.append(path)
+    table = label_table(masks)
+    alone = value_names(open_labels(masks[0]))
+    monkeypatch.setattr("segcore.data.colours.count_colours", None)
+    monkeypatch.setattr("segcore.data.labels.count_colours", None)
+    assert label_table(masks) == table
+    assert value_names(open_labels(masks[0])) == alone
+    assert np.array_equal(whole(open_labels(masks[1], table=table))[2:5, 2:5], np.full((3, 3), 1))
