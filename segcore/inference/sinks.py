@@ -1,26 +1,125 @@
-"""Where predicted planes go: a TIFF stack that is filled plane by plane and appears only when it is whole."""
+"""Where results go: files that any process fills block by block, and that appear when they are whole."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import tifffile
 
 from segcore.card import PixelSize
 from segcore.errors import JobError
 from segcore.files import atomic_path
+from segcore.inference.sink_spec import Sink, SinkSpec, told_of_disk
+from segcore.inference.tiff_sink import PlainSink, create_plain, write_tags
 
-CLASSIC_LIMIT = 2**32 - 2**26
-"""Bytes of pixels above which a file must be a BigTIFF: 4 GiB less room for the tags."""
-_IMAGEJ_ORDER = "TZCYX"
-_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+__all__ = [
+    "Sink",
+    "SinkSpec",
+    "check_space",
+    "create_sink",
+    "finish_sink",
+    "reopen_sink",
+    "result_bytes",
+    "tiff_sink",
+]
+
+
+def create_sink(path: Path, spec: SinkSpec) -> Sink:
+    """Begin a result: make its work file and take the disk space, where the disk can promise it.
+
+    Parameters
+    ----------
+    path : Path
+        The work file, or folder for OME-Zarr; what lies there is replaced. It survives a killed process.
+    spec : SinkSpec
+        What it will hold.
+
+    Raises
+    ------
+    JobError
+        The disk is full.
+    """
+    with told_of_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}.new")  # so that a work file with half its tags is never met
+        try:
+            create_plain(fresh, spec)
+            os.replace(fresh, path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    return reopen_sink(path, spec)
+
+
+def reopen_sink(path: Path, spec: SinkSpec) -> Sink:
+    """Go on writing to what `create_sink` made, in this or another process.
+
+    Raises
+    ------
+    JobError
+        It is missing or cut off.
+    """
+    return PlainSink(path, spec)
+
+
+def finish_sink(
+    path: Path,
+    spec: SinkSpec,
+    target: Path,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Make the work file the result, in one step; nothing happens if that has been done already.
+
+    Parameters
+    ----------
+    path : Path
+        The work file; all sinks that wrote to it are closed.
+    spec : SinkSpec
+        What it holds.
+    target : Path
+        The result's place; what lies there is replaced.
+    progress : callable, optional
+        Told how many of how many pieces of the pyramid are done (OME-Zarr).
+    should_stop : callable
+        Asked between pieces of the pyramid.
+
+    Raises
+    ------
+    JobError
+        The disk is full or gone; the work file stays.
+    Stopped
+        Somebody asked for it; another call goes on where this one ended.
+    """
+    if not path.exists() and target.exists():
+        return
+    with told_of_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(path, target)
+        sync_folder(target.parent)
+
+
+def result_bytes(spec: SinkSpec) -> int:
+    """Return the disk space that a result takes at most."""
+    return spec.bytes + 2**16 + 512 * spec.planes * max(spec.classes, 1)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when a folder's names are on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class TiffSink:
@@ -88,7 +187,7 @@ def tiff_sink(
     dtype = np.dtype(dtype)
     try:
         with atomic_path(path) as temporary:
-            offset = _write_tags(temporary, axes, shape, dtype, pixel_size)
+            offset = write_tags(temporary, axes, shape, dtype, pixel_size)
             with temporary.open("r+b") as stream:
                 # Room is taken now: a disk that is too full shows before hours of computing, not after.
                 if hasattr(os, "posix_fallocate"):
@@ -115,48 +214,6 @@ def check_space(folder: Path, needed: int) -> None:
             f"The result needs {_gigabytes(needed)}, but only {_gigabytes(free)} are free in {folder}.",
             "Free some disk space, or leave out the probabilities.",
         )
-
-
-def _write_tags(
-    path: Path, axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size: PixelSize
-) -> int:
-    """Write a TIFF without its pixels and return where they belong."""
-    big = math.prod(shape) * dtype.itemsize > CLASSIC_LIMIT
-    imagej = not big and dtype.name in _IMAGEJ_TYPES and list(axes) == sorted(axes, key=_IMAGEJ_ORDER.index)
-    metadata = _imagej_metadata(axes, pixel_size) if imagej else _ome_metadata(axes, pixel_size)
-    with tifffile.TiffWriter(path, bigtiff=big, imagej=imagej, ome=not imagej) as writer:
-        written = writer.write(
-            None,
-            shape=shape,
-            dtype=dtype,
-            photometric="minisblack",
-            metadata=metadata,
-            resolution=_pixels_per_micrometre(pixel_size) if imagej else None,
-            returnoffset=True,
-        )
-    assert written is not None
-    return int(written[0])
-
-
-def _imagej_metadata(axes: str, size: PixelSize) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": axes}
-    if size.z is not None:
-        metadata["spacing"] = size.z
-    if size != PixelSize():
-        metadata["unit"] = "um"  # ImageJ reads ASCII only
-    return metadata
-
-
-def _pixels_per_micrometre(size: PixelSize) -> tuple[float, float] | None:
-    return (1 / size.x, 1 / size.y) if size.x and size.y else None
-
-
-def _ome_metadata(axes: str, size: PixelSize) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": axes}
-    for axis, value in (("X", size.x), ("Y", size.y), ("Z", size.z)):
-        if value is not None:
-            metadata |= {f"PhysicalSize{axis}": value, f"PhysicalSize{axis}Unit": "µm"}
-    return metadata
 
 
 def _gigabytes(count: int) -> str:

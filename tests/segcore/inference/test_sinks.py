@@ -16,7 +16,7 @@ import tifffile
 from segcore.card import PixelSize
 from segcore.data.open import open_source
 from segcore.errors import JobError
-from segcore.inference import sinks
+from segcore.inference import tiff_sink as tiff_files
 from segcore.inference.sinks import check_space, tiff_sink
 
 SIZE = PixelSize(z=0.5, y=0.2, x=0.1)
@@ -76,7 +76,7 @@ def test_an_unknown_pixel_size_stays_unknown(tmp_path: Path) -> None:
 
 
 def test_a_large_image_becomes_an_ome_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "CLASSIC_LIMIT", 100)
+    monkeypatch.setattr(tiff_files, "CLASSIC_LIMIT", 100)
     image = _image((3, 5, 7), "uint8")
     _write(tmp_path / "a.tif", "ZYX", image)
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
