@@ -7,7 +7,9 @@ numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,10 +24,31 @@ from segcore.tiling import Tile, align, tile_grid
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that one forward pass may take; the rest is for what the estimate does not see."""
-
-
+MOST_ON_CPU = 10**9
+"""Bytes that one forward pass takes on a CPU at most: more makes nothing faster."""
 LEAST_USEFUL = 0.02
-"""Least share of a block of a volume that is kept; see `Predictor._plan`."""
+"""Least share of a block of a volume that is kept; see `Predictor.plan`."""
+BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**23, "mps": 2**21}
+"""Pixels that keep a device busy: smaller images or tiles go through the network together."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image goes through the network.
+
+    Parameters
+    ----------
+    owned : tuple of int
+        Per axis the px that a tile owns: rows and columns, in 3d planes before them.
+    halo : tuple of int
+        Per axis the px that it reads around them at least.
+    batch : int
+        Images or tiles of equal shape that go through the network together at most.
+    """
+
+    owned: tuple[int, ...]
+    halo: tuple[int, ...]
+    batch: int = 1
 
 
 class Predictor:
@@ -64,12 +87,41 @@ class Predictor:
         *shape : int
             Rows and columns, in 3d planes before them.
         """
-        owned, halo = self._plan(shape)
-        return tile_grid(shape, owned, halo, self.network.divisors)
+        plan = self.plan(*shape)
+        return tile_grid(shape, plan.owned, plan.halo, self.network.divisors)
+
+    def plan(self, *shape: int) -> Plan:
+        """Return how an image of this size goes through the network now: whole, or in the best tiles.
+
+        Parameters
+        ----------
+        *shape : int
+            Rows and columns, in 3d planes before them.
+        """
+        room = self._room()
+        radii = self.network.receptive_radii
+        whole = [align(size, step) for size, step in zip(shape, self.network.divisors, strict=True)]
+        if self.tile_size is None and math.prod(whole) <= room:
+            return Plan(tuple(shape), radii, self._batch(whole, room))
+        if self.network.dimensions == 2:
+            step = self.network.divisor
+            around = align(self.network.receptive_radius, step)
+            side = self.tile_size or _largest_side(room, around, step)
+            read = [min(size, align(side, step) + 2 * around) for size in whole]
+            return Plan((side, side), radii, self._batch(read, room))
+        # What a voxel sees grows with the third power: where so little memory is left that nearly all of it
+        # goes into the halo, less is read. The far ends of the receptive field have next to no weight (Luo et
+        # al. 2016), and a volume that takes days helps nobody.
+        for share in (1, 2, 4, 8):
+            halo = tuple(radius // share for radius in radii)
+            useful, owned = self._block(room, whole, halo)
+            if useful >= LEAST_USEFUL:
+                break
+        return Plan(owned, halo)
 
     def is_exact(self, *shape: int) -> bool:
         """Say whether tiles of an image of this size read all that the network can see around them."""
-        return self._plan(shape)[1] == self.network.receptive_radii
+        return self.plan(*shape).halo == self.network.receptive_radii
 
     def logits(
         self,
@@ -97,25 +149,44 @@ class Predictor:
         ready = torch.from_numpy(self._prepared(image, normalization or self.card.normalization))
         shape = ready.shape[1:]
         tiles = self.tiles(*shape)
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            with torch.inference_mode(), self.hardware.autocast():
-                if len(tiles) == 1:
-                    logits = self._forward(ready)
-                    if on_tile:
-                        on_tile(1, 1)
-                    return logits
-                logits = torch.empty(
-                    (self.network.classes, *shape), dtype=torch.float32, device=self.hardware.device
-                )
-                for done, tile in enumerate(tiles, start=1):
-                    logits[:, *tile.write] = self._forward(ready[:, *tile.read])[:, *tile.keep]
-                    if on_tile:
-                        on_tile(done, len(tiles))
+        with self._ready():
+            if len(tiles) == 1:
+                logits = self._forward(ready[None])[0]
+                if on_tile:
+                    on_tile(1, 1)
                 return logits
-        finally:
-            self.network.train(was_training)
+            logits = torch.empty(
+                (self.network.classes, *shape), dtype=torch.float32, device=self.hardware.device
+            )
+            for done, tile in enumerate(tiles, start=1):
+                logits[:, *tile.write] = self._forward(ready[None, :, *tile.read])[0][:, *tile.keep]
+                if on_tile:
+                    on_tile(done, len(tiles))
+            return logits
+
+    def apply(self, images: Sequence[np.ndarray], normalization: Normalization | None = None) -> list[Tensor]:
+        """Return the logits of images of one size that go through the network together, whole.
+
+        Parameters
+        ----------
+        images : sequence of ndarray
+            See `logits`. Not more than `plan` says: nothing is cut into tiles here.
+        normalization : Normalization, optional
+            The images' own, where every image has one; by default the model's.
+
+        Returns
+        -------
+        list of Tensor
+            Of every image `(K, Y, X)`, in 3d `(K, Z, Y, X)`, float32, on the device.
+
+        Raises
+        ------
+        DataError
+            The number of channels is not that of the training images.
+        """
+        ready = [self._prepared(image, normalization or self.card.normalization) for image in images]
+        with self._ready():
+            return list(self._forward(torch.from_numpy(np.stack(ready))))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Return the probability of every class, `(K, Y, X)` or `(K, Z, Y, X)`, float32."""
@@ -142,35 +213,32 @@ class Predictor:
         slices_SCYX = image.reshape(-1, channels, *image.shape[1:])
         return apply_normalization(slices_SCYX, normalization).reshape(image.shape)
 
-    def _forward(self, image: Tensor) -> Tensor:
-        layout = self.hardware.layout(self.network.dimensions)
-        batch = image[None].to(self.hardware.device).contiguous(memory_format=layout)
-        return self.network(batch)[0].float()
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Put the network into evaluation mode meanwhile."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode(), self.hardware.autocast():
+                yield
+        finally:
+            self.network.train(was_training)
 
-    def _plan(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return per axis the px a tile owns and reads around it: the whole image, or the best that fits."""
-        network = self.network
-        room = int(
-            MEMORY_SHARE * self.hardware.free_memory() / network.bytes_per_pixel(self.hardware.dtype.itemsize)
-        )
-        radii = network.receptive_radii
-        whole = [align(size, divisor) for size, divisor in zip(shape, network.divisors, strict=True)]
-        if self.tile_size is None and math.prod(whole) <= room:
-            return tuple(shape), radii
-        if network.dimensions == 2:
-            side = self.tile_size or _largest_side(
-                room, align(network.receptive_radius, network.divisor), network.divisor
-            )
-            return (side, side), radii
-        # What a voxel sees grows with the third power: where so little memory is left that nearly all of it
-        # goes into the halo, less is read. The far ends of the receptive field have next to no weight (Luo et
-        # al. 2016), and a volume that takes days helps nobody.
-        for share in (1, 2, 4, 8):
-            halo = tuple(radius // share for radius in radii)
-            useful, owned = self._block(room, whole, halo)
-            if useful >= LEAST_USEFUL:
-                break
-        return owned, halo
+    def _forward(self, images: Tensor) -> Tensor:
+        layout = self.hardware.layout(self.network.dimensions)
+        batch = images.to(self.hardware.device).contiguous(memory_format=layout)
+        return self.network(batch).float()
+
+    def _room(self) -> int:
+        """Return how many px may go through the network at once."""
+        room = MEMORY_SHARE * self.hardware.free_memory()
+        if self.hardware.device.type == "cpu":
+            room = min(room, MOST_ON_CPU)
+        return int(room / self.network.bytes_per_pixel(self.hardware.dtype.itemsize))
+
+    def _batch(self, read: Sequence[int], room: int) -> int:
+        """Return how many images or tiles that are read in this size go through the network together."""
+        return max(1, min(room, BATCH_PIXELS[self.hardware.device.type]) // math.prod(read))
 
     def _block(
         self, room: int, whole: Sequence[int], halo: Sequence[int]
