@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from segcore.addresses import absolute_address
 from segcore.card import read_config
+from segcore.cli.usage import UsageError as UsageError
 from segcore.config import SECTIONS, RunConfig, build_config
 from segcore.errors import ConfigError
 from segcore.workspace import ENVIRONMENT
@@ -34,10 +35,6 @@ YES_NO = {
 
 
 SHORT = {"--model": "--inference.model", "--model-config": "--inference.config-file"}
-
-
-class UsageError(ConfigError):
-    """The command line itself is wrong."""
 
 
 class Parser(ArgumentParser):
@@ -127,12 +124,14 @@ class RunParser:
         # What follows an unknown option is most likely its value.
         problems = [self._unknown(word) for word in unknown if word.startswith("-")]
         problems = problems or [f"{word!r} belongs to no option." for word in unknown]
+        remedy = f"`{self.parser.prog} --help` lists the options."
         try:
             config = build_config(self._merge(known))
         except ConfigError as error:
             problems += error.message.splitlines()
+            remedy = error.remedy or remedy
         if problems:
-            raise UsageError("\n".join(problems), f"`{self.parser.prog} --help` lists the options.")
+            raise UsageError("\n".join(problems), remedy)
         return known, absolute_paths(config)
 
     def _merge(self, known: Namespace) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every option of a run, once: `RunConfig` and its sections."""
 
-from segcore.config.data import DataConfig, Mode, TrainingSet
+from segcore.config.data import DataConfig, Mode
 from segcore.config.inference import HardwareConfig, InferenceConfig, NotifyConfig
 from segcore.config.model import ModelConfig
 from segcore.config.option import (
@@ -13,6 +13,7 @@ from segcore.config.option import (
     option,
 )
 from segcore.config.run import SECTIONS, RunConfig, build_config
+from segcore.config.sets import TrainingSet
 from segcore.config.training import TrainingConfig
 
 __all__ = [

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from segcore.config.option import (
     AXES_PATTERN,
@@ -14,23 +14,11 @@ from segcore.config.option import (
     Section,
     option,
 )
+from segcore.config.sets import TrainingSet, check_sets, choose_main
 
 Mode = Literal["2d", "2.5d", "3d"]
 ADDRESSES = ("images", "labels", "mask")
 """Options that name files."""
-
-
-class TrainingSet(Section):
-    """One more set of images beside `data.images`, with its own labels."""
-
-    images: str = option(..., "Images: a file, a folder or an address.", label="Raw images")
-    labels: str = option(..., "Their labels.", label="Annotations")
-    mask: str | None = option(None, "Where they are annotated.", label="Annotated part")
-    use: Literal["train", "validation", "test", "split"] = option(
-        "split",
-        "What the set is for: training, validation or test as a whole, or split like the others.",
-        label="Use",
-    )
 
 
 class DataConfig(Section):
@@ -58,7 +46,8 @@ class DataConfig(Section):
     )
     sets: list[TrainingSet] = option(
         [],
-        'More sets of images with their labels, as JSON: [{"images": …, "labels": …, "use": "validation"}].',
+        'More sets of images with their labels, as JSON: [{"images": …, "labels": …, "use": "validation"}]. '
+        "Without data.images, one of them takes its place.",
         label="More sets",
         form="hidden",
     )
@@ -318,6 +307,25 @@ class DataConfig(Section):
         return self.model_copy(
             update={name: changed(getattr(self, name)) for name in ADDRESSES} | {"sets": sets}
         )
+
+    def with_main_set(self) -> DataConfig:
+        """Return the same options with images and labels, which one of the sets gives if nothing else does.
+
+        Raises
+        ------
+        ConfigError
+            None of the sets can be divided, and there is none for validation.
+        """
+        if self.images or self.labels or not self.sets:
+            return self
+        main = choose_main(self.sets, bool(self.folds or self.test_fraction))
+        sets = [one for one in self.sets if one is not main]
+        return self.model_copy(update={name: getattr(main, name) for name in ADDRESSES} | {"sets": sets})
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _sets_fit(cls, value: Any) -> Any:
+        return check_sets(value)
 
     @model_validator(mode="after")
     def _counts_fit(self) -> DataConfig:

@@ -57,10 +57,12 @@ def build_config(values: dict[str, Any]) -> RunConfig:
     Raises
     ------
     ConfigError
-        Some values are outside their rules; the message lists all of them.
+        Some values are outside their rules; the message lists all of them. Or there are sets of images only,
+        and none of them can stand for `data.images`.
     """
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         lines = [message for _, message in explain(error)]
         raise ConfigError("\n".join(lines)) from error
+    return config.model_copy(update={"data": config.data.with_main_set()})
