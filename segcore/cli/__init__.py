@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from segcore import __version__
-from segcore.cli.parser import UsageError
+from segcore.cli.usage import UsageError
 from segcore.errors import SegcoreError
 
 Command = Callable[[list[str]], int]

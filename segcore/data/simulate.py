@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import tifffile
-from scipy import ndimage
 
 from segcore.errors import ConfigError
 from segcore.files import atomic_path
@@ -158,14 +157,14 @@ def _stain(kind: Kind, cell: _Cell, rng: np.random.Generator) -> np.ndarray:
     """Return the light a cell gives off: thicker in the middle, granular, with vesicles and a nucleus."""
     shape = cell.reach.shape
     thickness = np.sqrt((1 - cell.reach**2).clip(0)) * 0.55 + 0.45
-    granules = ndimage.gaussian_filter(rng.normal(size=shape), 1.2)
-    cloud = ndimage.gaussian_filter(rng.normal(size=shape), 4.0)
+    granules = _blurred(rng.normal(size=shape), 1.2)
+    cloud = _blurred(rng.normal(size=shape), 4.0)
     texture = 1 + 0.22 * granules / granules.std() + 0.18 * cloud / cloud.std()
     rim = 0.35 * np.exp(-(((cell.reach - 0.93) / 0.08) ** 2))
-    vesicles = ndimage.gaussian_filter((rng.random(shape) < 0.01).astype(float), 1.0) * 9.0
+    vesicles = _blurred((rng.random(shape) < 0.01).astype(float), 1.0) * 9.0
     light = thickness * texture.clip(0.15) + rim + vesicles * (cell.nucleus > 1.05)
     depth = np.clip((1.12 - cell.nucleus) / 0.24, 0, 1)
-    chromatin = ndimage.gaussian_filter(rng.normal(size=shape), 1.6)
+    chromatin = _blurred(rng.normal(size=shape), 1.6)
     core = (
         2.2 * (1 + 0.2 * chromatin / chromatin.std()).clip(0.4)
         if kind == "3class"
@@ -177,11 +176,11 @@ def _stain(kind: Kind, cell: _Cell, rng: np.random.Generator) -> np.ndarray:
 def _camera(light: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return what the camera records: blur, out-of-focus haze, uneven light, shot and read-out noise."""
     blur = rng.uniform(1.0, 1.6)
-    sharp = ndimage.gaussian_filter(light, blur)
-    haze = ndimage.gaussian_filter(light, 14.0)
+    sharp = _blurred(light, blur)
+    haze = _blurred(light, 14.0)
     specks = (rng.random(light.shape) < 25 / size**2).astype(float)
-    debris = ndimage.gaussian_filter(specks, 1.4) * rng.uniform(120, 260)
-    cloud = ndimage.gaussian_filter(rng.normal(size=light.shape), size / 7, mode="reflect")
+    debris = _blurred(specks, 1.4) * rng.uniform(120, 260)
+    cloud = _blurred(rng.normal(size=light.shape), size / 7, mode="reflect")
     down, right = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     centre = rng.uniform(-0.4, 0.4, 2)
     vignette = 1 - 0.28 * ((down - centre[0]) ** 2 + (right - centre[1]) ** 2)
@@ -194,3 +193,11 @@ def _camera(light: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarra
 def _write(path: Path, stack: np.ndarray) -> None:
     metadata = {"axes": "ZYX", "spacing": SPACING_UM, "unit": "um"}
     tifffile.imwrite(path, stack, imagej=True, resolution=(1 / PIXEL_UM, 1 / PIXEL_UM), metadata=metadata)
+
+
+def _blurred(pixels: np.ndarray, sigma: float, mode: str = "reflect") -> np.ndarray:
+    # Half a second of imports, which everybody would pay for who may simulate and does not.
+    from scipy import ndimage
+
+    blurred: np.ndarray = ndimage.gaussian_filter(pixels, sigma, mode=mode)
+    return blurred

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
-
-from huey import Huey, RedisHuey, SqliteHuey
-from huey.registry import Message
-from huey.serializer import Serializer
 
 from segcore.errors import JobError
 from segcore.jobs.store import Kind
 from segcore.workspace import Workspace
 
 ENVIRONMENT = "SEGCORE_QUEUE_URL"
-SCHEMES = ("redis://", "rediss://", "unix://")
 LINES: dict[Kind, str] = {"train": "trainings", "predict": "segmentations"}
-SQLITE_SECONDS = 30.0
-"""How long to wait for a database that another process has locked."""
-REDIS_SECONDS = 5.0
-"""How long a Redis server may take to answer before it counts as unreachable."""
 
 
 class QueueUnreachable(JobError):
     """The queue cannot be read or written at this moment."""
-
-
-class _JsonSerializer(Serializer):
-    """Queue entries as JSON: huey's default is pickle, and nothing that lies in a workspace is unpickled."""
-
-    def _serialize(self, data: Message) -> bytes:
-        return json.dumps(list(data)).encode()
-
-    def _deserialize(self, data: bytes) -> Message:
-        return Message(*json.loads(data))
 
 
 def job_waits() -> None:
@@ -71,8 +50,11 @@ class Tokens:
             if self._place
             else f"Check that there is disk space and that {workspace.state} may be written to."
         )
+        # Half a second of imports, Redis among them: only who really asks the queue waits for it.
+        from segcore.jobs.huey_store import open_store
+
         with self._reachable():
-            self._huey = _open(workspace, kind, self._place)
+            self._huey = open_store(workspace, LINES[kind], self._place)
         self._task = self._huey.task(name="job_waits")(job_waits)
 
     def __enter__(self) -> Tokens:
@@ -119,26 +101,6 @@ class Tokens:
             raise QueueUnreachable(f"{what} cannot be reached: {reason}.", self._remedy) from error
 
 
-def _open(workspace: Workspace, kind: Kind, url: str) -> Huey:
-    options: dict[str, Any] = {"results": False, "serializer": _JsonSerializer()}
-    if not url:
-        path = str(workspace.state / "queue.db")
-        return SqliteHuey(LINES[kind], filename=path, timeout=SQLITE_SECONDS, strict_fifo=True, **options)
-    if not url.startswith(SCHEMES):
-        raise JobError(
-            f"SEGCORE_QUEUE_URL is {_without_password(url)!r}, which is no address of a Redis server.",
-            "Write redis://host:6379/0, or unset it to keep the queue in the workspace.",
-        )
-    from redis import ConnectionPool
-
-    pool = ConnectionPool.from_url(
-        url, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS, health_check_interval=30
-    )
-    # Two workspaces may share a server: each has keys of its own, on whatever host it is mounted.
-    name = f"segcore_{workspace.identity}_{LINES[kind]}"
-    return RedisHuey(name, connection_pool=pool, blocking=False, **options)
-
-
 def _redis_errors(url: str) -> tuple[type[Exception], ...]:
     if not url:
         return ()
@@ -146,8 +108,3 @@ def _redis_errors(url: str) -> tuple[type[Exception], ...]:
     from redis.exceptions import RedisError
 
     return (RedisError, ValueError)
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest

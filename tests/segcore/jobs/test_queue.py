@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from segcore.config import build_config
 from segcore.errors import JobError
 from segcore.events import Request
-from segcore.jobs import tokens as tokens_module
+from segcore.jobs import huey_store
 from segcore.jobs.queue import discard, move, next_job, resume, stop, submit, waiting
 from segcore.jobs.recovery import reconcile
 from segcore.jobs.store import (
@@ -126,7 +126,7 @@ def test_a_database_locked_for_too_long_is_an_error_that_says_so(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(workspace, "train", CONFIG)
-    monkeypatch.setattr(tokens_module, "SQLITE_SECONDS", 0.1)
+    monkeypatch.setattr(huey_store, "SQLITE_SECONDS", 0.1)
     connection = sqlite3.connect(workspace.state / "queue.db", isolation_level=None)
     connection.execute("begin exclusive")
     with pytest.raises(JobError, match="locked"):
