@@ -25,15 +25,25 @@ FOCUS = 2.0
 FALSE_ALARM, MISS = 0.3, 0.7
 """What a pixel too many and a pixel too few cost in the Tversky loss, as its authors found best."""
 
+Total = Callable[[Tensor], Tensor]
+"""From a sum over the patches of this process to that over the whole batch, of which others have a share."""
+
+
+def alone(part: Tensor) -> Tensor:
+    """Return a sum as it is: this process has the whole batch."""
+    return part
+
 
 class WeightedLoss(Protocol):
-    """A loss that may weigh the classes."""
+    """A loss that may weigh the classes, and whose batch may be divided among processes."""
 
-    def __call__(self, logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
-        """Return the loss; `weight_K` says how much every class counts."""
+    def __call__(
+        self, logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone
+    ) -> Tensor:
+        """Return the loss of the whole batch; `weight_K` says how much every class counts."""
 
 
-def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
+def build_loss(name: str, weights: Sequence[float] | None = None, total: Total = alone) -> Loss:
     """Return the loss called `name`.
 
     Parameters
@@ -43,6 +53,8 @@ def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
     weights : sequence of float, optional
         How much a pixel of every class counts, where the loss is a sum over pixels; how much the class's
         overlap counts, where it is one over classes.
+    total : callable
+        Adds up what the processes that share a batch have counted, so that the loss is that of the batch.
 
     Raises
     ------
@@ -51,21 +63,23 @@ def build_loss(name: str, weights: Sequence[float] | None = None) -> Loss:
     """
     function = LOSSES[name]
     if weights is None:
-        return function
+        return lambda logits, target: function(logits, target, None, total)
     weight_K = torch.tensor(list(weights), dtype=torch.float32)
-    return lambda logits, target: function(logits, target, weight_K.to(logits.device))
+    return lambda logits, target: function(logits, target, weight_K.to(logits.device), total)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone
+) -> Tensor:
     """Return the mean cross-entropy over the annotated pixels, 0 if there are none.
 
     With class weights it is the sum of the weighted terms over the number of pixels, not over the sum of
     weights: a patch without the rare class is not pushed up to count as much as one that shows it.
     """
-    return _cross_entropy(functional.log_softmax(logits.float(), dim=1), target.long(), weight_K)
+    return _cross_entropy(functional.log_softmax(logits.float(), dim=1), target.long(), weight_K, total)
 
 
-def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone) -> Tensor:
     """Return 1 − soft Dice, averaged over the classes that occur among the annotated pixels of the batch.
 
     Soft Dice as in V-Net (Milletari et al. 2016) with plain sums in the denominator and counted over the
@@ -73,16 +87,19 @@ def dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tens
     A class that does not occur is left out; predicting it wrongly still costs, because it lowers the Dice of
     the classes that do.
     """
-    return _dice(functional.softmax(logits.float(), dim=1), target, weight_K)
+    return _dice(functional.softmax(logits.float(), dim=1), target, weight_K, total)
 
 
-def dice_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def dice_cross_entropy(
+    logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone
+) -> Tensor:
     """Return the sum of Dice loss and cross-entropy."""
     log_p = functional.log_softmax(logits.float(), dim=1)
-    return _dice(log_p.exp(), target, weight_K) + _cross_entropy(log_p, target.long(), weight_K)
+    overlap = _dice(log_p.exp(), target, weight_K, total)
+    return overlap + _cross_entropy(log_p, target.long(), weight_K, total)
 
 
-def focal(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def focal(logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone) -> Tensor:
     """Return the focal loss (Lin et al. 2017) over the annotated pixels: confident pixels count little."""
     log_p = functional.log_softmax(logits.float(), dim=1)
     annotated, known = target != IGNORE, target.long().clamp(min=0)
@@ -90,28 +107,30 @@ def focal(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Ten
     loss = -((1 - log_p.exp()) ** FOCUS) * log_p
     if weight_K is not None:
         loss = loss * weight_K[known]
-    return (loss * annotated).sum() / annotated.sum().clamp(min=1)
+    return total((loss * annotated).sum()) / total(annotated.sum()).clamp(min=1)
 
 
-def tversky(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def tversky(logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone) -> Tensor:
     """Return 1 − Tversky index (Salehi et al. 2017): Dice that minds a missed pixel more than one too many.
 
     The index of a class is `hits / (hits + 0.3 · too many + 0.7 · missed)`; with 0.5 twice it would be Dice.
     Counted over the batch, and over the classes that occur, as `dice`.
     """
-    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target)
+    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target, total)
     wrong_K = FALSE_ALARM * (predicted_K - overlap_K) + MISS * (true_K - overlap_K)
     index_K = overlap_K / (overlap_K + wrong_K).clamp(min=1e-6)
     return _mean_loss(1 - index_K, true_K, weight_K)
 
 
-def generalised_dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def generalised_dice(
+    logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone
+) -> Tensor:
     """Return the generalised Dice loss (Sudre et al. 2017): one Dice of all classes together.
 
     Every class counts by the inverse square of its pixels in the batch, so that small classes are not
     drowned; those that do not occur are left out.
     """
-    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target)
+    overlap_K, predicted_K, true_K = _totals(functional.softmax(logits.float(), dim=1), target, total)
     present_K = true_K > 0
     # Relative to the smallest class that occurs: the squares of large images would leave float32.
     smallest = torch.where(present_K, true_K, torch.inf).amin().clamp(max=torch.finfo(torch.float32).max)
@@ -123,36 +142,39 @@ def generalised_dice(logits: Tensor, target: Tensor, weight_K: Tensor | None = N
     return (1 - 2 * (share_K * overlap_K).sum() / whole.clamp(min=1e-12)) * (share_K.sum() > 0)
 
 
-def border_cross_entropy(logits: Tensor, target: Tensor, weight_K: Tensor | None = None) -> Tensor:
+def border_cross_entropy(
+    logits: Tensor, target: Tensor, weight_K: Tensor | None = None, total: Total = alone
+) -> Tensor:
     """Return the cross-entropy of the U-Net (Ronneberger et al. 2015), in which narrow gaps count more.
 
     See `segcore.borders.border_weights`.
     """
     log_p = functional.log_softmax(logits.float(), dim=1)
     loss = functional.nll_loss(log_p, target.long(), weight_K, ignore_index=IGNORE, reduction="none")
-    return (loss * border_weights(target)).sum() / (target != IGNORE).sum().clamp(min=1)
+    return total((loss * border_weights(target)).sum()) / total((target != IGNORE).sum()).clamp(min=1)
 
 
-def _cross_entropy(log_p: Tensor, target: Tensor, weight_K: Tensor | None) -> Tensor:
-    total = functional.nll_loss(log_p, target, weight_K, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
+def _cross_entropy(log_p: Tensor, target: Tensor, weight_K: Tensor | None, total: Total) -> Tensor:
+    loss = functional.nll_loss(log_p, target, weight_K, ignore_index=IGNORE, reduction="sum")
+    return total(loss) / total((target != IGNORE).sum()).clamp(min=1)
 
 
-def _dice(p: Tensor, target: Tensor, weight_K: Tensor | None) -> Tensor:
-    overlap_K, predicted_K, true_K = _totals(p, target)
+def _dice(p: Tensor, target: Tensor, weight_K: Tensor | None, total: Total) -> Tensor:
+    overlap_K, predicted_K, true_K = _totals(p, target, total)
     # At least one pixel of a class that counts makes the denominator at least 1; the clamp is for the others.
     dice_K = 2 * overlap_K / (predicted_K + true_K).clamp(min=1e-6)
     return _mean_loss(1 - dice_K, true_K, weight_K)
 
 
-def _totals(p: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _totals(p: Tensor, target: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
     """Return overlap, predicted and true pixels of every class among the annotated ones of the batch."""
     p_BKN, target_BN = p.flatten(2), target.flatten(1)
     truth_BKN = torch.stack([target_BN == index for index in range(p_BKN.shape[1])], dim=1).to(p.dtype)
     annotated_BN = (target_BN != IGNORE).to(p.dtype)
     overlap_K = torch.einsum("bkn,bkn->k", p_BKN, truth_BKN)
     predicted_K = torch.einsum("bkn,bn->k", p_BKN, annotated_BN)
-    return overlap_K, predicted_K, truth_BKN.sum(dim=(0, 2))
+    sums_3K = total(torch.stack([overlap_K, predicted_K, truth_BKN.sum(dim=(0, 2))]))
+    return sums_3K[0], sums_3K[1], sums_3K[2]
 
 
 def _mean_loss(loss_K: Tensor, true_K: Tensor, weight_K: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from segcore.config import RunConfig
-from segcore.losses import build_loss
+from segcore.losses import Total, alone, build_loss
 
 
 class Task(Protocol):
@@ -38,7 +38,12 @@ class SemanticTask:
         return self.loss(logits.float()[None], label[None])
 
 
-def build_task(config: RunConfig, loss: str | None = None, weights: Sequence[float] | None = None) -> Task:
+def build_task(
+    config: RunConfig,
+    loss: str | None = None,
+    weights: Sequence[float] | None = None,
+    total: Total = alone,
+) -> Task:
     """Return the task of the configured model family.
 
     Parameters
@@ -49,5 +54,7 @@ def build_task(config: RunConfig, loss: str | None = None, weights: Sequence[flo
         Replaces the configured loss.
     weights : sequence of float, optional
         How much every class counts.
+    total : callable
+        Adds up what the processes that share a batch have counted.
     """
-    return SemanticTask(build_loss(loss or config.training.loss, weights))
+    return SemanticTask(build_loss(loss or config.training.loss, weights, total))
