@@ -30,6 +30,7 @@ from app.registry import ModelCheck, Registry
 from app.uploads import store
 from segcore.addresses import is_url
 from segcore.config import DataConfig, RunConfig
+from segcore.data.for_training import with_training
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
@@ -238,7 +239,9 @@ class Services:
         """
         if not config.data.images or not config.data.labels:
             raise DataError("A training needs images and labels.", "Choose both in step 1.")
-        report = self.check(config.data.images, config.data.labels, config.data)
+        report = with_training(
+            self.check(config.data.images, config.data.labels, config.data), config.training
+        )
         if not report.ok:
             errors = [finding for finding in report.findings if finding.level == "error"]
             raise DataError(

@@ -25,8 +25,9 @@ from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, RunParser, UsageError
 from segcore.cli.train import describe_finding
 from segcore.config import RunConfig
+from segcore.data.for_training import check_run
+from segcore.data.report import Report
 from segcore.data.simulate import simulate
-from segcore.data.validate import Report, check_data
 from segcore.errors import ConfigError
 
 SIGNS = {"error": "✗", "warning": "⚠", "info": "·"}
@@ -67,7 +68,7 @@ def check_command(words: list[str]) -> int:
     if options.fix:
         return _fix(options, config)
     with _bar("checking") as show:
-        report = check_data(config.data, show)
+        report = check_run(config, show)
     if options.json:
         write_json({"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})})
     else:
@@ -84,7 +85,7 @@ def _fix(options: Namespace, config: RunConfig) -> int:
     saved = save_treatment(fixed, options) if treatment.accepted or options.save else None
     pictures = write_pictures(treatment.proposals, options.pictures) if options.pictures else []
     with _bar("checking") as show:
-        report = check_data(fixed.data, show)
+        report = check_run(fixed, show)
     if options.json:
         content = {"ok": report.ok, **report.model_dump(mode="json", exclude={"ok"})}
         write_json(content | {"proposals": proposal_content(treatment), "saved": saved, "pictures": pictures})

@@ -11,7 +11,8 @@ from segcore.cli.output import score_lines, write_json, write_lines
 from segcore.cli.parser import Parser, RunParser, UsageError, add_common
 from segcore.cli.repeats import best_of, repeats_line, repeats_result, run_all
 from segcore.config import RunConfig
-from segcore.data.validate import Finding, check_data
+from segcore.data.for_training import check_run
+from segcore.data.report import Finding
 from segcore.errors import DataError, JobError
 from segcore.jobs.groups import submit_repeats
 from segcore.jobs.journal import read_results
@@ -123,7 +124,7 @@ def check_first(config: RunConfig) -> None:
     DataError
         The data has errors; the message lists all of them.
     """
-    report = check_data(config.data)
+    report = check_run(config)
     errors = [finding for finding in report.findings if finding.level == "error"]
     if errors:
         remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)

@@ -54,6 +54,8 @@ class Report(_Frozen):
     images: SourceSummary | None = None
     labels: SourceSummary | None = None
     classes: tuple[ClassCount, ...] = ()
+    complete: bool = True
+    """Whether all labels were looked at; there may be more classes than are listed if not."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

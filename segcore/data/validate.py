@@ -85,15 +85,17 @@ def check_data(data: DataConfig, progress: Progress | None = None) -> Report:
     elif items and collection is None:
         collection = _attempt(lambda: Collection(items, data), data.images or "", findings)
     classes: tuple[ClassCount, ...] = ()
+    complete = True
     if collection:
         findings += [Finding(level="info", what=note, where=collection.title) for note in collection.notes]
         findings += judge_channels(collection, data)
-        classes = _look(collection, data, progress, findings)
+        classes, complete = _look(collection, data, progress, findings)
     return Report(
         findings=tuple(sorted(_merged(findings), key=lambda finding: _ORDER.index(finding.level))),
         images=_summary(first.images, data.images, collection),
         labels=_summary(first.labels, data.labels, collection, of_labels=True),
         classes=classes,
+        complete=complete,
     )
 
 
@@ -161,8 +163,8 @@ class _Openings:
 
 def _look(
     collection: Collection, data: DataConfig, progress: Progress | None, findings: list[Finding]
-) -> tuple[ClassCount, ...]:
-    """Read planes of images and labels, note what is found and return the classes."""
+) -> tuple[tuple[ClassCount, ...], bool]:
+    """Read planes of images and labels, note what is found; return the classes, and if these are all."""
     labelled = bool(data.labels)
     planes = _chosen(collection)
     if len(planes) < collection.count:
@@ -175,23 +177,23 @@ def _look(
     if images:
         findings += judge_images(collection, images, len(planes))
     if not labelled:
-        return ()
+        return (), True
     rule = LabelRule.of(data)
     labels: LabelFacts | None = _attempt(
         lambda: scan_labels(collection, rule, planes, step), collection.label_title, findings
     )
     if labels and len(planes) < collection.count and len(labels.table) < max(2, len(data.class_names)):
         # Of rare classes and few annotated slices the slices looked at may show nothing.
-        everything = range(collection.count)
+        planes = list(range(collection.count))
         labels = _attempt(
-            lambda: scan_labels(collection, rule, everything, lambda: None), collection.label_title, findings
+            lambda: scan_labels(collection, rule, planes, lambda: None), collection.label_title, findings
         )
     if labels:
         findings += judge_labels(collection, labels, data)
         if images:
             findings += judge_swap(collection, images, labels)
     findings += judge_mode(collection, data) + judge_split(collection, labels, data)
-    return count_classes(labels, data) if labels else ()
+    return (count_classes(labels, data), len(planes) == collection.count) if labels else ((), False)
 
 
 def _chosen(collection: Collection) -> list[int]:

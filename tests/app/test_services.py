@@ -206,6 +206,10 @@ def test_a_bad_training_is_refused_before_it_has_a_folder(services: Services) ->
     assert "smaller than a patch" in caught.value.message
     with pytest.raises(DataError, match="images and labels"):
         services.submit_training(training(data={"images": "data/raw.tif"}))
+    with pytest.raises(DataError, match="has 3 weights, but there are 2 classes"):
+        services.submit_training(
+            training(training={"class_weights": "by-hand", "class_weight_values": [1, 2, 3]})
+        )
     assert services.jobs() == []
 
 

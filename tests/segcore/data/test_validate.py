@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from segcore.config import DataConfig
+from segcore.config import DataConfig, RunConfig, TrainingConfig
+from segcore.data.for_training import check_run, with_training
 from segcore.data.report import Report
 from segcore.data.validate import check_data
 
@@ -275,3 +276,31 @@ def test_every_channel_has_one_name(write: Write) -> None:
     paths = write("i", grey(128, 48)), write("l", classes(128, 48))
     only(check(*paths, channel_names=["DAPI", "GFP"]), "error", "2 names", "1 channel.")
     assert check(*paths, channel_names=["DAPI"]).ok
+
+
+def by_hand(images: Path, labels: Path, *weights: float) -> Report:
+    data = DataConfig(images=str(images), labels=str(labels), patch_size=32)
+    training = TrainingConfig(class_weights="by-hand", class_weight_values=list(weights))
+    return check_run(RunConfig(data=data, training=training))
+
+
+def test_weights_by_hand_must_fit_the_classes_before_anything_begins(write: Write) -> None:
+    paths = write("i", grey(5, 40, 48)), write("l", classes(5, 40, 48, values=(0, 3, 7)))
+    assert by_hand(*paths, 1, 2, 0.5).findings == check(*paths).findings
+    for weights in [(1, 2), (1, 2, 3, 4), ()]:
+        report = by_hand(*paths, *weights)
+        assert not report.ok
+        assert f"class_weight_values has {len(weights)} weights" in report.errors[0].what
+        assert "0, 3, 7" in report.errors[0].what
+        assert report.errors[0].where == "l.tif"
+    assert "must not be negative" in by_hand(*paths, 1, 2, -1).errors[0].what
+
+
+def test_classes_nobody_looked_at_may_have_weights_too(write: Write) -> None:
+    report = check(write("i", grey(5, 40, 48)), write("l", classes(5, 40, 48))).model_copy(
+        update={"complete": False}
+    )
+    training = TrainingConfig(class_weights="by-hand", class_weight_values=[1, 2, 3])
+    assert with_training(report, training) == report
+    one = training.model_copy(update={"class_weight_values": [1.0]})
+    assert not with_training(report, one).ok
