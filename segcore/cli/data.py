@@ -30,6 +30,8 @@ from segcore.data.report import Report
 from segcore.data.simulate import simulate
 from segcore.errors import ConfigError
 
+CLASSES = 10
+"""Classes that are listed."""
 SIGNS = {"error": "✗", "warning": "⚠", "info": "·"}
 
 
@@ -116,8 +118,12 @@ def report_lines(report: Report) -> list[str]:
             parts = [summary.text, summary.pixel_size.text]
             lines.append(f"{name}  {', '.join(filter(None, parts))}  {summary.path}")
     lines += [
-        f"class {found.value}  {found.name}  {found.pixels} px  {found.share:.1%}" for found in report.classes
+        f"class {found.value}  {found.name}  {found.pixels} px  {found.share:.1%}"
+        for found in report.classes[:CLASSES]
     ]
+    rest = len(report.classes) - CLASSES
+    if rest > 0:
+        lines.append(f"… and {rest} more; if these are objects, --data.labels-as foreground")
     for finding in report.findings:
         lines.append(f"{SIGNS[finding.level]} {describe_finding(finding)} {finding.remedy}".rstrip())
     return [*lines, "✓ ready" if report.ok else "not usable yet"]

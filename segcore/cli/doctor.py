@@ -14,6 +14,7 @@ from segcore.cli.parser import UsageError
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.doctor import Diagnosis, Proposal, accept, examine
+from segcore.data.doctor.proposal import ORDER
 from segcore.errors import ConfigError, SegcoreError
 from segcore.files import atomic_path
 from segcore.workspace import Workspace
@@ -54,6 +55,12 @@ def check_fix_options(options: Namespace, config: RunConfig) -> None:
         raise UsageError(f"--{given[0]} needs --fix.", "Add --fix to see what the data doctor proposes.")
     if options.fix and not config.data.labels:
         raise UsageError("--fix needs --data.labels.", "Give the labels: most repairs are about them.")
+    strange = [kind for kind in _kinds(options.apply) if kind not in ORDER]
+    if strange:
+        raise UsageError(
+            f"--apply {', '.join(strange)}: the data doctor knows no such repair.",
+            f"Name some of {', '.join(ORDER)}; --fix alone says which of them these data need.",
+        )
     if options.save and options.save.exists():
         try:
             read_config(options.save)
@@ -195,8 +202,7 @@ def proposal_lines(proposal: Proposal) -> list[str]:
 
 
 def _wanted(proposal: Proposal, options: Namespace, say: Callable[[str], None]) -> bool:
-    kinds = {kind.strip() for kind in (options.apply or "").split(",")}
-    if proposal.kind in kinds or (options.yes and not proposal.optional):
+    if proposal.kind in _kinds(options.apply) or (options.yes and not proposal.optional):
         return True
     if options.yes or options.apply or options.json or not sys.stdin.isatty():
         return False
@@ -206,6 +212,10 @@ def _wanted(proposal: Proposal, options: Namespace, say: Callable[[str], None]) 
     say(f"    Apply this repair? [{default}]")
     answer = sys.stdin.readline().strip().lower()
     return answer.startswith("y") if answer else not proposal.optional
+
+
+def _kinds(text: str | None) -> list[str]:
+    return [kind.strip() for kind in (text or "").split(",") if kind.strip()]
 
 
 def _collection(data: DataConfig) -> Collection | None:

@@ -48,6 +48,8 @@ class LabelFacts:
     fractional: bool = False
     too_many: bool = False
     """More than `MAX_TABLE` values: counting stopped."""
+    unlabelled: bool = False
+    """Whether the value that says that nobody annotated a pixel was seen."""
 
     @property
     def many_values(self) -> bool:
@@ -118,6 +120,8 @@ def scan_labels(collection: Collection, rule: LabelRule, planes: Sequence[int], 
         except FractionError:
             facts.fractional = True
             break
+        if rule.unlabelled is not None and not facts.unlabelled:
+            facts.unlabelled = bool((opened.labels.read(plane) == rule.unlabelled).any())
         for value, count in counts.items():
             facts.table[value] = facts.table.get(value, 0) + count
         facts.per_plane.append(frozenset(counts))

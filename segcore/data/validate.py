@@ -23,6 +23,7 @@ from segcore.data.source import ImageSource
 from segcore.data.targets import LabelRule
 from segcore.data.verdicts import (
     count_classes,
+    judge_axes,
     judge_channels,
     judge_images,
     judge_labels,
@@ -121,7 +122,8 @@ class _Openings:
                 lambda: open_labels(item.labels, images, data.labels_as, self._table), item.labels
             )
         if images and labels:
-            images = match_labels(images, labels)
+            given, images = images, match_labels(images, labels)
+            self._findings += judge_axes(given, images, data)
             if swapped(self._steps, item.name):
                 images, labels = labels, images
         for source in filter(None, (images, labels)):

@@ -9,6 +9,7 @@ from segcore.data.collection import Collection
 from segcore.data.planes import Planes
 from segcore.data.report import ClassCount, Finding, Level
 from segcore.data.scan import FEW_VALUES, MAX_CLASSES, ImageFacts, LabelFacts
+from segcore.data.source import ImageSource
 from segcore.data.splits import Split, split_images
 from segcore.data.targets import LabelRule, extents_of
 from segcore.errors import ConfigError
@@ -34,6 +35,18 @@ def judge_pair(images: Planes, labels: Planes) -> list[Finding]:
         what = f"Images and labels differ in shape: images {images.shape_text}; labels {labels.shape_text}."
         findings.append(_error(what, both, _shape_remedy(images, labels)))
     return findings
+
+
+def judge_axes(given: ImageSource, images: ImageSource, data: DataConfig) -> list[Finding]:
+    """Return a warning if images are read otherwise than somebody said, because so they fit their labels."""
+    if not data.axes or given.axes == images.axes:
+        return []
+    what = (
+        f"data.axes says {data.axes.upper()}, but the labels have the axes {images.axes} and the same shape: "
+        f"the images are read as {images.axes}."
+    )
+    remedy = f"Leave data.axes out or give {images.axes}; or give one label slice for all channels."
+    return [_finding("warning", what, given.path.name, remedy)]
 
 
 def judge_patch(images: Planes, data: DataConfig) -> list[Finding]:
@@ -106,6 +119,11 @@ def judge_labels(collection: Collection, facts: LabelFacts, data: DataConfig) ->
         amount = f"more than {len(values)}" if facts.too_many else f"{len(values)}"
         what = f"The labels hold {amount} values; at most {MAX_CLASSES} classes can be learnt."
         return [*findings, _error(what, name, _AS_FOREGROUND)]
+    if data.unlabelled_value is not None and not facts.unlabelled:
+        where = "the slices that were looked at" if None in facts.per_plane else "the labels"
+        what = f"No pixel of {where} has the value {data.unlabelled_value} (data.unlabelled_value)."
+        remedy = f"Values that occur are {_numbers(values)}: name the one that says that nobody annotated."
+        findings.append(_finding("warning", what, name, remedy))
     if data.class_names and len(data.class_names) != len(values):
         what = (
             f"data.class_names has {len(data.class_names)} names, but the labels hold {len(values)} values: "

@@ -108,3 +108,28 @@ def test_options_of_the_doctor_need_the_doctor(
 ) -> None:
     assert main([*shifted[:-1], *words]) == 2
     assert "--fix" in capsys.readouterr().err
+
+
+def test_repairs_that_do_not_exist_are_refused_with_those_that_do(
+    shifted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*shifted, "--apply", "values,nonsense"]) == 2
+    told = capsys.readouterr().err
+    assert "--apply nonsense" in told
+    assert "shifted, inverted" in told
+
+
+def test_numbered_objects_are_not_listed_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = tmp_path / "i.tif", tmp_path / "l.tif"
+    tifffile.imwrite(images, rng.integers(0, 255, (64, 64), np.uint8))
+    tifffile.imwrite(labels, (np.arange(64)[:, None] // 4 * 4 + np.arange(64) // 16).astype(np.uint8))
+    words = ["check", "--data.images", str(images), "--data.labels", str(labels), "--data.patch-size", "32"]
+    main([*words, "--model.layers", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("class ") for line in lines) == 10
+    assert "… and 54 more; if these are objects, --data.labels-as foreground" in lines
+    main([*words, "--model.layers", "3", "--data.labels-as", "foreground"])
+    assert "more" not in capsys.readouterr().out

@@ -304,3 +304,21 @@ def test_classes_nobody_looked_at_may_have_weights_too(write: Write) -> None:
     assert with_training(report, training) == report
     one = training.model_copy(update={"class_weight_values": [1.0]})
     assert not with_training(report, one).ok
+
+
+def test_a_value_for_unannotated_pixels_that_is_nowhere_is_remarked(write: Write) -> None:
+    images = write("i", grey(5, 40, 48))
+    labels = write("l", classes(5, 40, 48, values=(0, 1, 2)))
+    report = check(images, labels, unlabelled_value=9)
+    assert report.ok
+    (warning,) = told(report, "warning")
+    assert "value 9" in warning
+    assert "0, 1, 2" in warning
+    assert not told(check(images, labels, unlabelled_value=2), "warning")
+
+
+def test_axes_that_the_labels_overrule_are_named(write: Write) -> None:
+    images, labels = write("i", grey(5, 40, 48)), write("l", classes(5, 40, 48))
+    report = check(images, labels, axes="cyx")
+    only(report, "warning", "data.axes says CYX", "read as ZYX")
+    assert not told(check(images, labels, axes="ZYX"), "warning")
