@@ -35,6 +35,8 @@ class SinkSpec:
         "tiff" or "ome-zarr".
     chunk : tuple of int
         Planes, rows and columns: blocks are written in multiples of it, or up to the image's border.
+    names : tuple of (int, str)
+        Value and name of every class, as far as the format has room for them (OME-Zarr).
     """
 
     axes: str
@@ -44,6 +46,7 @@ class SinkSpec:
     classes: int = 0
     format: str = "tiff"
     chunk: tuple[int, int, int] = (1, 512, 512)
+    names: tuple[tuple[int, str], ...] = ()
 
     @property
     def stored_axes(self) -> str:
@@ -64,6 +67,11 @@ class SinkSpec:
     def planes(self) -> int:
         """Planes of the image, counted through all axes before YX."""
         return math.prod(self.shape[:-2])
+
+    @property
+    def pages(self) -> int:
+        """Images of rows and columns in the file: one for every plane, or for every class of every plane."""
+        return self.planes * max(self.classes, 1)
 
     @property
     def bytes(self) -> int:
@@ -133,3 +141,11 @@ def check_block(spec: SinkSpec, planes: range, rows: slice, columns: slice, valu
     channels = (spec.classes,) if spec.classes else ()
     size = (len(planes), *channels, rows.stop - rows.start, columns.stop - columns.start)
     assert (values.shape, values.dtype) == (size, spec.stored_dtype), (values.shape, values.dtype, size)
+
+
+def damaged(path: Path) -> JobError:
+    """Return the error for a work file that is not what was created."""
+    return JobError(
+        f"{path} is missing or cut off: what was segmented so far cannot be used.",
+        "Delete it and start the segmentation again.",
+    )

@@ -14,9 +14,13 @@ import numpy as np
 
 from segcore.card import PixelSize
 from segcore.errors import JobError
-from segcore.files import atomic_path
+from segcore.files import atomic_path, sync_folder
+from segcore.inference.pyramid import RECORD, build_pyramid
 from segcore.inference.sink_spec import Sink, SinkSpec, told_of_disk
-from segcore.inference.tiff_sink import PlainSink, create_plain, write_tags
+from segcore.inference.tiff_sink import PlainSink, create_plain, plain_bytes, write_tags
+from segcore.inference.tiled_tiff import TiledSink, create_tiled, tiled_bytes
+from segcore.inference.zarr_layout import create_zarr, zarr_bytes
+from segcore.inference.zarr_sink import ZarrSink, remove_partial, replace_folder
 
 __all__ = [
     "Sink",
@@ -28,6 +32,9 @@ __all__ = [
     "result_bytes",
     "tiff_sink",
 ]
+
+LARGE_PLANE = 4096**2
+"""Pixels of a plane above which a TIFF has tiles: rows would be scattered over too much of the file."""
 
 
 def create_sink(path: Path, spec: SinkSpec) -> Sink:
@@ -45,14 +52,16 @@ def create_sink(path: Path, spec: SinkSpec) -> Sink:
     JobError
         The disk is full.
     """
+    fresh = path.with_name(f"{path.name}.new")  # so that a work file with half its tags is never met
     with told_of_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.new")  # so that a work file with half its tags is never met
+        remove(fresh)
         try:
-            create_plain(fresh, spec)
+            _CREATE[_kind(spec)](fresh, spec)
+            remove(path)
             os.replace(fresh, path)
         except BaseException:
-            fresh.unlink(missing_ok=True)
+            remove(fresh)
             raise
         sync_folder(path.parent)
     return reopen_sink(path, spec)
@@ -66,7 +75,7 @@ def reopen_sink(path: Path, spec: SinkSpec) -> Sink:
     JobError
         It is missing or cut off.
     """
-    return PlainSink(path, spec)
+    return _OPEN[_kind(spec)](path, spec)
 
 
 def finish_sink(
@@ -74,7 +83,7 @@ def finish_sink(
     spec: SinkSpec,
     target: Path,
     progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    check: Callable[[], object] = lambda: None,
 ) -> None:
     """Make the work file the result, in one step; nothing happens if that has been done already.
 
@@ -88,38 +97,65 @@ def finish_sink(
         The result's place; what lies there is replaced.
     progress : callable, optional
         Told how many of how many pieces of the pyramid are done (OME-Zarr).
-    should_stop : callable
-        Asked between pieces of the pyramid.
+    check : callable
+        Called between pieces of the pyramid; breaks off by raising, and another call goes on from there.
 
     Raises
     ------
     JobError
         The disk is full or gone; the work file stays.
-    Stopped
-        Somebody asked for it; another call goes on where this one ended.
     """
     if not path.exists() and target.exists():
         return
+    if spec.format == "ome-zarr":
+        build_pyramid(path, spec, progress, check)
     with told_of_disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(path, target)
+        if spec.format == "ome-zarr":
+            remove_partial(path)
+            (path / RECORD).unlink(missing_ok=True)
+            replace_folder(path, target)
+        else:
+            with path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.replace(path, target)
         sync_folder(target.parent)
 
 
 def result_bytes(spec: SinkSpec) -> int:
     """Return the disk space that a result takes at most."""
-    return spec.bytes + 2**16 + 512 * spec.planes * max(spec.classes, 1)
+    return _BYTES[_kind(spec)](spec)
 
 
-def sync_folder(folder: Path) -> None:
-    """Return when a folder's names are on the disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def remove(path: Path) -> None:
+    """Remove a work file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _kind(spec: SinkSpec) -> str:
+    if spec.format == "tiff":
+        return "tiled" if math.prod(spec.shape[-2:]) > LARGE_PLANE else "plain"
+    return spec.format
+
+
+_CREATE: dict[str, Callable[[Path, SinkSpec], None]] = {
+    "plain": create_plain,
+    "tiled": create_tiled,
+    "ome-zarr": create_zarr,
+}
+_OPEN: dict[str, Callable[[Path, SinkSpec], Sink]] = {
+    "plain": PlainSink,
+    "tiled": TiledSink,
+    "ome-zarr": ZarrSink,
+}
+_BYTES: dict[str, Callable[[SinkSpec], int]] = {
+    "plain": plain_bytes,
+    "tiled": tiled_bytes,
+    "ome-zarr": zarr_bytes,
+}
 
 
 class TiffSink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -11,8 +12,7 @@ import numpy as np
 import tifffile
 
 from segcore.card import PixelSize
-from segcore.errors import JobError
-from segcore.inference.sink_spec import SinkSpec, check_block, told_of_disk
+from segcore.inference.sink_spec import SinkSpec, check_block, damaged, told_of_disk
 
 CLASSIC_LIMIT = 2**32 - 2**26
 """Bytes of pixels above which a file must be a BigTIFF: 4 GiB less room for the tags."""
@@ -20,7 +20,7 @@ _IMAGEJ_ORDER = "TZCYX"
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 
 
-class TiffFile:
+class OpenTiff:
     """An open TIFF whose tags are written; writes at offsets, from any thread.
 
     Parameters
@@ -36,7 +36,7 @@ class TiffFile:
 
     def put(self, offset: int, pixels: np.ndarray) -> None:
         """Write the pixels of a C-contiguous array from a byte on."""
-        rest = memoryview(pixels).cast("B") if pixels.size else memoryview(b"")
+        rest = pixels.data.cast("B") if pixels.size else memoryview(b"")
         while rest:  # the kernel takes 2 GB at once at most
             written = os.pwrite(self._stream.fileno(), rest, offset)
             rest, offset = rest[written:], offset + written
@@ -53,7 +53,7 @@ class TiffFile:
             self._stream.close()
 
 
-class PlainSink(TiffFile):
+class PlainSink(OpenTiff):
     """All pixels in one piece, plane after plane: what ImageJ and every other reader knows; a `Sink`.
 
     Parameters
@@ -72,8 +72,7 @@ class PlainSink(TiffFile):
     def __init__(self, path: Path, spec: SinkSpec) -> None:
         super().__init__(path)
         self._spec = spec
-        with tifffile.TiffFile(path) as tif:
-            self._offset = int(tif.pages.first.dataoffsets[0])
+        self._offset = first_pixel(path)
         if path.stat().st_size < self._offset + spec.bytes:
             raise damaged(path)
 
@@ -114,10 +113,15 @@ def create_plain(path: Path, spec: SinkSpec) -> None:
     take_room(path, offset, spec.bytes)
 
 
+def plain_bytes(spec: SinkSpec) -> int:
+    """Return the bytes of the file that `create_plain` makes, or a little more."""
+    return spec.bytes + 2**16 + 512 * spec.pages
+
+
 def take_room(path: Path, offset: int, count: int) -> None:
     """Take the disk space now: a disk that is too full shows before hours of computing, not after.
 
-    Where the system cannot do that (macOS, some network disks), the file only gets its length.
+    Where the disk cannot do that (macOS, older NFS), the file only gets its length.
 
     Raises
     ------
@@ -125,23 +129,30 @@ def take_room(path: Path, offset: int, count: int) -> None:
         The disk is too full.
     """
     with path.open("r+b") as stream:
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(stream.fileno(), offset, count)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                    raise
+        try:
+            _allocate(stream.fileno(), offset, count)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
         if stream.seek(0, os.SEEK_END) < offset + count:
             stream.truncate(offset + count)
         os.fsync(stream.fileno())
 
 
-def damaged(path: Path) -> JobError:
-    """Return the error for a work file that is not what was created."""
-    return JobError(
-        f"{path} is missing or cut off: what was segmented so far cannot be used.",
-        "Delete it and start the segmentation again.",
-    )
+def _allocate(descriptor: int, offset: int, count: int) -> None:
+    """Call Linux's fallocate: posix_fallocate would write every block where it is unknown."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    while call(descriptor, 0, ctypes.c_int64(offset), ctypes.c_int64(count)):
+        if (number := ctypes.get_errno()) != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def first_pixel(path: Path) -> int:
+    """Return the byte at which the pixels of a TIFF begin."""
+    with tifffile.TiffFile(path) as tif:
+        return int(tif.pages.first.dataoffsets[0])
 
 
 def write_tags(
