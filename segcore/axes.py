@@ -9,6 +9,8 @@ from segcore.errors import DataError
 AXES = "TCZYX"
 """Time, channel, depth, row, column."""
 
+COLOUR_NOTE = "colour samples are read as channels."
+"""How the note about colours ends: no news where a model was trained on such."""
 _REMEDY = "Give one letter per axis, for example ZYX, CYX or TZYX."
 
 
@@ -71,7 +73,7 @@ def canonical_axes(letters: str, shape: Sequence[int]) -> tuple[str, tuple[str, 
     notes: list[str] = []
     if "S" in names and "C" not in names:
         names[names.index("S")] = "C"
-        notes.append(f"The {shape[names.index('C')]} colour samples are read as channels.")
+        notes.append(f"The {shape[names.index('C')]} {COLOUR_NOTE}")
     for position in reversed(range(len(names))):
         if names[position] in AXES:
             continue

@@ -60,9 +60,27 @@ def encode_labels(label_plane: np.ndarray, class_values: tuple[int, ...], labels
         listed = ", ".join(str(int(value)) for value in strange[:10]) + (", …" if strange.size > 10 else "")
         raise DataError(
             f"The labels hold unknown values: {listed}; known are {', '.join(map(str, class_values))}.",
-            "Use labels with the same values as in training.",
+            _same_meaning(values, strange, class_values),
         )
     return indices.astype(np.int16)
+
+
+def _same_meaning(values: np.ndarray, strange: np.ndarray, class_values: tuple[int, ...]) -> str:
+    """Return what reads `values` as those of the training: the classes in the same order, by a repair."""
+    found, two = [int(value) for value in np.unique(values)], len(class_values) == 2
+    if len(found) == len(class_values):
+        pairs = list(zip(found, class_values, strict=True))
+    elif two and strange.size == 1:
+        pairs = [(int(strange[0]), class_values[1])]
+    elif two and strange.size > 1 and class_values[0] == 0:
+        return "If every object has its own number: --data.labels-as foreground."
+    else:
+        return (
+            "Use labels with the same values as in training, or say which is which: "
+            "--data.recipe '[\"labels.values OLD=NEW …\"]'."
+        )
+    line = " ".join(f"{old}={new}" for old, new in pairs)
+    return f"If they mean the same, read them so: --data.recipe '[\"labels.values {line}\"]'."
 
 
 def decode_labels(indices: np.ndarray, class_values: tuple[int, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segcore.axes import COLOUR_NOTE
 from segcore.card import ModelCard, PixelSize
 from segcore.config import DataConfig
 from segcore.data.planes import Planes
@@ -64,6 +65,22 @@ def check_image(images: Planes, card: ModelCard, rescale: bool = False) -> list[
     return warnings
 
 
+def remarks_on(images: Planes, card: ModelCard, rescale: bool = False) -> list[str]:
+    """Return what is to be said of an image before it is segmented: what was assumed, and `check_image`.
+
+    That its colours are read as channels is no news to a model that was trained on colours.
+
+    Raises
+    ------
+    ModelError
+        See `check_image`.
+    """
+    warnings = check_image(images, card, rescale)
+    known = "C" in card.axes and card.channels == images.channels
+    notes = [note for note in images.source.notes if not (known and note.endswith(COLOUR_NOTE))]
+    return notes + warnings
+
+
 def pixel_sizes(there: PixelSize, card: ModelCard) -> list[tuple[str, float, float]]:
     """Return (axis, size here, size in training) for the axes of the network whose size both know."""
     trained = card.pixel_size
@@ -91,14 +108,16 @@ def size_notes(sizes: Sequence[PixelSize]) -> list[str]:
 def as_trained(data: DataConfig, trained: DataConfig) -> DataConfig:
     """Return the options with the channels of those of the training, where nobody chose others.
 
-    Likewise the repairs that were made to all images of the training: the network knows images only so.
+    Likewise the repairs that were made to all images of the training: the network knows images only so. They
+    go before repairs of labels that somebody chose, not beside others of images.
     """
     names = ("channels", "channel_suffixes")
     given = data.model_fields_set
     taken = {name: getattr(trained, name) for name in names if name not in given or not getattr(data, name)}
-    if not data.recipe:
+    if not any(step.verb.startswith("images.") for step in parse_recipe(data.recipe)):
         steps = parse_recipe(trained.recipe)
-        taken["recipe"] = [step.text for step in steps if step.verb.startswith("images.") and not step.item]
+        repairs = [step.text for step in steps if step.verb.startswith("images.") and not step.item]
+        taken["recipe"] = repairs + list(data.recipe)
     return data.model_copy(update={name: value for name, value in taken.items() if value})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from segcore.data.manifest import count_values, decode_labels, encode_labels
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
+from segcore.data.recipe import parse_recipe
 from segcore.errors import DataError
 
 
@@ -71,3 +73,29 @@ def test_every_pixel_is_counted_once(tmp_path: Path, dtype: str) -> None:
     objects = count_values(read, "foreground")
     assert objects == {0: int((labels == 0).sum()), 1: int((labels > 0).sum())}
     assert np.array_equal(encode_labels(planes.read(1), (0, 1), "foreground"), (labels[1] > 0))
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "remedy"),
+    [
+        ((0, 255), (0, 1), "labels.values 0=0 255=1"),
+        ((0, 1), (0, 255), "labels.values 0=0 1=255"),
+        ((255,), (0, 1), "labels.values 255=1"),
+        ((1, 2, 3), (0, 1, 2), "labels.values 1=0 2=1 3=2"),
+        ((0, 7, 8, 9), (0, 1), "--data.labels-as foreground"),
+        ((0, 9), (0, 1, 2), "labels.values OLD=NEW"),
+    ],
+)
+def test_the_remedy_names_the_repair_that_makes_labels_known(
+    values: tuple[int, ...], classes: tuple[int, ...], remedy: str
+) -> None:
+    plane = np.resize(np.array(values, np.uint8), (6, 7))
+    with pytest.raises(DataError, match="unknown values") as caught:
+        encode_labels(plane, classes, "classes")
+    assert remedy in caught.value.remedy
+    line = re.search(r'"(labels\.values [-=0-9 ]+)"', caught.value.remedy)
+    if line:
+        (step,) = parse_recipe([line[1]])
+        table = dict(map(int, pair.split("=")) for pair in step.arguments)
+        repaired = np.vectorize(lambda value: table.get(value, value))(plane)
+        assert set(np.unique(encode_labels(repaired, classes, "classes"))) <= set(range(len(classes)))

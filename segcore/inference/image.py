@@ -1,0 +1,237 @@
+"""Segmenting one image: check it, divide it, predict and write block by block, go on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segcore.config import RunConfig
+from segcore.data.comparison import compare_grey_values
+from segcore.data.items import CHANNELS, Item
+from segcore.data.opening import open_item
+from segcore.data.planes import Planes
+from segcore.data.recipe import parse_recipe
+from segcore.data.suitability import remarks_on
+from segcore.errors import DataError, ModelError
+from segcore.events import NoteEvent, Reporter, StageEvent
+from segcore.files import sha256_of_all
+from segcore.inference.pace import Pace
+from segcore.inference.partial import Partial, key_of, stamps
+from segcore.inference.remarks import Remarks
+from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, specs_of
+from segcore.inference.sinks import (
+    Sink,
+    SinkSpec,
+    check_space,
+    create_sink,
+    finish_sink,
+    reopen_sink,
+    result_bytes,
+)
+from segcore.inference.writing import Writer
+from segcore.models.saved import LoadedModel
+from segcore.prediction import Prediction
+from segcore.predictor import Predictor
+from segcore.rescale import SAME, Factors, scale_factors
+
+SHORT_OF_MEMORY = (
+    "There is too little memory for blocks of slices with all that the network can see around them: less is "
+    "read, and the result may differ a little at their borders."
+)
+COLOURS = 3
+"""Channels of a colour image; a model trained on some reads grey images as three equal channels."""
+WORTH_TELLING = 10**8
+"""Bytes of a result whose size is told before it is made."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is the same for all images of a segmentation."""
+
+    config: RunConfig
+    model: LoadedModel
+    predictor: Predictor
+    folder: Path
+    """For unfinished results."""
+    key: str
+    """Stands for all that decides a result, but for the image."""
+    report: Reporter
+    pace: Pace
+    remarks: Remarks
+
+    def open(self, item: Item) -> Planes:
+        """Open an image as the model wants it."""
+        data, channels = self.config.data, self.model.card.channels
+        repeat = channels if channels == COLOURS else 0
+        return open_item(item, data, parse_recipe(data.recipe), repeat=repeat).images
+
+    def factors(self, images: Planes) -> Factors:
+        """Return the factors from the grid of an image to that of the network."""
+        if not self.config.inference.rescale:
+            return SAME
+        return scale_factors(images.source.pixel_size, self.model.card)
+
+    def predict(self, images: Planes, partial: Partial) -> Prediction:
+        """Return the prediction of an image as it was divided."""
+        return Prediction(
+            self.predictor, images, self.factors(images), partial.division, partial.normalization
+        )
+
+
+@dataclass(frozen=True)
+class Files:
+    """Work files and results of one image: labels, and perhaps probabilities."""
+
+    folder: Path
+    place: Place
+    labels: SinkSpec
+    probabilities: SinkSpec | None
+
+    @property
+    def pairs(self) -> list[tuple[Path, SinkSpec, Path]]:
+        """Work file, contents and result of each."""
+        ending = self.place.segmentation.name.partition(".")[2] if self.labels.format != "tiff" else "tif"
+        found = [(self.folder / f"{SEGMENTATION}.{ending}", self.labels, self.place.segmentation)]
+        if self.probabilities and self.place.probabilities:
+            wide = self.folder / f"{PROBABILITIES}.{ending}"
+            found.append((wide, self.probabilities, self.place.probabilities))
+        return found
+
+    def create(self) -> None:
+        """Make the work files, if there is room for them.
+
+        Raises
+        ------
+        JobError
+            The disk is too full.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        check_space(self.folder, self.bytes)
+        for path, spec, _ in self.pairs:
+            create_sink(path, spec).close()
+
+    def exist(self) -> bool:
+        """Say whether the work files are there."""
+        return all(path.exists() for path, _, _ in self.pairs)
+
+    def open(self) -> tuple[Sink, Sink | None]:
+        """Open the work files, in any process."""
+        sinks: list[Sink | None] = [reopen_sink(path, spec) for path, spec, _ in self.pairs]
+        labels, wide = (*sinks, None)[:2]
+        assert labels is not None
+        return labels, wide
+
+    def finish(self, pace: Pace) -> None:
+        """Turn the work files into results.
+
+        Raises
+        ------
+        Stopped
+            Somebody asked for it; another call goes on.
+        JobError
+            The disk is full.
+        """
+        for path, spec, target in self.pairs:
+            finish_sink(path, spec, target, pace.finishing, pace.check)
+
+    @property
+    def bytes(self) -> int:
+        """Disk space the results take at most."""
+        return sum(result_bytes(spec) for _, spec, _ in self.pairs)
+
+
+def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str, Any]:
+    """Segment an image and return what is to be remembered of it.
+
+    Parameters
+    ----------
+    work : Work
+        What is the same for all images.
+    item : Item
+        The image.
+    place : Place
+        Where the result goes.
+    number : int
+        The image's number, counted from 0; names the folder of its unfinished result.
+
+    Raises
+    ------
+    DataError, ModelError
+        The image cannot be used.
+    JobError
+        The disk is full; what is done stays.
+    Stopped
+        Somebody asked for it.
+    """
+    images, card = work.open(item), work.model.card
+    for note in remarks_on(images, card, work.config.inference.rescale):
+        work.remarks.add(item.name, note)
+    factors = work.factors(images)
+    key = key_of(work.key, item.name, stamps(item.images))
+
+    def divide() -> Any:
+        fresh = Prediction(work.predictor, images, factors)
+        return fresh.division, fresh.normalization
+
+    partial = Partial.take_up(work.folder / str(number), key, divide)
+    prediction = work.predict(images, partial)
+    comparison = compare_grey_values(images, card, prediction.normalization)
+    work.remarks.compare(comparison)
+    if not prediction.is_exact():
+        work.remarks.add(item.name, SHORT_OF_MEMORY)
+    labels, wide = specs_of(images, card.class_values, partial.division.chunk(images), work.config.inference)
+    files = Files(partial.folder, place, labels, wide)
+    if partial.begun and len(partial.done) < len(prediction.blocks) and not files.exist():
+        partial.clear()
+    try:
+        if partial.done:
+            text = f"going on after {len(partial.done)} of {len(prediction.blocks)} blocks of {item.name}"
+            work.report(NoteEvent(text=text))
+        if not partial.begun:
+            files.create()
+            partial.begin(key)
+        _tell(work, images, files)
+        _predict(work, prediction, partial, files)
+        files.finish(work.pace)
+    except (DataError, ModelError):
+        shutil.rmtree(partial.folder, ignore_errors=True)
+        raise
+    return {
+        "name": item.name,
+        "segmentation": str(place.segmentation.relative_to(work.folder.parent)),
+        "input": CHANNELS.join(item.images),
+        "input_sha256": sha256_of_all(item.images),
+        "axes": images.label_axes,
+        "shape": list(images.label_shape),
+        "pixel_size": images.source.pixel_size.model_dump(),
+        "rescaled": list(factors),
+        "grey_values": comparison.describe() if comparison else None,
+        "class_pixels": dict(zip(map(str, card.class_values), partial.pixels, strict=True)),
+        "slices": images.count,
+    }
+
+
+def _tell(work: Work, images: Planes, files: Files) -> None:
+    """Say what begins, where a single image is segmented, and how much room a large result takes."""
+    if work.pace.images > 1:
+        return
+    room = files.bytes
+    size = f"; the result takes up to {room / 1e9:.1f} GB" if room > WORTH_TELLING else ""
+    on = work.predictor.hardware.describe()
+    work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}{size}"))
+
+
+def _predict(work: Work, prediction: Prediction, partial: Partial, files: Files) -> None:
+    """Predict and write the blocks that are not done."""
+    done = set(partial.done)
+    if len(done) == len(prediction.blocks):
+        return  # the work files may be results already
+    whole = prediction.blocks.per_layer == 1 and prediction.blocks.size[0] == 1
+    work.pace.image_begun(len(prediction.blocks), len(done), "slice" if whole else "tile")
+    with Writer(partial, *files.open(), work.model.card.class_values) as writer:
+        for group in prediction.stream(prediction.groups(done), work.pace.check):
+            for block, logits_KZYX in group:
+                writer.put(block, logits_KZYX)
+            work.pace.blocks_done(sum(block.number not in done for block, _ in group))
