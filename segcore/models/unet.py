@@ -148,6 +148,8 @@ def _pad(image: Tensor, steps: Sequence[int]) -> Tensor:
 
 def _initialise(module: nn.Module) -> None:
     """Keep the variance of the signal from layer to layer (He et al. 2015)."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # there is nothing to fill, and torch would import its compiler for it, which takes seconds
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if module.bias is not None:
