@@ -13,7 +13,14 @@ from segcore.data.found import LABEL_SUFFIXES, Found, about, natural
 from segcore.data.items import Item, Listing, Use
 from segcore.data.pairing import Candidate, Pairs, pair, tell_apart, without_channel
 from segcore.data.report import Finding
-from segcore.data.sides import Side, find_side, guess_channels, join_channels
+from segcore.data.sides import (
+    Side,
+    channel_remedy,
+    find_side,
+    guess_channels,
+    join_channels,
+    likely_channels,
+)
 from segcore.errors import DataError
 
 JSON = ".json"
@@ -68,6 +75,7 @@ def list_set(
     if not images.candidates and not any(finding.level == "error" for finding in findings):
         findings.append(_no_images(places.images))
     if not labelled:
+        findings += [] if suffixes else _look_like_channels(images)
         return Listing(_items(images, {}, {}, places.use), tuple(findings))
     if not places.labels and images.single:
         findings.append(_no_labels(images))
@@ -180,6 +188,8 @@ def _unpaired(images: Side, labels: Side, pairs: Pairs, data: DataConfig) -> lis
     ]
     suffix = f" (data.label_suffix {data.label_suffix!r})" if data.label_suffix else ""
     remedy = "Name every label file like its image, or name what differs in data.label_suffix."
+    channels = likely_channels(images) if lone_images and not data.channel_suffixes else []
+    remedy = f"{channel_remedy(channels)} Otherwise n{remedy[1:]}" if channels else remedy
     level = "warning" if pairs.labels else "error"
     findings = [
         *about("warning", lone_images, f"Images without labels{suffix} are left out", images.where, remedy),
@@ -193,7 +203,7 @@ def _unpaired(images: Side, labels: Side, pairs: Pairs, data: DataConfig) -> lis
         findings.append(Finding(level="info", what=what, where=images.where))
     if level == "error" and images.candidates:
         what = f"No image of {images.where} has labels."
-        remedy = f"Choose the label file or folder itself. {remedy}"
+        remedy = remedy if channels else f"Choose the label file or folder itself. {remedy}"
         if lone_images and not rest and not doubles:
             what += " No label files were found."
         findings.append(Finding(level="error", what=what, where=labels.where or images.where, remedy=remedy))
@@ -277,6 +287,14 @@ def _items(
         for number, candidate in enumerate(images.candidates)
         if number in labels or not only_labelled
     )
+
+
+def _look_like_channels(images: Side) -> list[Finding]:
+    endings = likely_channels(images, certain=True)
+    if not endings:
+        return []
+    what = f"Files that end in {', '.join(endings)} are read as an image each."
+    return [Finding(level="info", what=what, where=images.where, remedy=channel_remedy(endings))]
 
 
 def _no_images(address: str) -> Finding:

@@ -14,6 +14,12 @@ from segcore.data.pairing import Candidate
 from segcore.data.report import Finding
 
 _NNUNET = re.compile(r"(.+)(_\d{4})")
+_ENDING = re.compile(r"(.+)([_\-. ](?=.*[A-Za-z])[A-Za-z0-9]+)")
+_CHANNEL = re.compile(
+    r"dapi|hoechst|[cegrybm]fp|mcherry|tdtomato|cy[2-7]|[ft]ritc|fitc|texas ?red|alexa\d*|draq5|sir|"
+    r"bf|brightfield|dic|phase|ph|tl|trans|c\d+|ch\d+|chan\d+|channel\d+|w\d+|\d{3}nm|em\d+",
+    re.IGNORECASE,
+)
 _MOST_CHANNELS = 8
 """More numbered files of one name are a series."""
 
@@ -87,6 +93,38 @@ def guess_channels(images: Side, labels: Side) -> list[str]:
     drawn = {candidate.stem for candidate in labels.candidates}
     whole = len(parts) == len(bases) * len(endings) and len(endings) <= _MOST_CHANNELS
     return endings if whole and bases & drawn and not stems & drawn else []
+
+
+def likely_channels(images: Side, certain: bool = False) -> list[str]:
+    """Return the endings by which files of a folder look like channels of the same images, [] if they do not.
+
+    Every image must have every ending, as `s0_DAPI`, `s0_GFP`, `s1_DAPI`, `s1_GFP` have.
+
+    Parameters
+    ----------
+    images : Side
+        Files that are read as an image each.
+    certain : bool
+        Only take endings that name a channel; others need at least two images.
+    """
+    matches = [_ENDING.fullmatch(candidate.stem) for candidate in images.candidates]
+    if images.single or not matches or not all(matches):
+        return []
+    bases: dict[tuple[str, ...], set[str]] = {}
+    for candidate, match in zip(images.candidates, matches, strict=True):
+        if match:
+            bases.setdefault((*candidate.files[0].folder, match[1]), set()).add(match[2])
+    endings = set().union(*bases.values())
+    whole = all(found == endings for found in bases.values()) and len(matches) == len(bases) * len(endings)
+    known = all(_CHANNEL.fullmatch(ending[1:]) for ending in endings)
+    if not (whole and 2 <= len(endings) <= _MOST_CHANNELS and (known or (len(bases) > 1 and not certain))):
+        return []
+    return sorted(endings)
+
+
+def channel_remedy(endings: Sequence[str]) -> str:
+    """Return what to do if these endings tell channels apart."""
+    return f"If these are channels of the same images, set data.channel_suffixes to {','.join(endings)}."
 
 
 def join_channels(images: Side, suffixes: Sequence[str]) -> list[Finding]:

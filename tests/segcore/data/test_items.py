@@ -244,3 +244,40 @@ def test_a_folder_of_thousands_reports_progress(tmp_path: Path) -> None:
     listing = list_items(data, progress=calls.append)
     assert [item.name for item in listing.items] == [f"{number}.tif" for number in range(1500)]
     assert calls == [1000, 1500, 1000, 1500]
+
+
+CHANNELS = ("i/s0_DAPI.tif", "i/s0_GFP.tif", "i/s1_DAPI.tif", "i/s1_GFP.tif")
+REMEDY = "data.channel_suffixes to _DAPI,_GFP."
+
+
+@pytest.mark.parametrize("names", [("l/s0.tif", "l/s1.tif"), ("l/s0_mask.tif", "l/s1_mask.tif")])
+def test_files_that_look_like_channels_point_to_the_option(tmp_path: Path, names: tuple[str, ...]) -> None:
+    make(tmp_path, *CHANNELS, *names)
+    listing = listed(tmp_path, images="i", labels="l")
+    (error,) = [finding for finding in listing.findings if finding.level == "error"]
+    assert REMEDY in error.remedy
+    joined = listed(tmp_path, images="i", labels="l", channel_suffixes=["_DAPI", "_GFP"])
+    assert pairs(joined, tmp_path) == dict(zip(("s0", "s1"), names, strict=True))
+
+
+def test_what_is_segmented_may_look_like_channels_too(tmp_path: Path) -> None:
+    make(tmp_path, *CHANNELS)
+    (finding,) = listed(tmp_path, labelled=False, images="i").findings
+    assert (finding.level, REMEDY in finding.remedy) == ("info", True)
+    assert not listed(tmp_path, labelled=False, images="i", channel_suffixes=["_DAPI", "_GFP"]).findings
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("i/s0_DAPI.tif", "i/s0_GFP.tif", "i/s1_DAPI.tif"),
+        ("i/a_1.tif", "i/a_2.tif", "i/b_1.tif", "i/b_2.tif"),
+        ("i/cell_left.tif", "i/cell_right.tif"),
+        ("i/DAPI.tif", "i/GFP.tif"),
+    ],
+)
+def test_other_names_are_no_channels(tmp_path: Path, names: tuple[str, ...]) -> None:
+    make(tmp_path, *names, "l/other.tif")
+    assert not listed(tmp_path, labelled=False, images="i").findings
+    findings = listed(tmp_path, images="i", labels="l").findings
+    assert not any("channel" in finding.remedy for finding in findings)
