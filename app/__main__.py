@@ -94,13 +94,17 @@ def prepare_environment(workspace: Workspace) -> None:
 
 def launch_options(services: Services) -> dict[str, Any]:
     """Return what every launch needs: the look, what may be served, and how large an upload may be."""
+    from starlette.middleware import Middleware
+
     from app import controls
+    from app.lean import Lean
     from app.theme import CSS, theme
 
     workspace = services.workspace
     return {
         "theme": theme(),
         "css_paths": [CSS, controls.CSS],
+        "app_kwargs": {"middleware": [Middleware(Lean)]},
         "allowed_paths": [str(path) for path in (workspace.data, workspace.models, workspace.results)],
         "max_file_size": int(services.max_upload_gb * 1e9),
         "show_error": False,
