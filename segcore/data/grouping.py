@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from segcore.errors import ConfigError
 
 SHOWN = 8
 """So many names an error lists."""
+LONGEST = 5.0
+"""Seconds after which a pattern is given up; 100,000 names take a tenth of that."""
 
 
 def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
@@ -22,7 +28,7 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
     Raises
     ------
     ConfigError
-        The pattern is no regular expression, or matches no path at all.
+        The pattern is no regular expression, takes too long, or matches no path at all.
 
     Examples
     --------
@@ -31,25 +37,25 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
     """
     if not pattern:
         return list(names)
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(
-            f"data.group_pattern {pattern!r} is no regular expression: {error}.",
-            r"Write it like (Pos\d+), or put a backslash before signs that are meant as they are.",
-        ) from None
-    found = [expression.search(name) for name in names]
-    if names and not any(found):
+    found = _caught_of_all(tuple(names), pattern)
+    if names and all(caught is None for caught in found):
         raise ConfigError(
             f"data.group_pattern {pattern!r} matches no image.",
             f"Fit it to the paths, which are: {listed(names)}.",
         )
-    return [_caught(match) if match else name for match, name in zip(found, names, strict=True)]
+    return [name if caught is None else caught for caught, name in zip(found, names, strict=True)]
 
 
 def unmatched_notes(names: Sequence[str], pattern: str | None) -> list[str]:
-    """Return what is to be said of images that a pattern, which is a regular expression, does not match."""
-    alone = [name for name in names if not re.search(pattern, name)] if pattern else []
+    """Return what is to be said of images that a pattern does not match.
+
+    Raises
+    ------
+    ConfigError
+        See `group_names`.
+    """
+    found = _caught_of_all(tuple(names), pattern) if pattern else ()
+    alone = [name for name, caught in zip(names, found, strict=bool(pattern)) if caught is None]
     if not alone:
         return []
     return [
@@ -100,6 +106,59 @@ def _names_of(name: str, group: str) -> tuple[str, ...]:
     return group, name, path.name, path.stem, *map(str, path.parents)
 
 
+@lru_cache(maxsize=8)
+def _caught_of_all(names: tuple[str, ...], pattern: str) -> tuple[str | None, ...]:
+    """Return what a pattern catches in every name, None where it does not match.
+
+    A backtracking pattern can take longer than anybody waits, and a thread cannot stop it: what might is
+    tried in a process that can be ended, which costs its start of 50 ms.
+    """
+    try:
+        expression = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(
+            f"data.group_pattern {pattern!r} is no regular expression: {error}.",
+            r"Write it like (Pos\d+), or put a backslash before signs that are meant as they are.",
+        ) from None
+    if not _may_hang(pattern):
+        return tuple(_caught(match) if match else None for match in map(expression.search, names))
+    command = [sys.executable, "-I", "-S", "-c", _APART]
+    try:
+        ended = subprocess.run(
+            command,
+            input=json.dumps([pattern, names]),
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        raise ConfigError(
+            f"data.group_pattern {pattern!r} was still being tried after {LONGEST:g} s, or needed too much "
+            "memory: it has parts that can match the same letters in very many ways.",
+            r"Repeat nothing that is repeated already, as in (a+)+, and prefer \d+ or [^/]+ to .*",
+        ) from None
+    return tuple(None if groups is None else _joined(*groups) for groups in json.loads(ended.stdout))
+
+
+def _may_hang(pattern: str) -> bool:
+    """Return whether a pattern repeats a bracket or several things: others are quick on any name."""
+    plain = re.sub(r"\\.|\(\?", "", pattern)
+    return bool(re.search(r"\)[*+?{]", plain)) or len(re.findall(r"[*+?{]", plain)) > 1
+
+
+_APART = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+found = map(re.compile(pattern).search, names)
+json.dump([match and [match.group(), match.groups()] for match in found], sys.stdout)
+"""
+
+
 def _caught(match: re.Match[str]) -> str:
-    caught = [part for part in match.groups() if part]
-    return "-".join(caught) if caught else match.group()
+    return _joined(match.group(), match.groups())
+
+
+def _joined(whole: str, groups: Sequence[str | None]) -> str:
+    caught = [part for part in groups if part]
+    return "-".join(caught) if caught else whole

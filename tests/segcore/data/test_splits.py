@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from segcore.config import DataConfig
-from segcore.data.grouping import group_names
+from segcore.data.grouping import group_names, unmatched_notes
 from segcore.data.splits import Extent, Region, Split, parse_slices, split_images
 from segcore.errors import ConfigError
 
@@ -351,3 +351,27 @@ def test_text_that_names_no_slices_is_refused(text: str) -> None:
 def test_slices_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a range"):
         parse_slices(text)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "a*a*a*a*a*a*a*b", "(?:a?){40}a{40}$"])
+def test_a_pattern_that_would_take_for_ever_is_refused(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segcore.data.grouping.LONGEST", 0.5)
+    with pytest.raises(ConfigError, match=r"still being tried after 0\.5 s") as caught:
+        group_names([f"{'a' * 70}!/{number}.tif" for number in range(50)], pattern)
+    assert pattern in caught.value.message
+    assert r"\d+" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"(?P<day>d\d+)/(Pos\d+)", ["d1-Pos01", "d1-Pos02", "d2-Pos01", "other/é\udcff.tif"]),
+        (r"(?:d(\d))+/", ["1", "1", "2", "other/é\udcff.tif"]),
+        (r"^[^/]+/.[^.]*", ["d1/Pos01", "d1/Pos02", "d2/Pos01", "other/é\udcff"]),
+        (r"^d\d", ["d1", "d1", "d2", "other/é\udcff.tif"]),
+    ],
+)
+def test_a_pattern_catches_the_same_wherever_it_is_tried(pattern: str, expected: list[str]) -> None:
+    names = ["d1/Pos01.tif", "d1/Pos02.tif", "d2/Pos01.tif", "other/é\udcff.tif"]
+    assert group_names(names, pattern) == expected
+    assert bool(unmatched_notes(names, pattern)) == (names[-1] in expected)
