@@ -9,23 +9,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from segcore.blocks import Block
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
 from segcore.data.split_file import load_split
 from segcore.data.splits import Region, Split, parse_slices
-from segcore.data.suitability import as_trained, check_image
+from segcore.data.suitability import as_trained, remarks_on
 from segcore.data.targets import LabelRule, encode_plane
 from segcore.devices import choose
 from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, StageEvent
-from segcore.inference.apply import Prediction
 from segcore.inference.remarks import Remarks
-from segcore.inference.rescale import SAME, scale_factors
 from segcore.inference.run import open_model
 from segcore.metrics.overlap import Confusion
 from segcore.models.saved import LoadedModel
+from segcore.prediction import Prediction
 from segcore.predictor import Predictor
+from segcore.rescale import SAME, scale_factors
 from segcore.tiling import IGNORE
 
 Part = Literal["test", "validation", "all"]
@@ -136,7 +137,7 @@ class _Scorer:
     def notes(self, item: int) -> list[str]:
         """Return what is to be said of an image before it is predicted."""
         images = self.collection.open(item).images
-        return [*images.source.notes, *check_image(images, self.predictor.card, self.rescale)]
+        return remarks_on(images, self.predictor.card, self.rescale)
 
     def score(self, regions: Sequence[Region]) -> Iterator[int]:
         """Count the pixels in regions of one image; yield every slice that was scored."""
@@ -150,13 +151,23 @@ class _Scorer:
         factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
         if not rows:
             return
-        for plane, logits_KYX in Prediction(self.predictor, images, factors, rows.keys()).planes():
-            if plane not in rows:
-                continue
-            prediction_YX = logits_KYX.argmax(0)
-            for part in rows[plane]:
-                self.counts.update(prediction_YX[part], self._target(regions[0].item, plane, part))
-            yield plane
+        prediction = Prediction(self.predictor, images, factors)
+        blocks = prediction.blocks
+        for group in prediction.stream(prediction.groups(planes=rows.keys())):
+            for block, logits_KZYX in group:
+                index_ZYX = logits_KZYX.argmax(0)
+                for plane, index_YX in zip(block.planes, index_ZYX, strict=True):
+                    for part in rows.get(plane, ()):
+                        self._count(regions[0].item, plane, part, block, index_YX)
+                if block.number % blocks.per_layer == blocks.per_layer - 1:
+                    yield from (plane for plane in block.planes if plane in rows)
+
+    def _count(self, item: int, plane: int, part: slice, block: Block, index_YX: Tensor) -> None:
+        """Count the pixels of a block in those rows of a plane that count."""
+        top, end = max(part.start, block.rows[0]), min(part.stop, block.rows[1])
+        if top < end:
+            target_YX = self._target(item, plane, slice(top, end), slice(*block.columns))
+            self.counts.update(index_YX[top - block.rows[0] : end - block.rows[0]], target_YX)
 
     def _annotated(self, region: Region, plane: int) -> bool:
         """Say whether anything is annotated; only asked of the labels where something can be missing."""
@@ -165,9 +176,9 @@ class _Scorer:
             return True
         return bool((self._target(region.item, plane, slice(*region.rows)) != IGNORE).any())
 
-    def _target(self, item: int, plane: int, rows: slice) -> Tensor:
+    def _target(self, item: int, plane: int, rows: slice, columns: slice = slice(None)) -> Tensor:
         values = self.predictor.card.class_values
-        label_YX = encode_plane(self.collection, item, plane, values, self.rule, rows)
+        label_YX = encode_plane(self.collection, item, plane, values, self.rule, rows, columns)
         return torch.from_numpy(label_YX).to(self.predictor.hardware.device)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from segcore.blocks import own_normalization
 from segcore.config import DataConfig, HardwareConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.network_input import read_input
@@ -26,7 +27,6 @@ from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
 from segcore.models.saved import LoadedModel, load_model
-from segcore.pieces import own_normalization
 from segcore.predictor import Predictor, to_labels
 from segcore.tiling import part_span
 
@@ -135,7 +135,9 @@ def predict_part(
     halo, step = network.receptive_radii[0], network.divisors[0]
     window = (slice(rows.read_start, rows.read_stop), slice(columns.read_start, columns.read_stop))
     image, at = read_input(planes, index, predictor.card, *window, halo, step)
-    labels = to_labels(predictor.logits(image, normalization=own_normalization(images, predictor)))
+    labels = to_labels(
+        predictor.logits(image, normalization=own_normalization(images, predictor.card.normalization))
+    )
     labels_YX = labels[at] if network.dimensions == 3 else labels
     (top, bottom), (left, right) = part
     return labels_YX[

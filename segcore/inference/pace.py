@@ -1,19 +1,23 @@
-"""How far a segmentation is: pieces of an image, images of a folder; breaks off when asked to."""
+"""How far a segmentation is: blocks of an image, images of a folder; breaks off when asked to."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from segcore.events import Progress, Reporter
+from segcore.events import Progress, Reporter, Request
 
 
 class Stopped(Exception):
-    """Somebody asked the job to stop."""
+    """Somebody asked the job to stop; `request` says for what."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.request = request
 
 
 class Pace:
-    """Counts planes, tiles and images and reports progress with the time left.
+    """Counts blocks and images and reports progress with the time left.
 
     Parameters
     ----------
@@ -21,51 +25,58 @@ class Pace:
         Images in all; with more than one, they are what is counted.
     report : Reporter
         Told of progress.
-    should_stop : callable
-        Asked after every tile.
+    asked : callable
+        Asked before every group of blocks what somebody wants.
     """
 
-    def __init__(self, images: int, report: Reporter, should_stop: Callable[[], bool]) -> None:
-        self._images = images
+    def __init__(self, images: int, report: Reporter, asked: Callable[[], Request | None]) -> None:
+        self.images = images
         self._report = report
-        self._should_stop = should_stop
-        self._began = time.monotonic()
+        self._asked = asked
         self._image = 0
-        self._pieces, self._piece = 1, 0
-        self._planes, self._plane = 1, 0
+        self._total, self._unit = 1, "slice"
+        self._done = self._new = 0
+        self._began = time.monotonic()
 
-    def image_begun(self, pieces: int, planes: int) -> None:
-        """Take note of an image of so many planes that is predicted in so many pieces."""
-        self._pieces, self._piece = pieces, 0
-        self._planes, self._plane = planes, 0
-
-    def tile_done(self, done: int, tiles: int) -> None:
-        """Take note of a tile of the current piece.
+    def check(self) -> None:
+        """Go on, or raise.
 
         Raises
         ------
         Stopped
             Somebody asked for it.
         """
-        if self._should_stop():
-            raise Stopped
-        if done == tiles:
-            self._piece += 1
-        elif self._images == 1:  # a piece counts when its planes are written
-            self._tell(self._piece * tiles + done, self._pieces * tiles, "tile")
+        if request := self._asked():
+            raise Stopped(request)
 
-    def plane_done(self) -> None:
-        """Take note of a plane that has been written."""
-        self._plane += 1
-        if self._images == 1:
-            self._tell(self._plane, self._planes, "slice")
+    def asks(self) -> bool:
+        """Say whether somebody wants the job to end."""
+        return self._asked() is not None
 
-    def image_done(self) -> None:
-        """Take note of an image that is finished, or cannot be."""
+    def image_begun(self, blocks: int, done: int, unit: str) -> None:
+        """Take note of an image of so many blocks, some of which were done before."""
+        self._total, self._done, self._unit = blocks, done, unit
+        if self.images == 1:
+            self._new, self._began = 0, time.monotonic()
+
+    def blocks_done(self, blocks: int) -> None:
+        """Take note of blocks that have been predicted."""
+        self._done += blocks
+        if self.images == 1:
+            self._new += blocks
+            self._tell(self._done, self._total, self._unit)
+
+    def finishing(self, done: int, total: int) -> None:
+        """Tell how far the pyramid of the result is."""
+        self._report(Progress(stage="finishing", done=done, total=total, unit="part", seconds_left=None))
+
+    def image_done(self, before: bool = False) -> None:
+        """Take note of an image that is finished, or cannot be, perhaps `before` this process began."""
         self._image += 1
-        if self._images > 1:
-            self._tell(self._image, self._images, "image")
+        self._new += not before
+        if self.images > 1 and not before:
+            self._tell(self._image, self.images, "image")
 
     def _tell(self, done: int, total: int, unit: str) -> None:
-        left = (time.monotonic() - self._began) / done * (total - done)
+        left = (time.monotonic() - self._began) / self._new * (total - done)
         self._report(Progress(stage="segmenting", done=done, total=total, unit=unit, seconds_left=left))

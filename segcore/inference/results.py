@@ -1,23 +1,22 @@
-"""Where the segmentations of one or of many images go, and writing them plane by plane."""
+"""Where the segmentations of one or of many images go, and what is written of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from torch import Tensor
 
+from segcore.config import InferenceConfig
 from segcore.data.manifest import decode_labels
 from segcore.data.planes import Planes
-from segcore.inference.sinks import TiffSink, check_space, tiff_sink
-from segcore.predictor import to_labels, to_probabilities
+from segcore.inference.sinks import SinkSpec
 
-SEGMENTATION = "segmentation.tif"
-PROBABILITIES = "probabilities.tif"
+SEGMENTATION = "segmentation"
+PROBABILITIES = "probabilities"
+ENDINGS = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]+')
 
 
@@ -29,11 +28,12 @@ class Place:
     probabilities: Path | None = None
 
 
-def places(folder: Path, names: Sequence[str], probabilities: bool) -> list[Place]:
+def places(folder: Path, names: Sequence[str], options: InferenceConfig) -> list[Place]:
     """Return where the results of images go.
 
     Of one image `segmentation.tif`, of many `segmentation/<name>.tif` with their names and folders; where two
-    names differ only in their ending, it stays: `cell.png.tif`. Probabilities likewise.
+    names differ only in their ending, it stays: `cell.png.tif`. Probabilities likewise. OME-Zarr ends in
+    `.ome.zarr`.
 
     Parameters
     ----------
@@ -41,17 +41,23 @@ def places(folder: Path, names: Sequence[str], probabilities: bool) -> list[Plac
         The run folder.
     names : sequence of str
         Names of the images, unique.
-    probabilities : bool
-        Whether they are written, too.
+    options : InferenceConfig
+        File format, and whether probabilities are written, too.
     """
+    ending, wide = ENDINGS[options.format], options.probabilities
     if len(names) == 1:
-        return [Place(folder / SEGMENTATION, folder / PROBABILITIES if probabilities else None)]
-    inner, outer = (folder / Path(name).stem for name in (SEGMENTATION, PROBABILITIES))
-    return [Place(inner / name, outer / name if probabilities else None) for name in file_names(names)]
+        files = (folder / f"{name}{ending}" for name in (SEGMENTATION, PROBABILITIES))
+        found = [tuple(files)]
+    else:
+        found = [
+            (folder / SEGMENTATION / name, folder / PROBABILITIES / name)
+            for name in file_names(names, ending)
+        ]
+    return [Place(labels, probabilities if wide else None) for labels, probabilities in found]
 
 
-def file_names(names: Sequence[str]) -> list[str]:
-    """Return a TIFF's relative path for every name, no two equal on any file system.
+def file_names(names: Sequence[str], ending: str = ".tif") -> list[str]:
+    """Return a file's relative path for every name, no two equal on any file system.
 
     Examples
     --------
@@ -70,53 +76,37 @@ def file_names(names: Sequence[str]) -> list[str]:
         while candidate.casefold() in taken:
             candidate, number = f"{chosen}-{number}", number + 1
         taken.add(candidate.casefold())
-        found.append(f"{candidate}.tif")
+        found.append(f"{candidate}{ending}")
     return found
 
 
-def write_results(
-    predicted: Iterable[tuple[int, Tensor]], images: Planes, values: tuple[int, ...], place: Place
-) -> Iterator[np.ndarray]:
-    """Write every predicted plane and yield the pixels of every class index in it.
-
-    The files are there when the last plane is, and not at all if it fails before.
+def specs_of(
+    images: Planes, values: tuple[int, ...], chunk: tuple[int, int, int], options: InferenceConfig
+) -> tuple[SinkSpec, SinkSpec | None]:
+    """Return what is written of an image: label values, and on request the probability of every class.
 
     Parameters
     ----------
-    predicted : iterable of (int, Tensor)
-        Number and logits `(K, Y, X)` of every plane.
     images : Planes
         The image; gives axes, sizes and pixel size.
     values : tuple of int
         Label value of every class index.
-    place : Place
-        The files to write.
-
-    Raises
-    ------
-    JobError
-        The disk is too full.
+    chunk : tuple of int
+        Planes, rows and columns of which blocks have a whole number.
+    options : InferenceConfig
+        File format, and whether probabilities are asked for.
     """
-    axes, shape, size = images.label_axes, images.label_shape, images.source.pixel_size
-    dtype = decode_labels(np.zeros((1, 1), np.uint8), values).dtype
-    pixels = int(np.prod(shape, dtype=np.int64))
-    place.segmentation.parent.mkdir(parents=True, exist_ok=True)
-    wide_bytes = 4 * len(values) if place.probabilities else 0
-    check_space(place.segmentation.parent, pixels * (dtype.itemsize + wide_bytes))
-    with ExitStack() as files:
-        sink = files.enter_context(tiff_sink(place.segmentation, axes, shape, dtype, size))
-        wide_sink: TiffSink | None = None
-        if place.probabilities:
-            wide = (*shape[:-2], len(values), *shape[-2:])
-            wide_sink = files.enter_context(
-                tiff_sink(place.probabilities, f"{axes[:-2]}CYX", wide, np.dtype(np.float32), size, 3)
-            )
-        for index, logits_KYX in predicted:
-            labels_YX = to_labels(logits_KYX)
-            sink.write(index, decode_labels(labels_YX, values))
-            if wide_sink:
-                wide_sink.write(index, to_probabilities(logits_KYX))
-            yield np.bincount(labels_YX.ravel(), minlength=len(values))
+    labels = SinkSpec(
+        axes=images.label_axes,
+        shape=images.label_shape,
+        dtype=decode_labels(np.zeros((1, 1), np.uint8), values).dtype,
+        pixel_size=images.source.pixel_size,
+        format=options.format,
+        chunk=chunk,
+    )
+    if not options.probabilities:
+        return labels, None
+    return labels, replace(labels, dtype=np.dtype(np.float32), classes=len(values))
 
 
 def _safe(name: str) -> str:

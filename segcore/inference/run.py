@@ -6,67 +6,39 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segcore.config import RunConfig
-from segcore.data.comparison import compare_grey_values
-from segcore.data.items import CHANNELS, Item, list_items
-from segcore.data.opening import open_item
-from segcore.data.planes import Planes
-from segcore.data.recipe import parse_recipe
-from segcore.data.suitability import as_trained, check_image
+from segcore.data.items import Item, list_items
+from segcore.data.suitability import as_trained
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, DataError, ModelError
-from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unheard
-from segcore.files import sha256_of_all, write_atomic
-from segcore.inference.apply import Prediction
+from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unasked, unheard
+from segcore.files import write_atomic
+from segcore.inference.image import Work, segment_image
 from segcore.inference.pace import Pace, Stopped
+from segcore.inference.partial import PARTIAL, Finished, key_of
 from segcore.inference.remarks import Remarks
-from segcore.inference.rescale import SAME, scale_factors
-from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places, write_results
+from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places
 from segcore.models.saved import LoadedModel, find_model, load_model, place
 from segcore.predictor import Predictor
 
 METADATA = "metadata.json"
-SHORT_OF_MEMORY = (
-    "There is too little memory for blocks of slices with all that the network can see around them: less is "
-    "read, and the result may differ a little at their borders."
-)
-COLOURS = 3
-"""Channels of a colour image; a model trained on some reads grey images as three equal channels."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is the same for all images of a segmentation."""
-
-    config: RunConfig
-    model: LoadedModel
-    predictor: Predictor
-    report: Reporter
-    pace: Pace
-    remarks: Remarks
-
-    def open(self, item: Item) -> Planes:
-        """Open an image as the model wants it."""
-        data, channels = self.config.data, self.model.card.channels
-        repeat = channels if channels == COLOURS else 0
-        return open_item(item, data, parse_recipe(data.recipe), repeat=repeat).images
 
 
 def segment(
     config: RunConfig,
     folder: Path,
     report: Reporter = unheard,
-    should_stop: Callable[[], bool] = lambda: False,
+    asked: Callable[[], Request | None] = unasked,
     model: LoadedModel | None = None,
     reference: str | None = None,
 ) -> Outcome:
     """Segment the image or images `config.data.images` and leave the result in `folder`.
+
+    What an earlier call with the same options, model and images left unfinished there is taken up: it goes on
+    at the first block that is not on disk, and the result is the same, to the bit on the same machine.
 
     Parameters
     ----------
@@ -78,8 +50,9 @@ def segment(
         out.
     report : Reporter
         Told of stages, warnings and progress.
-    should_stop : callable
-        Asked after every plane or tile; True ends the run and leaves no result.
+    asked : callable
+        Asked between blocks what somebody wants. PAUSE: what is done stays, the same call goes on. STOP,
+        DISCARD: no result is left.
     model : LoadedModel, optional
         A model that is already loaded.
     reference : str, optional
@@ -87,8 +60,10 @@ def segment(
 
     Raises
     ------
-    ConfigError, DataError, ModelError, JobError
+    ConfigError, DataError, ModelError
         Something the person has to change; no result is left.
+    JobError
+        Memory or disk space ran out; what is done stays.
     """
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,25 +73,34 @@ def segment(
     config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
     predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
-    pace, remarks = Pace(len(items), report, should_stop), Remarks(len(items), report)
-    work = _Work(config, model, predictor, report, pace, remarks)
-    targets = places(folder, [item.name for item in items], config.inference.probabilities)
+    work = Work(
+        config=config,
+        model=model,
+        predictor=predictor,
+        folder=folder / PARTIAL,
+        key=_key(config, model, hardware),
+        report=report,
+        pace=Pace(len(items), report, asked),
+        remarks=Remarks(len(items), report),
+    )
+    targets = places(folder, [item.name for item in items], config.inference)
     try:
         if len(items) > 1:
             report(StageEvent(text=f"segmenting {len(items)} images on {hardware.describe()}"))
         done, failed = _segment_all(work, items, targets)
-    except BaseException as error:
-        for path in (SEGMENTATION, PROBABILITIES):
-            shutil.rmtree(folder / Path(path).stem, ignore_errors=True)
-        if isinstance(error, Stopped):
-            return Outcome(request=Request.STOP, metrics={})
+    except Stopped as stopped:
+        if stopped.request is not Request.PAUSE:
+            _remove_results(folder)
+        return Outcome(request=stopped.request, metrics={})
+    except (ConfigError, DataError, ModelError):
+        _remove_results(folder)  # what has to be changed makes another result
         raise
     metrics = _sums(done) | {"seconds": time.monotonic() - began}
     named = {"model": reference or config.inference.model or str(model.weights)}
-    entries = [entry | {"segmentation": str(at.segmentation.relative_to(folder))} for entry, at in done]
-    of_all = named | _metadata(config, model, hardware) | {"images": entries, "failed": failed}
-    metadata = entries[0] | of_all if len(items) == 1 else of_all
+    of_all = named | _metadata(config, model, hardware) | {"images": done, "failed": failed}
+    metadata = done[0] | of_all if len(items) == 1 else of_all
     write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     return Outcome(request=None, metrics=metrics)
 
 
@@ -162,67 +146,56 @@ def list_images(config: RunConfig, report: Reporter) -> tuple[Item, ...]:
 
 
 def _segment_all(
-    work: _Work, items: Sequence[Item], targets: Sequence[Place]
-) -> tuple[list[tuple[dict[str, Any], Place]], list[dict[str, str]]]:
+    work: Work, items: Sequence[Item], targets: Sequence[Place]
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Segment one image after the other; of several, those that cannot be used are left out."""
-    done: list[tuple[dict[str, Any], Place]] = []
+    done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for item, target in zip(items, targets, strict=True):
-        try:
-            done.append((_segment_one(work, item, target, alone=len(items) == 1), target))
-        except (DataError, ModelError) as error:
-            if len(items) == 1 or (not done and len(failed) == len(items) - 1):
-                raise
-            failed.append({"name": item.name, "message": error.message, "remedy": error.remedy})
-            text = f"{item.name} is left out: {error.message}"
-            work.report(NoteEvent(level="error", text=text, remedy=error.remedy))
-        work.pace.image_done()
+    finished = Finished(work.folder, work.key)
+    for number, (item, target) in enumerate(zip(items, targets, strict=True)):
+        before = finished.get(item.name)
+        if before is None or not (target.segmentation.exists() or "failed" in before):
+            before = None
+            try:
+                entry = segment_image(work, item, target, number)
+                finished.note(item.name, entry=entry)
+                done.append(entry)
+            except (DataError, ModelError) as error:
+                if len(items) == 1 or (not done and len(failed) == len(items) - 1):
+                    raise
+                problem = {"name": item.name, "message": error.message, "remedy": error.remedy}
+                finished.note(item.name, failed=problem)
+                failed.append(problem)
+                text = f"{item.name} is left out: {error.message}"
+                work.report(NoteEvent(level="error", text=text, remedy=error.remedy))
+        elif "failed" in before:
+            failed.append(before["failed"])
+        else:
+            done.append(before["entry"])
+        work.pace.image_done(before is not None)
     work.remarks.tell()
     return done, failed
 
 
-def _segment_one(work: _Work, item: Item, target: Place, alone: bool) -> dict[str, Any]:
-    """Segment an image and return what is to be remembered of it."""
-    images = work.open(item)
-    card, rescale = work.model.card, work.config.inference.rescale
-    for note in (*images.source.notes, *check_image(images, card, rescale)):
-        work.remarks.add(item.name, note)
-    factors = scale_factors(images.source.pixel_size, card) if rescale else SAME
-    prediction = Prediction(work.predictor, images, factors)
-    comparison = compare_grey_values(images, card, prediction.normalization)
-    work.remarks.compare(comparison)
-    if not prediction.is_exact():
-        work.remarks.add(item.name, SHORT_OF_MEMORY)
-    if alone:
-        on = work.predictor.hardware.describe()
-        work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}"))
-    work.pace.image_begun(len(prediction.pieces), images.count)
-    predicted = prediction.planes(work.pace.tile_done)
-    counts = np.zeros(len(card.class_values), np.int64)
-    for pixels in write_results(predicted, images, card.class_values, target):
-        counts += pixels
-        work.pace.plane_done()
-    return {
-        "name": item.name,
-        "input": CHANNELS.join(item.images),
-        "input_sha256": sha256_of_all(item.images),
-        "axes": images.label_axes,
-        "shape": list(images.label_shape),
-        "pixel_size": images.source.pixel_size.model_dump(),
-        "rescaled": list(factors),
-        "grey_values": comparison.describe() if comparison else None,
-        "class_pixels": dict(zip(map(str, card.class_values), counts.tolist(), strict=True)),
-        "slices": images.count,
-    }
-
-
-def _sums(done: Sequence[tuple[dict[str, Any], Place]]) -> dict[str, Any]:
+def _sums(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return pixels of every class and slices, over all images."""
     classes: dict[str, int] = {}
-    for entry, _ in done:
+    for entry in entries:
         for value, pixels in entry["class_pixels"].items():
             classes[value] = classes.get(value, 0) + pixels
-    return {"class_pixels": classes, "slices": sum(entry["slices"] for entry, _ in done)}
+    return {"class_pixels": classes, "slices": sum(entry["slices"] for entry in entries)}
+
+
+def _remove_results(folder: Path) -> None:
+    for path in [folder / PARTIAL, *folder.glob(f"{SEGMENTATION}*"), *folder.glob(f"{PROBABILITIES}*")]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:
+    """Return what stands for all that decides a result, but for the image."""
+    options = config.inference.model_dump(mode="json", exclude={"model", "config_file", "cluster"})
+    data = config.data.model_dump(mode="json")
+    return key_of(options, data, model.sha256, hardware.describe(), versions())
 
 
 def _metadata(config: RunConfig, model: LoadedModel, hardware: Hardware) -> dict[str, Any]:

@@ -63,31 +63,38 @@ class SegcoreModel(PythonModel):
             The array is not numeric, has another number of axes, or another number of channels.
         """
         from segcore.data.manifest import decode_labels
-        from segcore.pieces import own_normalization, pieces_of, predict_pieces
+        from segcore.prediction import Prediction
         from segcore.predictor import to_labels
 
         image = np.asarray(model_input)
         planes = ArrayPlanes(as_planes(image, self._card.channels))
-        pieces, statistics = pieces_of(planes, self._predictor), own_normalization(planes, self._predictor)
-        labels = [
-            decode_labels(to_labels(logits_KYX), self._card.class_values)
-            for _, logits_KYX in predict_pieces(self._predictor, planes, pieces, statistics)
-        ]
+        values = self._card.class_values
+        shape = (planes.count, planes.height, planes.width)
+        labels = np.empty(shape, decode_labels(np.zeros(1, np.uint8), values).dtype)
+        prediction = Prediction(self._predictor, planes)
+        for group in prediction.stream(prediction.groups()):
+            for block, logits_KZYX in group:
+                place = (
+                    slice(block.planes[0], block.planes[-1] + 1),
+                    slice(*block.rows),
+                    slice(*block.columns),
+                )
+                labels[place] = decode_labels(to_labels(logits_KZYX), values)
         single = image.ndim == (2 if self._card.channels == 1 else 3)
-        return labels[0] if single else np.stack(labels)
+        return labels[0] if single else labels
 
 
 class ArrayPlanes:
-    """The planes of one image in memory; satisfies `segcore.pieces.Slices`."""
+    """The planes of one image in memory; satisfies `segcore.blocks.Slices`."""
 
     def __init__(self, image_ZCYX: np.ndarray) -> None:
         self._image_ZCYX = image_ZCYX
         self.count, self.channels, self.height, self.width = image_ZCYX.shape
         self.depth = self.count
 
-    def read(self, index: int) -> np.ndarray:
-        """Return plane `index` as `(C, Y, X)`."""
-        plane_CYX: np.ndarray = self._image_ZCYX[index]
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return part of plane `index` as `(C, Y, X)`."""
+        plane_CYX: np.ndarray = self._image_ZCYX[index, :, rows, columns]
         return plane_CYX
 
 

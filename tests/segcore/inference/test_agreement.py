@@ -59,7 +59,7 @@ def test_training_evaluation_and_segmentation_agree(
     assert scores["val_dice"] == pytest.approx(val_dice, abs=1e-6)
     result = tmp_path / "result"
     result.mkdir()
-    segment(config, result, listener, lambda: False)
+    segment(config, result, listener)
     found = tifffile.imread(result / "segmentation.tif")[[5, 6]]
     true = tifffile.imread(tmp_path / "labels.tif")[[5, 6]]
     dice = [

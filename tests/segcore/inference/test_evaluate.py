@@ -30,7 +30,7 @@ MakeConfig = Callable[..., RunConfig]
 def segmentation(make_config: MakeConfig, tmp_path: Path, listener) -> Path:
     folder = tmp_path / "result"
     folder.mkdir()
-    segment(make_config(), folder, listener, lambda: False)
+    segment(make_config(), folder, listener)
     return folder / "segmentation.tif"
 
 

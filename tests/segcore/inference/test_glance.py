@@ -65,7 +65,7 @@ def test_the_kept_epoch_of_a_run_finds_its_configuration(
     for name, model in (("kept", kept), ("best", model_folder)):
         (tmp_path / name).mkdir()
         config = make_config(inference={"model": str(model)})
-        segment(config, tmp_path / name, listener, lambda: False)
+        segment(config, tmp_path / name, listener)
     first, second = (tifffile.imread(tmp_path / name / "segmentation.tif") for name in ("kept", "best"))
     assert (first == second).all()
 

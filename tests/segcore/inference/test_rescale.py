@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from segcore.blocks import BlockGrid
 from segcore.card import ModelCard, PixelSize, write_config
 from segcore.config import RunConfig, build_config
-from segcore.inference.rescale import SAME, Rescaled, linear_mixes, resized, restored, scale_factors
 from segcore.inference.run import segment
+from segcore.rescale import SAME, Rescaled, Restoring, Taps, scale_factors
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -30,64 +30,73 @@ class _Stack:
         self.count, self.channels, self.height, self.width = image_ZCYX.shape
         self.depth = depth
 
-    def read(self, index: int) -> np.ndarray:
-        return self.image[index]
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        return self.image[index, :, rows, columns]
 
 
-@given(old=st.integers(1, 40), new=st.integers(1, 40))
-def test_mixes_are_averages_that_keep_what_is_even_and_what_stays(old: int, new: int) -> None:
-    values = np.arange(old, dtype=float)
-    mixed = []
-    for first, weights in linear_mixes(old, new):
-        assert min(weights) > 0
-        assert sum(weights) == pytest.approx(1)
-        mixed.append(np.dot(weights, values[first : first + len(weights)]))
-    assert np.all(np.diff(mixed) >= 0)
+SIZES = st.tuples(st.integers(1, 6), st.integers(2, 20), st.integers(2, 20))
+FACTORS = st.tuples(*[st.floats(0.4, 2.5)] * 3)
+ALL = slice(None)
+
+
+@given(old=st.integers(1, 40), new=st.integers(1, 40), data=st.data())
+@settings(deadline=None)
+def test_mixes_are_averages_that_keep_what_is_even_and_what_stays(
+    old: int, new: int, data: st.DataObject
+) -> None:
+    values = torch.arange(old).float()
+    whole = Taps.of(old, new)
+    assert (whole.first, whole.stop) == (0, old)
+    assert (whole.weight_NT >= 0).all()
+    torch.testing.assert_close(whole.weight_NT.sum(1), torch.ones(new))
+    mixed = whole.mix(values, 0)
+    assert (mixed.diff() >= 0).all()
     if old == new:
-        assert mixed == list(values)
+        assert torch.equal(mixed, values)
+    start = data.draw(st.integers(0, new - 1))
+    part = Taps.of(old, new, start, data.draw(st.integers(start + 1, new)))
+    found = part.mix(values[part.first : part.stop], 0)
+    torch.testing.assert_close(found, mixed[start : start + len(found)])
 
 
 @given(old=st.integers(2, 30), new=st.integers(2, 30))
 @settings(deadline=None)
-def test_planes_are_mixed_as_rows_are(old: int, new: int) -> None:
-    values = np.random.default_rng(old).random(old).astype(np.float32)
-    mixed = [np.dot(w, values[first : first + len(w)]) for first, w in linear_mixes(old, new)]
-    rows = resized(torch.from_numpy(values)[None, :, None].repeat(1, 1, 3), new, 3)
-    np.testing.assert_allclose(mixed, rows[0, :, 0].numpy(), atol=1e-4)
+def test_resampling_is_that_of_torch(old: int, new: int) -> None:
+    values = torch.from_numpy(np.random.default_rng(old).random(old).astype(np.float32))
+    image = values[None, None, :, None].repeat(1, 1, 1, 3)
+    expected = functional.interpolate(image, (new, 3), mode="bilinear", align_corners=False, antialias=True)
+    torch.testing.assert_close(Taps.of(old, new).mix(image, 2), expected, rtol=1e-4, atol=1e-4)
 
 
-@given(
-    shape=st.tuples(st.integers(1, 6), st.integers(2, 20), st.integers(2, 20)),
-    factors=st.tuples(*[st.floats(0.4, 2.5)] * 3),
-    volumes=st.integers(1, 2),
-)
+@given(shape=SIZES, factors=FACTORS, volumes=st.integers(1, 2), data=st.data())
 @settings(deadline=None, max_examples=30)
-def test_every_plane_comes_back_once_on_its_own_grid(
-    shape: tuple[int, int, int], factors: tuple[float, float, float], volumes: int
+def test_every_block_comes_back_on_its_own_grid_as_in_the_whole(
+    shape: tuple[int, int, int], factors: tuple[float, float, float], volumes: int, data: st.DataObject
 ) -> None:
     image = np.random.default_rng(0).integers(0, 9, (volumes * shape[0], 2, *shape[1:])).astype(np.uint16)
-    grid = Rescaled(_Stack(image, shape[0]), factors)
-    planes = [grid.read(index) for index in range(grid.count)]
-    assert {plane.shape for plane in planes} == {(2, grid.height, grid.width)}
-    assert all(image.min() <= plane.min() and plane.max() <= image.max() + 1e-4 for plane in planes)
-    logits = ((index, torch.from_numpy(plane)) for index, plane in enumerate(planes))
-    back = list(restored(logits, grid))
-    assert [index for index, _ in back] == list(range(len(image)))
-    for _, found in back:
-        assert found.shape == (2, *shape[1:])
-        torch.testing.assert_close(found.exp().sum(0), torch.ones(shape[1:]), rtol=1e-4, atol=1e-4)
-
-
-@given(wanted=st.sets(st.integers(0, 7), min_size=1))
-@settings(deadline=None, max_examples=30)
-def test_planes_that_nobody_predicted_are_left_out(wanted: set[int]) -> None:
-    image = np.random.default_rng(0).integers(0, 9, (8, 2, 12, 10)).astype(np.uint16)
-    grid = Rescaled(_Stack(image, 4), (1, 0.5, 0.5))
-    logits = [(index, torch.from_numpy(grid.read(index))) for index in range(8)]
-    whole = dict(restored(iter(logits), grid))
-    some = dict(restored((pair for pair in logits if pair[0] in wanted), grid))
-    assert set(some) == wanted
-    assert all(torch.equal(found, whole[index]) for index, found in some.items())
+    images = _Stack(image, shape[0])
+    grid = Rescaled(images, factors)
+    planes = np.stack([grid.window(index, ALL, ALL) for index in range(grid.count)])
+    assert planes.shape == (grid.count, 2, grid.height, grid.width)
+    assert image.min() <= planes.min()
+    assert planes.max() <= image.max() + 1e-4
+    logits_KZYX = torch.from_numpy(planes).transpose(0, 1)
+    found = {}
+    for size in (shape, [data.draw(st.integers(1, side)) for side in shape]):
+        result = torch.full((2, *image[:, 0].shape), torch.nan)
+        for block in BlockGrid.of(images, size):
+            way = Restoring(grid, block)
+            there = way.block
+            region = logits_KZYX[
+                :, there.planes[0] : there.planes[-1] + 1, slice(*there.rows), slice(*there.columns)
+            ]
+            place = slice(block.planes[0], block.planes[-1] + 1), slice(*block.rows), slice(*block.columns)
+            result[:, *place] = way.back(region)
+        torch.testing.assert_close(result.exp().sum(0), torch.ones(result.shape[1:]), rtol=1e-4, atol=1e-4)
+        found[tuple(size)] = result
+    first, *others = found.values()
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-4)
 
 
 def test_even_regions_survive_there_and_back() -> None:
@@ -95,8 +104,11 @@ def test_even_regions_survive_there_and_back() -> None:
     label[0, 1, 20:40, 10:50] = 20
     label[0, 0] = 20 - label[0, 1]
     for factor in (0.5, 1.7):
-        grid = Rescaled(_Stack(label, 1), (1, factor, factor))
-        ((_, found),) = restored(iter([(0, torch.from_numpy(grid.read(0)))]), grid)
+        images = _Stack(label, 1)
+        grid = Rescaled(images, (1, factor, factor))
+        (block,) = BlockGrid.of(images, (1, 60, 60))
+        logits = torch.from_numpy(grid.window(0, ALL, ALL))[:, None]
+        found = Restoring(grid, block).back(logits)[:, 0]
         assert (found.argmax(0).numpy() != label[0].argmax(0)).mean() < 0.05
 
 

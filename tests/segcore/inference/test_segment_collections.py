@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segcore import pieces as pieces_module
 from segcore.card import ModelCard, Normalization, read_config, write_config
 from segcore.config import HardwareConfig, RunConfig, build_config
 from segcore.data.histograms import histogram_of
@@ -24,10 +23,9 @@ from segcore.devices import choose
 from segcore.errors import DataError
 from segcore.inference.results import file_names
 from segcore.inference.run import segment
-from segcore.memory import Memory
 from segcore.models.saved import find_model, load_model, save_weights
 from segcore.models.unet import UNet
-from segcore.pieces import pieces_of, predict_pieces
+from segcore.prediction import Division, Prediction
 from segcore.predictor import Predictor, to_labels
 
 MakeConfig = Callable[..., RunConfig]
@@ -156,16 +154,19 @@ def test_slabs_of_a_time_lapse_of_volumes_give_what_whole_volumes_give(
     tifffile.imwrite(tmp_path / "movie.tif", stack, imagej=True, metadata={"axes": "TZYX"})
     images = Planes(open_source(str(tmp_path / "movie.tif")))
     whole = Predictor(model.network, model.card, FP32)
-    assert len(pieces_of(images, whole)) == 2
-    monkeypatch.setattr(pieces_module, "main_memory", lambda: Memory(10**9, 500_000))
-    pieces = pieces_of(images, whole)
-    assert len(pieces) == 6
-    planes = dict(predict_pieces(whole, images, pieces))
-    assert list(planes) == list(range(60))
+    assert len(Prediction(whole, images).blocks) == 2
+    radii = whole.network.receptive_radii
+    prediction = Prediction(whole, images, division=Division((10, 8, 12), radii))
+    assert len(prediction.blocks) == 2 * 3 * 3 * 2
+    found = torch.empty(3, 60, 20, 20)
+    for group in prediction.stream(prediction.groups()):
+        for block, logits in group:
+            found[:, block.planes[0] : block.planes[-1] + 1, slice(*block.rows), slice(*block.columns)] = (
+                logits
+            )
     for time in range(2):
         expected = whole.logits(stack[time][None])
-        found = torch.stack([planes[30 * time + plane] for plane in range(30)], 1)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[:, 30 * time : 30 * time + 30], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_neighbours_are_taken_from_the_same_volume_and_mirrored_at_its_ends(

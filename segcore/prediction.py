@@ -1,0 +1,219 @@
+"""Predicting one image as its model wants it, block by block: own statistics, neighbours, another grid."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from segcore.blocks import Block, BlockGrid, Slices, View, own_normalization, view_block
+from segcore.card import Normalization
+from segcore.predictor import Predictor
+from segcore.rescale import SAME, Factors, Rescaled, Restoring
+
+CHUNK = 512
+"""Side of the parts in which large results are stored, px: blocks are a multiple of it where they can."""
+DEEP_CHUNK = 16
+AHEAD = 2
+"""Groups of blocks that are read while another is predicted."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How an image is divided; the same division gives the same result, to the bit on the same machine.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Planes, rows and columns of a block, on the grid of the image.
+    halo : tuple of int
+        Px to see around it per axis of the network, on its own grid.
+    batch : int
+        Blocks that go through the network together.
+    """
+
+    size: tuple[int, int, int]
+    halo: tuple[int, ...]
+    batch: int = 1
+
+    def chunk(self, images: Slices) -> tuple[int, int, int]:
+        """Return planes, rows and columns of which every block has a whole number, but for the last ones."""
+        whole = images.depth, images.height, images.width
+        steps = (DEEP_CHUNK, CHUNK, CHUNK)
+        planes, rows, columns = (
+            min(step, limit) if side >= limit or side % step == 0 else side
+            for side, limit, step in zip(self.size, whole, steps, strict=True)
+        )
+        return planes, rows, columns
+
+
+def divide(images: Slices, predictor: Predictor, factors: Factors = SAME) -> Division:
+    """Choose blocks that fit into memory and, where an image has several, into the chunks of a result."""
+    grid = Rescaled(images, factors) if factors != SAME else images
+    sizes = (grid.height, grid.width)
+    solid = predictor.card.mode == "3d"
+    plan = predictor.plan(*((grid.depth, *sizes) if solid else sizes))
+    owned = plan.owned if solid else (1, *plan.owned)
+    whole = images.depth, images.height, images.width
+    steps = (DEEP_CHUNK, CHUNK, CHUNK)
+    planes, rows, columns = (
+        _side(part, all_of_it, size, step)
+        for part, all_of_it, size, step in zip(owned, (grid.depth, *sizes), whole, steps, strict=True)
+    )
+    return Division((planes if solid else 1, rows, columns), plan.halo, plan.batch)
+
+
+def _side(owned: int, grid: int, size: int, step: int) -> int:
+    """Return the side of a block for tiles that own `owned` of the `grid` px that `size` px become."""
+    if owned >= grid:
+        return size
+    side = max(1, math.floor(owned * size / grid))
+    return side // step * step if side >= step else side
+
+
+class Prediction:
+    """What a network says of one image, block by block.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Applies the network.
+    images : Slices
+        The image.
+    factors : tuple of float
+        From its grid to that of the network; see `segcore.rescale`.
+    division : Division, optional
+        The blocks; by default what suits the memory there is now.
+    normalization : Normalization, optional
+        The image's own statistics, if they are known.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        images: Slices,
+        factors: Factors = SAME,
+        division: Division | None = None,
+        normalization: Normalization | None = None,
+    ) -> None:
+        trained = predictor.card.normalization
+        self.normalization = normalization or own_normalization(images, trained)
+        self.division = division or divide(images, predictor, factors)
+        self.blocks = BlockGrid.of(images, self.division.size)
+        self._predictor = predictor
+        self._images = images
+        self._rescaled = Rescaled(images, factors) if factors != SAME else None
+
+    def is_exact(self) -> bool:
+        """Say whether blocks are predicted with all that the network can see around them."""
+        return self.division.halo == self._predictor.network.receptive_radii
+
+    def groups(self, done: Collection[int] = (), planes: Collection[int] = ()) -> Iterator[list[Block]]:
+        """Yield the blocks that go through the network together, but for those that are done.
+
+        Parameters
+        ----------
+        done : collection of int
+            Numbers of blocks; a group is left out if all of its blocks are in it.
+        planes : collection of int
+            If given, only blocks that hold one of these planes.
+        """
+        wanted = iter(self.blocks.holding(planes) if planes else self.blocks)
+        while group := list(islice(wanted, self.division.batch)):
+            if not all(block.number in done for block in group):
+                yield group
+
+    def view(self, block: Block) -> View:
+        """Read what the network sees to decide on a block; may be called in another thread.
+
+        Raises
+        ------
+        DataError
+            A plane cannot be read.
+        """
+        network, grid = self._predictor.network, self._rescaled or self._images
+        if self._rescaled:
+            block = Restoring(self._rescaled, block).block
+        return view_block(grid, self._predictor.card, block, self.division.halo, network.divisors)
+
+    def predict(self, blocks: Sequence[Block], views: Sequence[View]) -> list[Tensor]:
+        """Return logits `(K, Z, Y, X)` of every block, float32, on the device."""
+        images = [image for view in views for image in view.images]
+        logits = self._apply(images)
+        found = []
+        for block, view in zip(blocks, views, strict=True):
+            own, logits = logits[: len(view.images)], logits[len(view.images) :]
+            kept = [each[:, *view.keep] for each in own]
+            block_KZYX = kept[0] if kept[0].ndim == 4 else torch.stack(kept, 1)
+            if self._rescaled:
+                block_KZYX = Restoring(self._rescaled, block).back(block_KZYX)
+            found.append(block_KZYX)
+        return found
+
+    def block(self, block: Block) -> Tensor:
+        """Return logits `(K, Z, Y, X)` of a block: the same in whatever process, and after whatever others.
+
+        Raises
+        ------
+        DataError
+            A plane cannot be read.
+        """
+        return self.predict([block], [self.view(block)])[0]
+
+    def _apply(self, images: Sequence) -> list[Tensor]:  # type: ignore[type-arg]
+        """Put images of whatever shapes through the network, those of one shape together."""
+        found: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(image.shape for image in images):
+            numbers = [number for number, image in enumerate(images) if image.shape == shape]
+            for start in range(0, len(numbers), self.division.batch):
+                part = numbers[start : start + self.division.batch]
+                logits = self._predictor.apply([images[number] for number in part], self.normalization)
+                found |= dict(zip(part, logits, strict=True))
+        return [found[number] for number in range(len(images))]
+
+    def stream(
+        self, groups: Iterable[list[Block]], before: Callable[[], None] = lambda: None
+    ) -> Iterator[list[tuple[Block, Tensor]]]:
+        """Yield the blocks of every group with their logits `(K, Z, Y, X)`; the next ones are read meanwhile.
+
+        Parameters
+        ----------
+        groups : iterable of list of Block
+            See `groups`.
+        before : callable
+            Called before every group; it may raise to break off.
+
+        Raises
+        ------
+        DataError
+            A plane cannot be read.
+        """
+        waiting = iter(groups)
+        ahead: deque[tuple[list[Block], Future[list[View]]]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
+            try:
+                while True:
+                    for group in islice(waiting, AHEAD - len(ahead)):
+                        ahead.append((group, reader.submit(self._views, group)))
+                    if not ahead:
+                        return
+                    before()
+                    group, reading = ahead.popleft()
+                    views = reading.result()
+                    yield list(zip(group, self.predict(group, views), strict=True))
+            finally:
+                reader.shutdown(wait=True, cancel_futures=True)
+
+    def _views(self, group: Sequence[Block]) -> list[View]:
+        return [self.view(block) for block in group]
