@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,9 @@ class PlainSink(OpenTiff):
     """
 
     def __init__(self, path: Path, spec: SinkSpec) -> None:
-        super().__init__(path)
         self._spec = spec
-        self._offset = first_pixel(path)
-        if path.stat().st_size < self._offset + spec.bytes:
-            raise damaged(path)
+        self._offset = first_pixel(path, spec.bytes)
+        super().__init__(path)
 
     def write(self, planes: range, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Put a block at its place; see `Sink.write`."""
@@ -149,10 +148,23 @@ def _allocate(descriptor: int, offset: int, count: int) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def first_pixel(path: Path) -> int:
-    """Return the byte at which the pixels of a TIFF begin."""
-    with tifffile.TiffFile(path) as tif:
-        return int(tif.pages.first.dataoffsets[0])
+def first_pixel(path: Path, count: int) -> int:
+    """Return the byte at which the pixels of a TIFF begin.
+
+    Raises
+    ------
+    JobError
+        The file is missing, or ends before so many bytes of pixels.
+    """
+    try:
+        with tifffile.TiffFile(path) as tif:
+            offset = int(tif.pages.first.dataoffsets[0])
+            whole = tif.filehandle.size >= offset + count
+    except (FileNotFoundError, tifffile.TiffFileError, struct.error, IndexError) as error:
+        raise damaged(path) from error
+    if not whole:
+        raise damaged(path)
+    return offset
 
 
 def write_tags(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from segcore.inference.sink_spec import SinkSpec, check_block, damaged, told_of_disk
+from segcore.inference.sink_spec import SinkSpec, check_block, told_of_disk
 from segcore.inference.tiff_sink import OpenTiff, first_pixel, ome_metadata, take_room
 
 TILE = 512
@@ -41,12 +41,10 @@ class TiledSink(OpenTiff):
     """
 
     def __init__(self, path: Path, spec: SinkSpec) -> None:
-        super().__init__(path)
         self._spec = spec
         self._grid = _Grid.of(spec)
-        self._offset = first_pixel(path)
-        if path.stat().st_size < self._offset + self._grid.bytes:
-            raise damaged(path)
+        self._offset = first_pixel(path, self._grid.bytes)
+        super().__init__(path)
 
     def write(self, planes: range, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Put a block at its place; see `Sink.write`."""

@@ -31,7 +31,7 @@ def create_zarr(path: Path, spec: SinkSpec) -> None:
     from zarr.codecs import BloscCodec
 
     order = stored_order(spec)
-    compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle" if spec.classes else "shuffle")
+    compressor = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
     group = zarr.create_group(str(path), zarr_format=3, attributes={"ome": describe(spec)})
     for number, shape in enumerate(level_shapes(spec)):
         chunks = chunk_shape(spec, shape)
