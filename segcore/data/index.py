@@ -21,7 +21,7 @@ from segcore.card import PixelSize
 from segcore.errors import DataError
 
 ENVIRONMENT = "SEGCORE_CACHE"
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever the same file is read differently."""
 SETTLED = 2.0
 """Seconds: a file changed since could change again without another time stamp on some disks."""

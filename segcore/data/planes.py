@@ -12,7 +12,7 @@ from segcore.data.source import ImageSource
 
 
 class Planes:
-    """The planes of an image; T and Z are counted together, in the order in which they stand in the axes.
+    """The planes of an image; T and Z are counted together, the slices of one frame after those of another.
 
     Parameters
     ----------
@@ -23,13 +23,12 @@ class Planes:
     def __init__(self, source: ImageSource) -> None:
         self.source = source
         sizes = dict(zip(source.axes, source.shape, strict=True))
-        self.outer: tuple[tuple[str, int], ...] = tuple(
-            (axis, sizes[axis]) for axis in source.axes if axis in "TZ"
-        )
-        """`(letter, size)` of the axes that are counted as planes."""
+        self.outer: tuple[tuple[str, int], ...] = tuple((axis, sizes[axis]) for axis in "TZ" if axis in sizes)
+        """`(letter, size)` of the axes that are counted as planes: T before Z, however they are stored, so
+        that planes that follow each other are neighbours in space."""
         self.count: int = math.prod(size for _, size in self.outer)
-        self.depth: int = self.outer[-1][1] if self.outer else 1
-        """Planes that follow each other along one axis: slices of a volume, or frames without Z."""
+        self.depth: int = next((size for _, size in reversed(self.outer) if size > 1), 1)
+        """Planes that follow each other along one axis: slices of a volume, or frames of single slices."""
         self.channels: int = sizes.get("C", 1)
         self.height: int = sizes["Y"]
         self.width: int = sizes["X"]
@@ -46,7 +45,7 @@ class Planes:
 
     @property
     def label_axes(self) -> str:
-        """Axes of a segmentation of this image: T and Z as they stand, then Y and X."""
+        """Axes of a segmentation of this image: T and Z, as far as it has them, then Y and X."""
         return "".join(axis for axis, _ in self.outer) + "YX"
 
     @property

@@ -34,6 +34,13 @@ def judge_pair(images: Planes, labels: Planes) -> list[Finding]:
     if _grid(images) != _grid(labels):
         what = f"Images and labels differ in shape: images {images.shape_text}; labels {labels.shape_text}."
         findings.append(_error(what, both, _shape_remedy(images, labels)))
+    elif len(images.outer) > len(labels.outer) > 0 and _slices_first(images.source.axes):
+        what = (
+            f"The images are stored as {images.shape_text}, the labels as {labels.shape_text}: label slices "
+            "are taken frame by frame, all slices of the first frame first."
+        )
+        remedy = f"If they lie in the order of the images, export them as {images.label_axes} too."
+        findings.append(_finding("warning", what, both, remedy))
     return findings
 
 
@@ -236,6 +243,10 @@ def _patch_remedy(shorter: int) -> str:
         if fits >= 32
         else "It is too small: at least 32 px are needed."
     )
+
+
+def _slices_first(axes: str) -> bool:
+    return axes.index("Z") < axes.index("T")
 
 
 def _grid(planes: Planes) -> tuple[int, int, int]:

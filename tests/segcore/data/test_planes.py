@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segcore.card import PixelSize
+from segcore.data.neighbours import neighbours
 from segcore.data.planes import Planes
 from segcore.data.source import Region
 
@@ -67,17 +68,30 @@ def test_a_window_is_that_part_of_the_plane(axes: str) -> None:
     assert np.array_equal(beyond, planes.read(0)[:, 3:])
 
 
-def test_planes_are_counted_in_the_order_of_the_axes() -> None:
-    assert [Planes(InMemory("TZYX")).name(index) for index in (0, 1, 5)] == [
-        "t 0, z 0",
-        "t 0, z 1",
-        "t 1, z 2",
-    ]
-    assert [Planes(InMemory("ZTYX")).name(index) for index in (0, 1, 5)] == [
-        "z 0, t 0",
-        "z 0, t 1",
-        "z 2, t 1",
-    ]
+@pytest.mark.parametrize("axes", ["TZYX", "ZTYX", "CZTYX", "YXZT"])
+def test_slices_of_a_frame_follow_each_other_however_they_are_stored(axes: str) -> None:
+    planes = Planes(InMemory(axes))
+    assert [planes.name(index) for index in (0, 1, 5)] == ["t 0, z 0", "t 0, z 1", "t 1, z 2"]
+    assert planes.depth == SIZES["Z"]
+    for index in range(planes.count):
+        at = planes.position(index)
+        frame, plane = divmod(index, planes.depth)
+        near = [frame * planes.depth + one for one in neighbours(plane, planes.depth, 3)]
+        assert {planes.position(one)["T"] for one in near} == {at["T"]}
+        assert {abs(planes.position(one)["Z"] - at["Z"]) for one in near} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes", "depth"),
+    [("ZTYX", {"Z": 1}, 2), ("TZYX", {"Z": 1}, 2), ("TZYX", {"T": 1}, 3), ("TYX", {}, 2), ("CYX", {}, 1)],
+)
+def test_frames_of_single_slices_follow_each_other(axes: str, sizes: dict[str, int], depth: int) -> None:
+    source = InMemory(axes)
+    source.shape = tuple((SIZES | sizes)[axis] for axis in axes)
+    assert Planes(source).depth == depth
+
+
+def test_a_plane_without_t_and_z_has_a_name() -> None:
     assert Planes(InMemory("CZYX")).name(2) == "slice 2"
     assert Planes(InMemory("YX")).name(0) == "slice 0"
 
@@ -86,6 +100,7 @@ def test_labels_of_an_image_have_its_axes_without_channels() -> None:
     planes = Planes(InMemory("TCZYX"))
     assert (planes.label_axes, planes.label_shape) == ("TZYX", (2, 3, 5, 6))
     assert Planes(InMemory("YXC")).label_axes == "YX"
+    assert Planes(InMemory("ZCTYX")).label_axes == "TZYX"
 
 
 def test_five_channels_are_one_plane() -> None:

@@ -322,3 +322,9 @@ def test_axes_that_the_labels_overrule_are_named(write: Write) -> None:
     report = check(images, labels, axes="cyx")
     only(report, "warning", "data.axes says CYX", "read as ZYX")
     assert not told(check(images, labels, axes="ZYX"), "warning")
+
+
+def test_labels_without_frames_are_taken_frame_by_frame(write: Write) -> None:
+    labels = write("l", classes(6, 40, 48))
+    only(check(write("i", grey(3, 2, 40, 48), "ZTYX"), labels), "warning", "frame by frame", "TZYX too")
+    assert not told(check(write("j", grey(2, 3, 40, 48), "TZYX"), labels), "warning")
