@@ -62,10 +62,16 @@ def share_file(source: Path, target: Path) -> None:
             shutil.copy2(source, temporary)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder nobody writes to."""
-    for path in folder.rglob(".*.part"):
-        path.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, spared: str = "") -> None:
+    """Remove the temporary files that killed processes left in a folder nobody writes to.
+
+    Folders of the name `spared` are not looked into: they may hold a million files.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != spared]
+        for name in files:
+            if name.startswith(".") and name.endswith(".part"):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def sha256(*paths: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from segcore.config import RunConfig
 
 Kind = Literal["train", "predict"]
 Owner = Literal["worker", "command"]
+PARTIAL = "partial"
+"""Folder in a run folder with the blocks of a segmentation that is not finished."""
 
 
 class State(StrEnum):
@@ -71,6 +74,8 @@ class Job(BaseModel):
     """How often it was resumed by itself without having got on since."""
     attempts: int = 0
     """How often a process has begun it; tells the present one from those before."""
+    mark: str = ""
+    """What stands in the command line of its process, if not its id: a process that had waited for a job."""
     folder: Path = Field(default=Path(), exclude=True)
 
     @property
@@ -97,3 +102,14 @@ class Job(BaseModel):
     def has_checkpoint(self) -> bool:
         """True if a training can go on from where it was."""
         return (self.folder / "checkpoints" / "last.pt").exists()
+
+    @property
+    def saved_at(self) -> float:
+        """When it last saved what it can go on from, checkpoint or blocks of a segmentation; 0 for never."""
+        patterns = ("checkpoints/last.pt",) if self.kind == "train" else ("*.jsonl", "*/*.jsonl")
+        place = self.folder if self.kind == "train" else self.folder / PARTIAL
+        times = [0.0]
+        for path in (path for pattern in patterns for path in place.glob(pattern)):
+            with suppress(OSError):  # finished a moment ago
+                times.append(path.stat().st_mtime)
+        return max(times)

@@ -25,17 +25,22 @@ def job_command(folder: Path, workspace: Workspace) -> list[str]:
     return [sys.executable, "-m", "segcore.worker", "run", str(folder), "--workspace", str(workspace.root)]
 
 
+def ready_command(mark: str) -> list[str]:
+    """Return the command line of a process that waits for a job, see `segcore.jobs.standby`."""
+    return [sys.executable, "-m", "segcore.worker", "ready", mark]
+
+
 def job_process(job: Job) -> psutil.Process | None:
     """Return the living process of a running job of this host, or None.
 
-    A process counts only if the job's id stands in its command line: after a reboot another one may have its
-    number.
+    A process counts only if the job's id or mark stands in its command line: after a reboot another one may
+    have its number.
     """
     if job.state is not State.RUNNING or job.pid is None or job.host != this_host():
         return None
     try:
         process = psutil.Process(job.pid)
-        named = any(job.id in part for part in process.cmdline())
+        named = any(job.id in part or (job.mark and job.mark == part) for part in process.cmdline())
         return process if named and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
@@ -87,11 +92,28 @@ def child_environment() -> dict[str, str]:
     return environment
 
 
-def spawn(command: Sequence[str], output: int, extra: Mapping[str, str] | None = None) -> psutil.Popen:
-    """Start a process of ours that writes into the open file `output`, with `extra` in its environment."""
+def spawn(
+    command: Sequence[str],
+    output: int,
+    extra: Mapping[str, str] | None = None,
+    source: int = subprocess.DEVNULL,
+) -> psutil.Popen:
+    """Start a process of ours.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Its command line.
+    output : int
+        The open file that it writes into.
+    extra : mapping of str to str, optional
+        What stands in its environment beside ours.
+    source : int
+        Where it reads from; `subprocess.PIPE` to write to it.
+    """
     return psutil.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=output,
         stderr=subprocess.STDOUT,
         env={**child_environment(), **(extra or {})},

@@ -117,7 +117,8 @@ def front_rank(workspace: Workspace, kind: Kind) -> float:
 def resume(workspace: Workspace, folder: Path) -> Job:
     """Put a job that was paused, interrupted, stopped or failed at the end of its line, to go on.
 
-    A training goes on from its last checkpoint, a segmentation begins anew. One that waits already waits on.
+    A training goes on from its last checkpoint, a segmentation at its first unfinished block. One that waits
+    already waits on.
 
     Raises
     ------

@@ -80,12 +80,11 @@ def resumes_itself(job: Job) -> bool:
 
 
 def _end_if_lost(job: Job) -> Job:
-    if job.state is State.DISCARDED:
-        throw_away(job)  # whoever discarded it may have been killed before all was deleted
+    throw_away(job)  # whoever discarded or stopped it may have been killed before all was deleted
     if job.state.ended or is_supervised(job.folder):
         return job
     if job.state is State.RUNNING and is_lost(job):
-        remedy = f"`segcore jobs resume {job.id}` goes on from its last checkpoint."
+        remedy = f"`segcore jobs resume {job.id}` goes on from where it was saved."
         return end_dead(job, "Its process is gone; the computer may have been restarted.", remedy)
     if job.state is State.QUEUED and job.owner == "command" and time.time() - job.created > START_SECONDS:
         message = "The command that made it ended before it began."
@@ -94,9 +93,8 @@ def _end_if_lost(job: Job) -> Job:
 
 
 def _got_on(job: Job) -> bool:
-    """Say whether the last attempt left a newer checkpoint or finished an epoch."""
+    """Say whether the last attempt saved something to go on from, or finished an epoch."""
     since = job.started or job.created
-    with suppress(OSError):
-        if (job.folder / "checkpoints" / "last.pt").stat().st_mtime > since:
-            return True
+    if job.saved_at > since:
+        return True
     return any(isinstance(event, EpochEvent) and event.time > since for event in read_events(job.folder))

@@ -21,6 +21,7 @@ from segcore.errors import JobError
 from segcore.events import Request
 from segcore.files import remove_leftovers, write_atomic
 from segcore.jobs.host import this_host
+from segcore.jobs.job import PARTIAL
 from segcore.jobs.job import Job as Job
 from segcore.jobs.job import Kind as Kind
 from segcore.jobs.job import Owner as Owner
@@ -114,23 +115,24 @@ def update_job(folder: Path, **changes: Any) -> Job:
     return change_job(folder, decide)
 
 
-def start_job(folder: Path) -> Job:
+def start_job(folder: Path, mark: str = "") -> Job:
     """Mark a job that waits as running in this process; any other job is returned as it is.
 
-    The job is ours only if the snapshot says running with our own pid.
+    The job is ours only if the snapshot says running with our own pid. `mark` as in `Job.mark`.
     """
 
     def begin(job: Job) -> dict[str, Any]:
         if job.state is not State.QUEUED:
             return {}
         if job.attempts:
-            remove_leftovers(folder)  # of a process that was killed while it wrote
+            remove_leftovers(folder, PARTIAL)  # of a process that was killed while it wrote
         return {
             **_BLANK,
             "state": State.RUNNING,
             "started": time.time(),
             "host": this_host(),
             "pid": os.getpid(),
+            "mark": mark,
             "attempts": job.attempts + 1,
         }
 
@@ -195,10 +197,13 @@ def line_up_again(folder: Path, rank: float, restarts: int = 0) -> Job:
 
 
 def throw_away(job: Job) -> None:
-    """Delete what a discarded job made; options, log and curves stay. Other jobs are left alone."""
-    if job.state is not State.DISCARDED:
+    """Delete what a discarded job made; options, log and curves stay.
+
+    Of a segmentation that was stopped, nobody needs the unfinished part. Other jobs are left alone.
+    """
+    if job.state not in (State.DISCARDED, State.CANCELLED):
         return
-    for name in MADE:
+    for name in MADE if job.state is State.DISCARDED else (PARTIAL,):
         path = job.folder / name
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -212,10 +217,13 @@ MADE = (
     "previews",
     "results.json",
     "segmentation.tif",
+    "segmentation.ome.zarr",
     "segmentation",
     "probabilities.tif",
+    "probabilities.ome.zarr",
     "probabilities",
     "metadata.json",
+    PARTIAL,
 )
 _END_FIELDS = ("state", "ended", "message", "remedy", "pid")
 _BLANK: dict[str, Any] = {"ended": None, "message": "", "remedy": "", "pid": None}

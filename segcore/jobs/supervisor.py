@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ from segcore.jobs.process import (
     memory_kills,
     spawn,
 )
+from segcore.jobs.standby import Standby
 from segcore.jobs.store import Job, State, asked, end_job, read_job, update_job
 from segcore.workspace import Workspace
 
@@ -44,8 +46,27 @@ def _nothing() -> None:
 
 
 def _staying() -> bool:
-    """Return False: the default of `leaving`."""
+    """Return False: the default of `leaving`, and of a process that does one job only."""
     return False
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a job runs.
+
+    Parameters
+    ----------
+    device : str
+        `cuda:1` shows the process that GPU alone; anything else leaves the choice.
+    standby : Standby, optional
+        Processes that wait for a job; without one of them, or where it fails, a new one is started.
+    """
+
+    device: str = ""
+    standby: Standby | None = None
+
+
+ANYWHERE = Where()
 
 
 def run_job(
@@ -55,7 +76,7 @@ def run_job(
     command: Sequence[str] | None = None,
     grace: float = STOP_SECONDS,
     leaving: Callable[[], bool] = _staying,
-    device: str = "",
+    where: Where = ANYWHERE,
 ) -> Job:
     """Run a waiting job as a child process and return when it is over.
 
@@ -73,8 +94,8 @@ def run_job(
         Seconds a job that was asked to pause or stop may take before it is ended by force.
     leaving : callable
         Once it returns True, the job is told to save and end as interrupted, because its machine goes down.
-    device : str
-        Where it shall run: `cuda:1` shows the process that GPU alone; anything else leaves the choice.
+    where : Where
+        The device, and processes that wait for a job.
 
     Returns
     -------
@@ -87,11 +108,14 @@ def run_job(
             if waiting.state is not State.QUEUED:
                 return waiting
             kills = memory_kills()
-            child = _start(folder, command or job_command(folder, workspace), device)
-            if child is None:
-                return read_job(folder)
-            forced = _watch(child, folder, on_poll, grace, leaving)
-            code: int | None = child.returncode
+            update_job(folder, device=where.device)
+            done = None if command else _hand_over(waiting, workspace, on_poll, leaving, where, grace)
+            if done is None:
+                child = _start(folder, command or job_command(folder, workspace), where.device)
+                if child is None:
+                    return read_job(folder)
+                done = _watch(child, folder, on_poll, grace, leaving), child.returncode
+            forced, code = done
             other = job_process(read_job(folder))
             if other is not None:
                 # A process started by a supervisor that died was faster than ours: it is the job.
@@ -168,7 +192,7 @@ def end_dead(job: Job, message: str, remedy: str, forced: bool = False, failed: 
     if request is Request.DISCARD:
         state, message, remedy = State.DISCARDED, "Discarded.", ""
     elif request is Request.PAUSE:
-        state, message, remedy = State.PAUSED, "Paused; it goes on from its last checkpoint.", ""
+        state, message, remedy = State.PAUSED, "Paused; it goes on from where it was saved.", ""
     elif request is Request.STOP and (forced or failed or not job.has_checkpoint):
         state, message, remedy = State.CANCELLED, f"Stopped by force.{kept}", ""
     else:
@@ -182,8 +206,40 @@ def _supervision(folder: Path) -> FileLock:
     return FileLock(folder / ".supervisor.lock", timeout=LOCK_SECONDS)
 
 
+def _hand_over(
+    job: Job,
+    workspace: Workspace,
+    on_poll: Callable[[], None],
+    leaving: Callable[[], bool],
+    where: Where,
+    grace: float,
+) -> tuple[bool, int | None] | None:
+    """Let a process that waits do the job; None if there is none, or it fails before it has begun.
+
+    Returns
+    -------
+    tuple, optional
+        Whether it had to be ended by force, and its exit code if it has ended by itself.
+    """
+    ready = where.standby.take(job.kind, where.device) if where.standby else None
+    if where.standby is None or ready is None:
+        return None
+    if not ready.hand(job, workspace, _visible_devices(where.device)):
+        ready.end()
+        return None
+    forced = _watch(ready.process, job.folder, on_poll, grace, leaving, ready.has_left(job))
+    code: int | None = ready.process.poll()
+    now = read_job(job.folder)
+    if job.kind == "predict" and now.state is State.FINISHED and ready.lives:
+        where.standby.keep(where.device, ready)
+    else:
+        ready.end()
+        now = read_job(job.folder)  # it may have begun while it was given up
+    begun = now.state is not State.QUEUED or now.attempts > job.attempts
+    return (forced, code) if begun or leaving() else None
+
+
 def _start(folder: Path, command: Sequence[str], device: str) -> psutil.Popen | None:
-    update_job(folder, device=device)
     try:
         with (folder / "log.txt").open("ab") as log:
             return spawn(command, log.fileno(), _visible_devices(device))
@@ -208,12 +264,19 @@ def _watch(
     on_poll: Callable[[], None],
     grace: float,
     leaving: Callable[[], bool],
+    left: Callable[[], bool] = _staying,
 ) -> bool:
-    """Wait for the end of a process; return whether it had to be ended by force after a request."""
+    """Wait for the end of a process, or until it has left the job behind.
+
+    Returns
+    -------
+    bool
+        Whether it had to be ended by force after a request.
+    """
     force = _Force(process, grace)
     beat = float("-inf")
-    left: float | None = None
-    while is_running(process):
+    told: float | None = None
+    while is_running(process) and not left():
         now = time.monotonic()
         if now - beat > BEAT_SECONDS:
             (folder / ".heartbeat").touch()
@@ -221,11 +284,11 @@ def _watch(
             if _is_anothers(folder, process):
                 kill_tree(process)
         force.apply(asked(folder), now)
-        if leaving() and left is None:
-            left = now
+        if leaving() and told is None:
+            told = now
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        elif left is not None and now - left > grace + KILL_SECONDS:
+        elif told is not None and now - told > grace + KILL_SECONDS:
             kill_tree(process)
         on_poll()
         try:

@@ -1,4 +1,8 @@
-"""Entry of the worker's processes: `run FOLDER` does one job, `serve` is the worker that takes them."""
+"""Entry of the worker's processes.
+
+`run FOLDER` does one job, `ready MARK` waits for the jobs that it is told, `serve` is the worker that takes
+them from the queue.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="do the work of one job in this process")
     run.add_argument("folder", type=Path)
+    ready = commands.add_parser("ready", help="wait for jobs, named on stdin, with the engine imported")
+    ready.add_argument("mark", help="what the process is recognised by")
     serve = commands.add_parser("serve", help="take jobs from the queue, one process for each")
     serve.add_argument("--devices", help="devices to work on, as in cuda:0,cuda:1 (default: all)")
     serve.add_argument("--follow", type=int, help="end when this process is gone and no job is left")
     for parser_of_command in (run, serve):
         parser_of_command.add_argument("--workspace", type=Path, required=True)
     options = parser.parse_args(arguments)
+    if options.command == "ready":
+        from segcore.worker.ready import stand_by
+
+        return stand_by(options.mark)
     workspace = Workspace.open(options.workspace)
     if options.command == "run":
         from segcore.worker.child import work

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
-import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -19,11 +18,14 @@ from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.estimate import Network, patch_shape, record_speed, unet_macs
 from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, Request, StageEvent
-from segcore.files import write_atomic
 from segcore.jobs.journal import FolderReporter, read_results
-from segcore.jobs.store import REQUEST, Job, State, asked, end_job, read_job, start_job
+from segcore.jobs.store import Job, State, end_job, read_job, start_job
 from segcore.memory import is_out_of_memory
+from segcore.worker.switch import Switch
 from segcore.workspace import Workspace
+
+if TYPE_CHECKING:
+    from segcore.worker.ready import KeptModel
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +33,6 @@ REGISTRY = "models:/"
 LESS_MEMORY = {
     "train": "Use a smaller batch size, patch size or number of features, or close other programs.",
     "predict": "Use a smaller tile size (--inference.tile-size), or close other programs.",
-}
-
-
-CLAIM_SECONDS = 5.0
-
-SIGNALS = {
-    name: request
-    for name, request in (
-        ("SIGINT", Request.STOP),
-        ("SIGTERM", Request.PAUSE),
-        ("SIGUSR1", Request.PAUSE),
-        ("SIGUSR2", Request.DISCARD),
-    )
-    if hasattr(signal, name)  # Windows has but two of them
 }
 
 
@@ -60,63 +48,6 @@ class Ending:
     def code(self) -> int:
         """Exit status of the process."""
         return 1 if self.state is State.FAILED else 0
-
-
-class Switch:
-    """Says what the job is asked to do: by a file in its folder, or by a signal.
-
-    SIGINT stops and keeps, SIGUSR1 pauses, SIGUSR2 discards, as the file does. SIGTERM comes from a machine
-    that goes down: the job saves and ends as interrupted. The same signal of a person again ends the process
-    at once.
-
-    Parameters
-    ----------
-    job : Job
-        The job as this process has begun it.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._signalled: Request | None = None
-        self._noted = False
-        self._told_to_go = False
-        self._looked = time.monotonic()
-
-    def install(self) -> None:
-        """Take the signals."""
-        for name in SIGNALS:
-            signal.signal(getattr(signal, name), self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM:
-            # It comes twice where every process of a service gets it and the worker passes its own on: the
-            # second one may not cut off the saving.
-            self._told_to_go = True
-            return
-        self._signalled, self._noted = SIGNALS[signal.Signals(number).name], False
-        signal.signal(number, signal.SIG_DFL)
-
-    def __call__(self) -> Request | None:
-        """Return what the job is asked to do; cheap enough for every step."""
-        if self._signalled is not None and not self._noted:
-            self._noted = True
-            with suppress(OSError):  # on a full disk it counts only as long as the process lives
-                write_atomic(self.job.folder / REQUEST, self._signalled)
-        if self._is_superseded():
-            return Request.DISCARD
-        return self.wish or (Request.PAUSE if self._told_to_go else None)
-
-    @property
-    def wish(self) -> Request | None:
-        """What a person asked for."""
-        return asked(self.job.folder) or self._signalled
-
-    def _is_superseded(self) -> bool:
-        """Say whether another process does the job: this host was silent for so long that it was given up."""
-        if time.monotonic() - self._looked < CLAIM_SECONDS:
-            return False
-        self._looked = time.monotonic()
-        return read_job(self.job.folder).attempts != self.job.attempts
 
 
 class _LoggedReporter(FolderReporter):
@@ -137,9 +68,21 @@ class _LoggedReporter(FolderReporter):
             logger.info("epoch %d of %d: %s; %s%s", event.epoch, event.epochs, training, validation, best)
 
 
-def work(folder: Path, workspace: Workspace) -> int:
-    """Do the job in `folder`, if it still waits, and return the exit status of the process."""
-    job = start_job(folder)
+def work(folder: Path, workspace: Workspace, mark: str = "", kept: KeptModel | None = None) -> int:
+    """Do the job in `folder`, if it still waits, and return the exit status of the process.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    workspace : Workspace
+        The workspace of the job.
+    mark : str
+        What the process is recognised by, if not by the job's id (`Job.mark`).
+    kept : KeptModel, optional
+        The model of the segmentation before, in a process that has done one; takes this one's.
+    """
+    job = start_job(folder, mark)
     if job.state is not State.RUNNING or job.pid != os.getpid():
         return 0
     # The supervisor has tied stdout to log.txt.
@@ -152,7 +95,7 @@ def work(folder: Path, workspace: Workspace) -> int:
     switch = Switch(job)
     switch.install()
     report = _LoggedReporter(folder)
-    ending = _attempt(job, workspace, report, switch)
+    ending = _attempt(job, report, switch, lambda: _run(job, workspace, report, switch, kept))
     if read_job(folder).attempts != job.attempts:
         return 0  # another process does the job: what lies in the folder is the other's
     logger.info("%s %s", ending.state, ending.message)
@@ -162,10 +105,10 @@ def work(folder: Path, workspace: Workspace) -> int:
     return ending.code
 
 
-def _attempt(job: Job, workspace: Workspace, report: Reporter, switch: Switch) -> Ending:
+def _attempt(job: Job, report: Reporter, switch: Switch, run: Callable[[], Request | None]) -> Ending:
     try:
         report(StageEvent(text="starting"))
-        request = _run(job, workspace, report, switch)
+        request = run()
     except SegcoreError as error:
         return Ending(State.FAILED, error.message, error.remedy)
     except Exception as error:
@@ -186,15 +129,16 @@ def _ending(job: Job, request: Request | None, wish: Request | None) -> Ending:
     wish : Request, optional
         What a person asked for. Without one, a pause means that the machine goes down.
     """
-    going_on = "It goes on from here." if job.kind == "train" else "It begins anew when it is resumed."
     if Request.DISCARD in (request, wish):
         return Ending(State.DISCARDED, "Discarded.")
     if request is None:
         return Ending(State.FINISHED)
     if request is Request.PAUSE and wish is Request.PAUSE:
-        return Ending(State.PAUSED, f"Paused. {going_on}")
+        return Ending(State.PAUSED, "Paused. It goes on from here.")
     if request is Request.PAUSE:
-        return Ending(State.INTERRUPTED, f"Its process was told to end, and saved its state. {going_on}")
+        return Ending(
+            State.INTERRUPTED, "Its process was told to end, and saved its state. It goes on from here."
+        )
     kept = (job.folder / "best_model.pth").exists()
     return Ending(
         State.CANCELLED,
@@ -202,11 +146,13 @@ def _ending(job: Job, request: Request | None, wish: Request | None) -> Ending:
     )
 
 
-def _run(job: Job, workspace: Workspace, report: Reporter, switch: Switch) -> Request | None:
+def _run(
+    job: Job, workspace: Workspace, report: Reporter, switch: Switch, kept: KeptModel | None
+) -> Request | None:
     """Do the work and return what was asked, if that is why it ended."""
     config = resolve_model(job.config, workspace)
     # The engine imports torch, which takes seconds: only the process that computes pays for it.
-    _use_physical_cores()
+    use_physical_cores()
     if job.kind == "train":
         from segcore.training.run import train
 
@@ -215,9 +161,9 @@ def _run(job: Job, workspace: Workspace, report: Reporter, switch: Switch) -> Re
         return outcome.request
     from segcore.inference.run import segment
 
+    model = kept.load(config) if kept and config.inference.model else None
     reference = job.config.inference.model
-    stopped = segment(config, job.folder, report, lambda: switch() is not None, reference=reference).stopped
-    return switch() if stopped else None
+    return segment(config, job.folder, report, switch, model, reference).request
 
 
 def _remember_speed(job: Job, workspace: Workspace) -> None:
@@ -267,7 +213,7 @@ def explain_failure(error: Exception, job: Job) -> Ending:
     return Ending(State.FAILED, f"An unexpected error ended the job: {type(error).__name__}.", remedy)
 
 
-def _use_physical_cores() -> None:
+def use_physical_cores() -> None:
     """Give torch one thread per physical core that this process may use, unless the user has decided it."""
     if "OMP_NUM_THREADS" in os.environ:
         return

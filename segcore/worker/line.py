@@ -13,8 +13,9 @@ from segcore.jobs.host import this_host
 from segcore.jobs.process import job_process
 from segcore.jobs.queue import next_job, waiting
 from segcore.jobs.recovery import recover
+from segcore.jobs.standby import Standby
 from segcore.jobs.store import Job, State, list_jobs
-from segcore.jobs.supervisor import adopt_job, is_supervised, run_job
+from segcore.jobs.supervisor import Where, adopt_job, is_supervised, run_job
 from segcore.jobs.tokens import QueueUnreachable, Tokens
 from segcore.jobs.workers import live_workers
 from segcore.worker.following import FollowingThread
@@ -43,15 +44,23 @@ class Line:
         Tells MLflow about them.
     notifier : Notifier
         Tells a webhook how they ended.
+    standby : Standby, optional
+        Processes that wait for a job.
     """
 
     def __init__(
-        self, workspace: Workspace, slot: Slot, following: FollowingThread, notifier: Notifier
+        self,
+        workspace: Workspace,
+        slot: Slot,
+        following: FollowingThread,
+        notifier: Notifier,
+        standby: Standby | None = None,
     ) -> None:
         self.workspace = workspace
         self.slot = slot
         self._following = following
         self._notifier = notifier
+        self._standby = standby
         self._ending = threading.Event()
         self._looked = float("-inf")
         self._begun = False
@@ -146,7 +155,7 @@ class Line:
             self.workspace,
             partial(self._on_poll, job),
             leaving=self._ending.is_set,
-            device=self.slot.device,
+            where=Where(self.slot.device, self._standby),
         )
         self._after(ended)
         return self._begun

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from segcore.errors import JobError
 from segcore.jobs.recovery import reconcile, resumes_itself
+from segcore.jobs.standby import Standby
 from segcore.jobs.store import list_jobs, read_job
 from segcore.jobs.tokens import LINES, QueueUnreachable, Tokens
 from segcore.jobs.workers import announce_worker, worker_lock
@@ -87,15 +88,16 @@ def _take_lock(workspace: Workspace) -> FileLock:
 
 
 def _serve(workspace: Workspace, follow: int | None, devices: tuple[str, ...], stop: threading.Event) -> None:
-    following, notifier = FollowingThread(workspace), Notifier(workspace)
+    following, notifier, standby = FollowingThread(workspace), Notifier(workspace), Standby()
     lines = [
-        Line(workspace, Slot(kind, device, devices), following, notifier)
+        Line(workspace, Slot(kind, device, devices), following, notifier, standby)
         for kind in LINES
         for device in devices
     ]
     with ExitStack() as stack:
         stack.callback(following.close)
         stack.callback(notifier.close)
+        stack.callback(standby.close)
         _put_right(workspace, following, notifier)
         for line in lines:
             line.start()
@@ -107,6 +109,8 @@ def _serve(workspace: Workspace, follow: int | None, devices: tuple[str, ...], s
             if time.monotonic() - reconciled > RECONCILE_SECONDS:
                 _put_right(workspace, following, notifier)
                 reconciled = time.monotonic()
+            with _survived("looking after the processes that wait"):
+                standby.tend()
         for line in lines:
             line.end()
         deadline = time.monotonic() + END_SECONDS

@@ -34,7 +34,7 @@ from segcore.jobs.store import (
     start_job,
 )
 from segcore.jobs.workers import ensure_worker, worker_alive, worker_lock
-from segcore.worker import child, following
+from segcore.worker import child, following, switch
 from segcore.worker import line as line_module
 from segcore.worker.__main__ import main
 from segcore.worker.line import Line
@@ -56,7 +56,7 @@ def job(workspace: Workspace) -> Job:
 def train_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Train], None]]:
     """Return a function that replaces the engine by a function; torch stays unloaded."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    handlers = {number: signal.getsignal(number) for number in map(_number, child.SIGNALS)}
+    handlers = {number: signal.getsignal(number) for number in map(_number, switch.SIGNALS)}
 
     def replace(train: Train) -> None:
         engine = ModuleType("segcore.training.run")
@@ -215,26 +215,31 @@ def test_what_a_person_wants_counts_when_the_machine_goes_down_too(
     assert read_job(job.folder).state is State.PAUSED
 
 
-def test_a_segmentation_that_is_paused_begins_anew(
+def test_a_segmentation_that_is_paused_goes_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, train_with: Callable[[Train], None]
 ) -> None:
     job = create_job(workspace, "predict", build_config({}))
 
-    def segment(
-        config: RunConfig, folder: Path, report: object, stop: Callable[[], bool], **_: Any
-    ) -> Outcome:
+    def segment(config: RunConfig, folder: Path, report: object, asked: Asked, *_: Any) -> Outcome:
+        (folder / "partial").mkdir()
+        (folder / "partial" / "finished.jsonl").touch()
         ask(folder, Request.PAUSE)
-        assert stop()
-        return Outcome(Request.STOP, {})
+        return Outcome(asked(), {})
 
     engine = ModuleType("segcore.inference.run")
     engine.segment = segment  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "segcore.inference.run", engine)
     train_with(raising(AssertionError("a segmentation is no training")))
     child.work(job.folder, workspace)
-    assert read_job(job.folder).state is State.PAUSED
+    paused = read_job(job.folder)
+    assert (paused.state, paused.message) == (State.PAUSED, "Paused. It goes on from here.")
+    assert paused.saved_at > 0
     assert resume(workspace, job.folder).state is State.QUEUED
     assert asked(job.folder) is None
+    assert start_job(job.folder).saved_at > 0
+    # Nobody needs the beginning of what was stopped.
+    assert end_job(job.folder, State.CANCELLED).saved_at == 0
+    assert not (job.folder / "partial").exists()
 
 
 def test_a_job_that_another_host_has_taken_over_is_left_to_it(
@@ -243,7 +248,7 @@ def test_a_job_that_another_host_has_taken_over_is_left_to_it(
     train_with: Callable[[Train], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(child, "CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(switch, "CLAIM_SECONDS", 0.0)
 
     def train(config: RunConfig, folder: Path, report: object, asked_now: Asked) -> Outcome:
         assert asked_now() is None

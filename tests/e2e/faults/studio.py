@@ -101,6 +101,6 @@ class Studio:
 
 def _does_a_job(process: psutil.Process) -> bool:
     try:
-        return "run" in process.cmdline()
+        return bool({"run", "ready"} & set(process.cmdline()))
     except psutil.Error:
         return False
