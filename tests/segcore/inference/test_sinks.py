@@ -1,4 +1,4 @@
-"""The TIFF sink: what is written comes back with axes and pixel size; nothing half-written stays."""
+"""Results as plain TIFF files, and room on the disk for them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from segcore.card import PixelSize
-from segcore.data.open import open_source
 from segcore.errors import JobError
-from segcore.inference import tiff_sink as tiff_files
-from segcore.inference.sinks import check_space, tiff_sink
+from segcore.inference import tiff_sink
+from segcore.inference.sinks import SinkSpec, check_space, create_sink, finish_sink, result_bytes
 
 SIZE = PixelSize(z=0.5, y=0.2, x=0.1)
 
 
-def _write(path: Path, axes: str, image: np.ndarray, size: PixelSize = SIZE, plane_axes: int = 2) -> None:
-    planes = image.reshape(-1, *image.shape[-plane_axes:])
-    with tiff_sink(path, axes, image.shape, image.dtype, size, plane_axes) as sink:
-        for index in reversed(range(len(planes))):
-            sink.write(index, planes[index])
+def _write(path: Path, axes: str, planes: np.ndarray, shape: tuple[int, ...], classes: int = 0) -> None:
+    spec = SinkSpec(axes, shape, planes.dtype, SIZE, classes)
+    work = path.with_name("work")
+    sink = create_sink(work, spec)
+    for index in reversed(range(len(planes))):
+        sink.write(range(index, index + 1), slice(0, 5), slice(0, 7), planes[index : index + 1])
+    sink.close()
+    finish_sink(work, spec, path)
 
 
 def _image(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -45,63 +46,73 @@ def _image(shape: tuple[int, ...], dtype: str) -> np.ndarray:
         ("ZTYX", (3, 2, 5, 7), "uint8", False),
     ],
 )
-def test_what_is_written_comes_back(
+def test_the_file_is_what_imagej_knows_best_or_else_ome(
     tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str, imagej: bool
 ) -> None:
     image = _image(shape, dtype)
-    _write(tmp_path / "a.tif", axes, image)
+    _write(tmp_path / "a.tif", axes, image.reshape(-1, 5, 7), shape)
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert (tif.is_imagej, tif.is_ome) == (imagej, not imagej)
         assert tif.series[0].axes == axes
         np.testing.assert_array_equal(tif.asarray(), image)
-    source = open_source(tmp_path / "a.tif")
-    assert source.axes == axes
-    sizes = (source.pixel_size.y, source.pixel_size.x, source.pixel_size.z)
-    assert sizes[:2] == pytest.approx((0.2, 0.1))
-    assert "Z" not in axes or sizes[2] == pytest.approx(0.5)
 
 
 def test_probabilities_have_their_channels_where_imagej_has_them(tmp_path: Path) -> None:
     image = _image((2, 3, 5, 7), "float32")
-    _write(tmp_path / "p.tif", "ZCYX", image, plane_axes=3)
+    _write(tmp_path / "p.tif", "ZYX", image, (2, 5, 7), classes=3)
     with tifffile.TiffFile(tmp_path / "p.tif") as tif:
         assert tif.is_imagej
         assert (tif.imagej_metadata["channels"], tif.imagej_metadata["slices"]) == (3, 2)
         np.testing.assert_array_equal(tif.asarray(), image)
 
 
-def test_an_unknown_pixel_size_stays_unknown(tmp_path: Path) -> None:
-    _write(tmp_path / "a.tif", "ZYX", _image((3, 5, 7), "uint8"), PixelSize())
-    assert open_source(tmp_path / "a.tif").pixel_size == PixelSize()
-
-
 def test_a_large_image_becomes_an_ome_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff_files, "CLASSIC_LIMIT", 100)
+    monkeypatch.setattr(tiff_sink, "CLASSIC_LIMIT", 100)
     image = _image((3, 5, 7), "uint8")
-    _write(tmp_path / "a.tif", "ZYX", image)
+    _write(tmp_path / "a.tif", "ZYX", image, image.shape)
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert tif.is_bigtiff
         assert tif.is_ome
         np.testing.assert_array_equal(tif.asarray(), image)
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), tiff_sink(tmp_path / "a.tif", "YX", (5, 7), np.dtype("u1"), SIZE):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("moment", ["start", "middle"])
-def test_a_full_disk_is_told_and_leaves_nothing_behind(
-    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+def test_room_is_taken_for_every_pixel_before_the_first_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    taken: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        tiff_sink, "_allocate", lambda _, offset, count: taken.append((offset, offset + count))
+    )
+    spec = SinkSpec("ZYX", (3, 5, 7), np.dtype("uint16"), SIZE)
+    create_sink(tmp_path / "work", spec).close()
+    with tifffile.TiffFile(tmp_path / "work") as tif:
+        page = tif.pages.first
+        assert taken == [(page.dataoffsets[0], page.dataoffsets[0] + spec.bytes)]
+    assert (tmp_path / "work").stat().st_size <= result_bytes(spec)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_that_cannot_promise_room_gets_the_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tiff_sink, "_allocate", refuse)
+    image = _image((3, 5, 7), "uint8")
+    _write(tmp_path / "a.tif", "ZYX", image, image.shape)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), image)
+
+
+def test_a_disk_without_that_room_is_told_at_the_start_and_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    where = (os, "posix_fallocate") if moment == "start" else (os, "fsync")
-    monkeypatch.setattr(*where, full, raising=False)
+    monkeypatch.setattr(tiff_sink, "_allocate", full)
     with pytest.raises(JobError, match="No space left") as caught:
-        _write(tmp_path / "a.tif", "ZYX", _image((3, 5, 7), "uint8"))
+        create_sink(tmp_path / "work", SinkSpec("ZYX", (3, 5, 7), np.dtype("uint8"), SIZE))
     assert "disk space" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
 
