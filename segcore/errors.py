@@ -5,6 +5,7 @@ SegcoreError
 ├── ConfigError   an option or a combination of options
 ├── ModelError    a model file, or a model that does not fit its configuration or the data
 └── JobError      the queue, a run folder, a worker
+    └── LostProcess   one of several processes died: what was saved goes on
 """
 
 from __future__ import annotations
@@ -44,3 +45,7 @@ class ModelError(SegcoreError):
 
 class JobError(SegcoreError):
     """The queue or a run folder does not allow what was asked."""
+
+
+class LostProcess(JobError):
+    """One of the processes that do a job together has died; the job can go on from what it has saved."""

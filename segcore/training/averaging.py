@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segcore.devices import Hardware
 from segcore.models.unet import UNet
@@ -56,7 +57,13 @@ class WeightAverage:
         return self.kind == "ema" or progress >= SWA_START
 
     @torch.no_grad()
-    def recount(self, images: Iterable[Tensor], hardware: Hardware, frozen: list[nn.Module]) -> None:
+    def recount(
+        self,
+        images: Iterable[Tensor],
+        hardware: Hardware,
+        frozen: list[nn.Module],
+        view: nn.Module | None = None,
+    ) -> None:
         """Count the statistics of batch normalisation anew: averaged ones do not belong to averaged weights.
 
         Parameters
@@ -66,13 +73,14 @@ class WeightAverage:
         hardware : Hardware
             Gives the number format.
         frozen : list of Module
-            Parts of the averaged network that keep their statistics.
+            Parts of the averaged network, or of the view, that keep their statistics.
+        view : Module, optional
+            A view of the averaged network whose statistics are those of several processes.
         """
+        view = view or self.network
         kept = {id(module) for part in frozen for module in part.modules()}
         norms = [
-            module
-            for module in self.network.modules()
-            if isinstance(module, nn.BatchNorm2d) and id(module) not in kept
+            module for module in view.modules() if isinstance(module, _BatchNorm) and id(module) not in kept
         ]
         momenta = [module.momentum for module in norms]
         for module in norms:
@@ -81,7 +89,7 @@ class WeightAverage:
             module.train()
         for image_BCYX in images:
             with hardware.autocast():
-                self.network(image_BCYX)
+                view(image_BCYX)
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum
             module.eval()

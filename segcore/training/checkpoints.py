@@ -18,6 +18,7 @@ from segcore.events import NoteEvent, Reporter
 from segcore.files import remove_leftovers, share_file
 from segcore.jobs.epochs import end_choice
 from segcore.models.saved import WEIGHTS, save_state_dict, save_tensors
+from segcore.training.distributed import Team
 from segcore.training.state import TrainState, kept_weights, read_checkpoint
 
 COSTLY = 0.05
@@ -39,14 +40,19 @@ class Checkpoints:
         Told when something could not be written.
     minutes : float
         How often the state is saved.
+    team : Team, optional
+        The processes that train together: only the leader reads and writes.
     """
 
-    def __init__(self, folder: Path, state: TrainState, report: Reporter, minutes: float) -> None:
+    def __init__(
+        self, folder: Path, state: TrainState, report: Reporter, minutes: float, team: Team | None = None
+    ) -> None:
         self.folder = folder / "checkpoints"
         self.last, self.best = self.folder / LAST, self.folder / BEST
         self.model = folder / WEIGHTS
         self.state = state
         self.report = report
+        self.team = team or Team()
         self.interval = 60 * minutes
         self._tried = time.monotonic()
         self._cost = 0.0
@@ -62,25 +68,25 @@ class Checkpoints:
         ModelError
             It is damaged or belongs to something else.
         """
-        remove_leftovers(self.folder)
-        for leftover in self.model.parent.glob(f".{WEIGHTS}.*.part"):
-            leftover.unlink(missing_ok=True)
-        if not self.last.exists():
+        content = self.team.lead(self._read_last)
+        if content is None:
             return False
-        content = read_checkpoint(self.last)
         self.state.restore(content, self.last)
-        end_choice(self.folder.parent)
-        # The process before may have been killed between the state and what is made from it.
-        self._write_best(content)
+        if self.team.leads:
+            end_choice(self.folder.parent)
+            # The process before may have been killed between the state and what is made from it.
+            self._write_best(content)
         return True
 
     @property
     def due(self) -> bool:
         """True when the last attempt to save is long enough ago."""
-        return time.monotonic() - self._tried >= self.interval
+        return self.team.leads and time.monotonic() - self._tried >= self.interval
 
     def after_epoch(self) -> None:
         """Save the state if this was the best epoch or if it is time; a costly save of the best waits."""
+        if not self.team.leads:
+            return
         # A step takes long on a slow disk with a large network: many good epochs must not slow the run down.
         affordable = self._cost <= COSTLY * (time.monotonic() - self._tried)
         if self.due or (affordable and (self._at_best or self._pending)):
@@ -104,6 +110,8 @@ class Checkpoints:
         JobError
             `demand`, and it could not be written.
         """
+        if not self.team.leads:
+            return
         began = time.monotonic()
         try:
             self._write()
@@ -136,11 +144,19 @@ class Checkpoints:
 
     def keep(self, weights: dict[str, Tensor], epoch: int) -> None:
         """Write the weights of an epoch beside the checkpoints, to be looked at afterwards."""
+        if not self.team.leads:
+            return
         try:
             save_state_dict(weights, self.folder / f"epoch-{epoch:04d}.pth")
         except JobError as error:
             text = f"The weights of epoch {epoch} could not be kept. {error.message}"
             self.report(NoteEvent(level="warning", text=text, remedy="Free disk space."))
+
+    def _read_last(self) -> dict[str, Any] | None:
+        remove_leftovers(self.folder)
+        for leftover in self.model.parent.glob(f".{WEIGHTS}.*.part"):
+            leftover.unlink(missing_ok=True)
+        return read_checkpoint(self.last) if self.last.exists() else None
 
     @property
     def _at_best(self) -> bool:

@@ -14,16 +14,19 @@ from segcore.config import RunConfig
 from segcore.data.augment import AugmentOptions
 from segcore.data.patches import Patches
 from segcore.devices import Hardware
-from segcore.events import Reporter
+from segcore.events import Reporter, Request
 from segcore.memory import MemoryGuard
 from segcore.tasks import Task, build_task
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import SWA_START
 from segcore.training.checkpoints import Checkpoints
+from segcore.training.distributed import Team
 from segcore.training.optim import rate_factor
 from segcore.training.state import TrainState
 from segcore.training.usage import Usage
 from segcore.training.validation import Validator
+
+_REQUESTS = list(Request)
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     """When this process took up the run."""
     guard: MemoryGuard = field(default_factory=MemoryGuard)
+    team: Team = field(default_factory=Team)
+    """The processes that train together; usually this one alone."""
 
     def __post_init__(self) -> None:
         data = self.config.data
@@ -56,7 +61,11 @@ class Run:
         self.steps_per_epoch = -(-self.patch_count // self.config.training.batch_size)
         self.options = AugmentOptions() if data.augmentation else AugmentOptions.off()
         self.usage = Usage(self.hardware)
-        self._earlier = self.state.seconds
+        self.view = self.team.view(self.state.network, self.hardware.device)
+        """The network of the state with the batch statistics of all processes."""
+        self.network = self.team.trained(self.view)
+        """What a step calls; its weights are those of the network of the state."""
+        self._earlier = self._told = self.state.seconds
         self.follow_treatment()
 
     @property
@@ -66,7 +75,14 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time spent on the run, earlier processes included."""
+        """Wall time spent on the run, earlier processes included; of several, the leader's as last told.
+
+        Rate, averaging and the end of the run may depend on it, and must be the same in all processes.
+        """
+        return self._told if self.team.size > 1 else self._clock
+
+    @property
+    def _clock(self) -> float:
         return self._earlier + time.monotonic() - self.began
 
     @property
@@ -119,8 +135,21 @@ class Run:
 
     def follow_treatment(self) -> None:
         """Train and validate with the loss that the autopilot chose, if it chose one."""
-        self.task: Task = build_task(self.config, self.state.treatment.loss, self.weights)
-        self.validator.task = self.task
+        loss = self.state.treatment.loss
+        self.task: Task = build_task(self.config, loss, self.weights, self.team.total)
+        self.validator.task = build_task(self.config, loss, self.weights)
+
+    def listen(self, asked: Callable[[], Request | None]) -> Request | None:
+        """Return what somebody asks of the leader; all processes hear it, and its time, at the same step."""
+        if self.team.size == 1:
+            return asked()
+
+        def heard() -> tuple[float, float]:
+            request = asked()
+            return (-1 if request is None else _REQUESTS.index(request)), self._clock
+
+        number, self._told = self.team.lead_numbers(heard)
+        return None if number < 0 else _REQUESTS[int(number)]
 
     def save(self, demand: bool = False) -> None:
         """Save the state of the run, see `Checkpoints.save`."""

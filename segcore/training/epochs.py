@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from segcore.data.sampling import batches, epoch_units
 from segcore.events import EpochEvent, Progress, Request
@@ -47,10 +49,10 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         Memory is nearly used up.
     """
     state = run.state
-    set_training_mode(state.network, run.config.model)
+    set_training_mode(cast(UNet, run.view), run.config.model)
     part = state.part = state.part or _new_epoch(run)
     run.usage.restart()
-    clock = looked = time.monotonic()
+    clock, looked = time.monotonic(), run.seconds
     ended = Passage(complete=True)
     for unit_B in islice(batches(part.region_N, run.config.training.batch_size), part.done, None):
         if request := asked():
@@ -63,15 +65,15 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         loss, prediction, label = take_step(run, unit_B)
         # Summed on the device: reading a value here would make the host wait for it in every step.
         part.loss_sum += loss
-        part.counts.update(prediction, label)
+        _count(run, part, prediction, label)
         part.done += 1
         state.step += 1
         now = time.monotonic()
         part.seconds, clock = part.seconds + now - clock, now
         _report_progress(run, part)
         run.guard.check()
-        if run.autopilot and now - looked >= LOOK_EVERY:
-            looked = now
+        if run.autopilot and run.seconds - looked >= LOOK_EVERY:
+            looked = run.seconds
             if diagnosis := run.autopilot.check_step(float(loss)):
                 ended = Passage(complete=False, diagnosis=diagnosis)
                 break
@@ -110,7 +112,8 @@ def close_epoch(run: Run, asked: Callable[[], Request | None]) -> Request | None
     state.epoch += 1
     state.part = None
     best = _keep_score(run, verdict)
-    event = _describe(run, part, verdict, best)
+    # The autopilot judges by it: durations are those of the leader.
+    event = run.team.lead(lambda: _describe(run, part, verdict, best))
     state.history.append(event)
     run.preview(state.epoch)
     # Told before it is saved: an epoch in a checkpoint that nobody was told of would be a gap in the curves.
@@ -132,12 +135,24 @@ def _new_epoch(run: Run) -> EpochPart:
     )
 
 
+def _count(run: Run, part: EpochPart, prediction: Tensor, label: Tensor) -> None:
+    """Count the pixels of a step, in all processes those of the whole batch."""
+    if run.team.size == 1:
+        part.counts.update(prediction, label)
+        return
+    fresh = Confusion(len(run.class_values), run.hardware.device)
+    fresh.update(prediction, label)
+    run.team.add(fresh.counts_KK)
+    part.counts += fresh
+
+
 def _network_to_keep(run: Run) -> UNet:
     """Return the network to validate; the average of the weights gets batch statistics of its own."""
     average = run.state.average
     if average and average.kind == "swa" and average.count:
-        frozen = frozen_parts(average.network, run.config.model)
-        average.recount(statistics_images(run), run.hardware, frozen)
+        view = cast(UNet, run.team.view(average.network, run.hardware.device))
+        frozen = frozen_parts(view, run.config.model)
+        average.recount(statistics_images(run), run.hardware, frozen, view)
     return run.state.kept_network
 
 

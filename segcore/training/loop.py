@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from segcore.errors import ModelError, SegcoreError
 from segcore.events import NoteEvent, Request
@@ -38,7 +39,7 @@ def fit(run: Run, asked: Callable[[], Request | None]) -> str:
         Memory is nearly used up, or the best model or a pause cannot be written to disk.
     """
     try:
-        ended = _train(run, asked)
+        ended = _train(run, partial(run.listen, asked))
         if ended == ENDED[Request.PAUSE]:
             run.save(demand=True)  # a pause that loses work must not be taken for one
         elif ended != ENDED[Request.DISCARD]:

@@ -88,7 +88,8 @@ def _good_point(run: Run, autopilot: Autopilot) -> dict[str, Any] | None:
     best = next((event for event in run.state.history if event.epoch == run.state.best_epoch), None)
     if best is None or not autopilot.has_learned(best):
         return None
-    return run.checkpoints.best_content()
+    # Only the leader keeps it, perhaps in memory.
+    return run.team.lead(run.checkpoints.best_content)
 
 
 def _give_up(run: Run, diagnosis: Diagnosis, autopilot: Autopilot) -> None:

@@ -46,7 +46,9 @@ from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
 from segcore.training.checkpoints import Checkpoints
 from segcore.training.context import Run
+from segcore.training.distributed import Team
 from segcore.training.feedback import Feedback
+from segcore.training.launch import assembled
 from segcore.training.loop import ENDED, fit
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
@@ -95,28 +97,39 @@ def train(
     JobError
         Memory or disk space ran out.
     """
+    with assembled(config, folder) as team:
+        return train_in(team, config, folder, report, asked)
+
+
+def train_in(
+    team: Team, config: RunConfig, folder: Path, report: Reporter, asked: Callable[[], Request | None]
+) -> Outcome:
+    """Train as one of the processes of a team; only its leader writes. See `train`."""
     began = time.monotonic()
-    hardware = choose(config.hardware)
     report(StageEvent(text=f"reading {Path(config.data.images or '').name}"))
     data = load_training_data(config.data, lambda done, total: report(_reading(done, total)))
     for note in (parts_text(data.split) + ".", *data.notes):
         report(NoteEvent(text=note))
-    save_split(folder, data.collection, data.split)
-    run = build_run(config, folder, data, report)
+    if team.leads:
+        save_split(folder, data.collection, data.split)
+    run = build_run(config, folder, data, report, team)
     run.began = began
-    report(StageEvent(text=f"training on {hardware.describe()}"))
+    report(StageEvent(text=f"training on {team.describe(run.hardware)}"))
     run.validator.warm_up()
     ended = fit(run, asked)
     request = next((request for request, name in ENDED.items() if name == ended), None)
     results = summarize(run, ended)
-    if request in (None, Request.STOP):
+    if team.leads and request in (None, Request.STOP):
         write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
     return Outcome(request=request, metrics=results["metrics"])
 
 
-def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Reporter) -> Run:
+def build_run(
+    config: RunConfig, folder: Path, data: TrainingData, report: Reporter, team: Team | None = None
+) -> Run:
     """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
-    hardware = choose(config.hardware)
+    team = team or Team()
+    hardware = team.hardware(choose(config.hardware))
     strides = _strides(config, data)
     inputs = model_card(data, 0).inputs
     with torch.device("meta"):  # neither memory nor random numbers: the weights come next
@@ -125,18 +138,20 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
     card = model_card(data, parameters, strides)
     weights = first_weights(config, card, report)
     state = _first_state(config, network, weights, hardware)
-    checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes)
+    checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes, team)
     if checkpoints.take_up():
         report(ResumeEvent(epoch=state.epoch, step=state.step))
         report(StageEvent(text=f"going on after epoch {state.epoch}"))
     elif config.training.continue_from:
-        continue_run(state, config, card, folder, report)
+        continue_run(state, config, card, folder if team.leads else None, report)
     elif config.model.freeze_encoder and not config.training.start_from:
         report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
-    write_config(folder / "config.json", _as_asked(config, folder), card)
+    if team.leads:
+        write_config(folder / "config.json", _as_asked(config, folder), card)
     predictor = Predictor(network, card, hardware)
     training = config.training
     loss_weights = _loss_weights(config, data, report)
+    feedback = Feedback(folder, data, predictor, training.feedback_region, report)
     pool = PatchPool if _fits(data, hardware) else DiskPool
     return Run(
         config=config,
@@ -144,7 +159,7 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         hardware=hardware,
         pool=pool(data.train, data.normalization, hardware.device, PatchPlan.of(config.data)),
         validator=Validator(
-            predictor, build_task(config, weights=loss_weights), data.validation, data.class_values
+            predictor, build_task(config, weights=loss_weights), data.validation, data.class_values, team
         ),
         weights=loss_weights,
         state=state,
@@ -153,7 +168,8 @@ def build_run(config: RunConfig, folder: Path, data: TrainingData, report: Repor
         checkpoints=checkpoints,
         autopilot=Autopilot(training, class_shares(data), state.treatment) if training.autopilot else None,
         first_weights=weights,
-        preview=Feedback(folder, data, predictor, training.feedback_region, report).save,
+        preview=feedback.save if team.leads else _unseen,
+        team=team,
     )
 
 
@@ -278,13 +294,17 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
         "seconds": run.seconds,
         "patches_per_second": median(event.patches_per_second for event in history) if history else 0.0,
         "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),
-        "device": run.hardware.describe(),
+        "device": run.team.describe(run.hardware),
     }
 
 
 def _metrics(event: EpochEvent) -> dict[str, Any]:
     names = ("val_dice", "val_dice_per_class", "val_iou_per_class", "val_loss", "train_dice", "train_loss")
     return event.model_dump(include=set(names))
+
+
+def _unseen(epoch: int) -> None:
+    """Save no picture: the leader does."""
 
 
 def _reading(done: int, total: int) -> Progress:

@@ -71,6 +71,7 @@ def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Te
     shape, stacked = (len(unit_B), *run.pool.shape), run.config.data.mode != "2d"
     spot = run.pool.draw(unit_B, generator)
     variation = draw(run.options, shape, generator, stacked)
+    spot, variation = run.team.own(spot, shape[0]), run.team.own(variation, shape[0])
     offsets = sampling_offsets(variation, shape[-1], run.hardware.device)
     image, label = run.pool.cut(spot.turned(variation.reversed_B), offsets)
     image = change_grey(variation, image)
@@ -116,12 +117,14 @@ def _add_gradients(run: Run, image: Tensor, label: Tensor) -> tuple[Tensor, Tens
     size = run.state.micro_batch or len(image)
     if size >= len(image):
         return _backward(run, image, label, None)
-    annotated = (label >= 0).sum().clamp(min=1)
+    annotated = run.team.add((label >= 0).sum()).clamp(min=1)
     total = torch.zeros((), device=image.device)
     predictions = []
-    for image_b, label_b in zip(image.split(size), label.split(size), strict=True):
-        weight = (label_b >= 0).sum() / annotated
-        loss, prediction_b = _backward(run, image_b, label_b, weight)
+    pieces = list(zip(image.split(size), label.split(size), strict=True))
+    for number, (image_b, label_b) in enumerate(pieces, start=1):
+        weight = run.team.add((label_b >= 0).sum()) / annotated
+        with run.team.exchanging(run.network, number == len(pieces)):
+            loss, prediction_b = _backward(run, image_b, label_b, weight)
         total += loss
         predictions.append(prediction_b)
     return total, torch.cat(predictions)
@@ -129,7 +132,7 @@ def _add_gradients(run: Run, image: Tensor, label: Tensor) -> tuple[Tensor, Tens
 
 def _backward(run: Run, image: Tensor, label: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     with run.hardware.autocast():
-        loss, prediction = run.task.step(run.state.network, image, label)
+        loss, prediction = run.task.step(run.network, image, label)
     if weight is not None:
         loss = loss * weight
     run.state.scaler.scale(loss).backward()
@@ -148,6 +151,12 @@ def _halve_micro_batch(run: Run, batch: int) -> None:
     if run.hardware.device.type == "cuda":
         torch.cuda.empty_cache()
     before = min(state.micro_batch or batch, batch)
+    if run.team.size > 1:
+        share = batch // run.team.size
+        raise JobError(
+            f"Memory ran out on one of {run.team.size} devices, with {min(before, share)} patches at once.",
+            "Set training.micro_batch to fewer patches, or use a smaller patch size or fewer features.",
+        )
     if before == 1:
         raise JobError(
             "Memory ran out, even with one patch at a time.",

@@ -64,7 +64,7 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
 
 
 def continue_run(
-    state: TrainState, config: RunConfig, card: ModelCard, folder: Path, report: Reporter
+    state: TrainState, config: RunConfig, card: ModelCard, folder: Path | None, report: Reporter
 ) -> None:
     """Take over the state of the run `training.continue_from`: weights, optimizer, random numbers, scores.
 
@@ -78,8 +78,8 @@ def continue_run(
         A new state, filled here.
     config, card : RunConfig, ModelCard
         Of the new run.
-    folder : Path
-        Its folder; gets the best model of the other run.
+    folder : Path or None
+        Its folder; gets the best model of the other run. None where another process sees to that.
     report : Reporter
         Told where it goes on.
 
@@ -101,7 +101,8 @@ def continue_run(
     if not state.best_epoch:
         return
     if _same_validation(parent, config, card) and (parent / "checkpoints" / BEST).is_file():
-        _take_best(parent, folder)
+        if folder is not None:
+            _take_best(parent, folder)
     else:
         state.best_dice = state.gain_dice = -1.0
         state.best_epoch = 0

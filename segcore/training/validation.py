@@ -19,6 +19,7 @@ from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
 from segcore.tasks import Task
 from segcore.tiling import align
+from segcore.training.distributed import Team
 
 BLOCK_VOXELS = 2**25
 """Of a larger volume, blocks are judged one by one: logits take 4 bytes per class and voxel."""
@@ -51,6 +52,8 @@ class Validator:
         What is predicted.
     class_values : tuple of int
         Label value of every class index.
+    team : Team, optional
+        The processes that train together: every one predicts a share of the slices or blocks.
 
     Raises
     ------
@@ -59,7 +62,12 @@ class Validator:
     """
 
     def __init__(
-        self, predictor: Predictor, task: Task, volumes: Sequence[Volume], class_values: tuple[int, ...]
+        self,
+        predictor: Predictor,
+        task: Task,
+        volumes: Sequence[Volume],
+        class_values: tuple[int, ...],
+        team: Team | None = None,
     ) -> None:
         self.predictor = predictor
         self.task = task
@@ -70,6 +78,9 @@ class Validator:
                 "Annotate more slices, or choose others for validation.",
             )
         self.class_values = class_values
+        self.team = team or Team()
+        self.rounds = -(-len(self.scenes) // self.team.size)
+        """How many scenes a process predicts at most."""
         self.seconds = 0.0
         """Duration of the last validation."""
         self.expected_seconds = 0.0
@@ -80,7 +91,8 @@ class Validator:
         self._logits(self.scenes[0])  # the first pass also prepares the kernels
         began = time.monotonic()
         self._logits(self.scenes[0])
-        self.expected_seconds = (time.monotonic() - began) * len(self.scenes)
+        expected = (time.monotonic() - began) * self.rounds
+        self.expected_seconds = self.team.lead_numbers(lambda: (expected, 0.0))[0]
 
     def __call__(self, give_up: Callable[[], bool] = lambda: False) -> Verdict | None:
         """Return loss and scores over all annotated pixels.
@@ -93,17 +105,22 @@ class Validator:
         began = time.monotonic()
         device = self.predictor.hardware.device
         counts = Confusion(len(self.class_values), device)
-        loss = torch.zeros((), device=device)
-        for scene in self.scenes:
+        loss_S = torch.zeros(len(self.scenes), device=device)
+        for number in range(self.team.rank, self.rounds * self.team.size, self.team.size):
             if give_up():
                 return None
+            if number >= len(self.scenes):
+                continue  # others have one more
+            scene = self.scenes[number]
             logits = scene.judged_part(self._logits(scene))
             target = torch.from_numpy(np.ascontiguousarray(scene.label())).to(device).long()
-            loss += self.task.judge(logits, target)
+            loss_S[number] = self.task.judge(logits, target)
             counts.update(logits.argmax(0), target)
+        self.team.add(loss_S)
+        self.team.add(counts.counts_KK)
         scores = counts.scores(self.class_values)
-        mean_loss = float(loss) / len(self.scenes)
-        self.seconds = time.monotonic() - began
+        mean_loss = float(loss_S.cpu().double().mean())  # MPS has no float64
+        self.seconds = self.team.lead_numbers(lambda: (time.monotonic() - began, 0.0))[0]
         self.expected_seconds = max(self.seconds, 0.7 * self.expected_seconds)
         return Verdict(mean_loss, scores, self._shares(counts))
 
