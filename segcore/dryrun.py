@@ -225,6 +225,8 @@ class _Lab:
             "training.continue_from": None,
             "training.feedback_region": None,
             "training.repeats": 1,
+            "training.devices": 1,
+            "training.num_nodes": 1,
         }
         config = self.config.model_copy(
             update={"data": DataConfig(**{name: getattr(data, name) for name in KEPT_OPTIONS})}

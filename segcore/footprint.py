@@ -81,8 +81,10 @@ class MemoryNeed(BaseModel):
 
 
 def patches_at_once(config: RunConfig) -> int:
-    """Return how many patches the network computes at once."""
-    return min(config.training.micro_batch or config.training.batch_size, config.training.batch_size)
+    """Return how many patches a device computes at once."""
+    training = config.training
+    share = max(1, training.batch_size // (training.devices * training.num_nodes))
+    return min(training.micro_batch or share, share)
 
 
 def estimate_footprint(

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from segcore.errors import SegcoreError
 from segcore.events import EndEvent, Request
 from segcore.jobs.host import this_host
 from segcore.jobs.journal import FolderReporter
@@ -224,7 +225,7 @@ def _hand_over(
     ready = where.standby.take(job.kind, where.device) if where.standby else None
     if where.standby is None or ready is None:
         return None
-    if not ready.hand(job, workspace, _visible_devices(where.device)):
+    if not ready.hand(job, workspace, _visible_devices(job, where.device)):
         ready.end()
         return None
     forced = _watch(ready.process, job.folder, on_poll, grace, leaving, ready.has_left(job))
@@ -242,17 +243,20 @@ def _hand_over(
 def _start(folder: Path, command: Sequence[str], device: str) -> psutil.Popen | None:
     try:
         with (folder / "log.txt").open("ab") as log:
-            return spawn(command, log.fileno(), _visible_devices(device))
+            return spawn(command, log.fileno(), _visible_devices(read_job(folder), device))
     except OSError as error:
         remedy = "Close other programs, check the disk, and start it again."
         end_job(folder, State.FAILED, f"The job's process could not be started: {error.strerror}.", remedy)
         return None
 
 
-def _visible_devices(device: str) -> Mapping[str, str]:
+def _visible_devices(job: Job, device: str) -> Mapping[str, str]:
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return {}
+    with suppress(SegcoreError):  # the job's own process says what is wrong with its options
+        if job.kind == "train" and job.config.training.devices > 1:
+            return {}  # it shares its batch among all that the host has
     # nvidia-smi counts them by their place on the bus, CUDA by speed unless it is told otherwise.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return {"CUDA_VISIBLE_DEVICES": number, **order}

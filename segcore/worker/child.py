@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from segcore.config import RunConfig
-from segcore.errors import SegcoreError
+from segcore.errors import LostProcess, SegcoreError
 from segcore.estimate import Network, patch_shape, record_speed, unet_macs
 from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, Request, StageEvent
 from segcore.jobs.journal import FolderReporter, read_results
@@ -109,6 +109,8 @@ def _attempt(job: Job, report: Reporter, switch: Switch, run: Callable[[], Reque
     try:
         report(StageEvent(text="starting"))
         request = run()
+    except LostProcess as error:
+        return Ending(State.INTERRUPTED, error.message, error.remedy)
     except SegcoreError as error:
         return Ending(State.FAILED, error.message, error.remedy)
     except Exception as error:
