@@ -29,7 +29,7 @@ SAID: dict[Kind, dict[Request, str]] = {
         Request.DISCARD: "Discarding: the run ends, and its model, checkpoints and previews are deleted.",
     },
     "predict": {
-        Request.PAUSE: "Pausing: the device gets free. Resume begins this segmentation anew.",
+        Request.PAUSE: "Pausing: what is done stays, then the device is free. Resume goes on there.",
         Request.STOP: "Stopping; nothing is kept of this segmentation.",
         Request.DISCARD: "Discarding: the segmentation ends, and nothing is kept of it.",
     },
@@ -89,18 +89,40 @@ def build(kind: Kind, name: str = "") -> Controls:
     return Controls(resume, pause, stop, discard, said, trouble, stopping, discarding)
 
 
-def wire(services: Services, controls: Controls, run: gr.Textbox, message: gr.HTML) -> None:
-    """Connect the buttons: `run` holds the id of the job, a click clears what `message` said before."""
+def wire(
+    services: Services,
+    controls: Controls,
+    run: gr.Textbox,
+    message: gr.HTML,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Connect the buttons.
+
+    Parameters
+    ----------
+    services : Services
+        The door to the engine.
+    controls : Controls
+        The components.
+    run : gr.Textbox
+        Holds the id of the job.
+    message : gr.HTML
+        A click clears what it said before.
+    after : dict, optional
+        The event that follows a click, so that the rest of the view need not wait for its timer.
+    """
     control = services.control
 
     def do(trigger: Callable[..., Any], act: Callable[[str], Job], text: str) -> None:
         # First in the page itself, so that it answers at once however long the server takes.
         at_once = json.dumps(_note(text))
         trigger(None, None, controls.said, js=f"() => {at_once}", **QUIET)
-        trigger(
+        done = trigger(
             lambda identity: act_on(services, act, identity), run,
             [*controls.shown, controls.trouble, message], concurrency_limit=8, **QUIET,
         )  # fmt: skip
+        if after is not None:
+            done.then(**after)
 
     do(controls.pause.click, control.pause, "Pausing: it saves where it stands, then the device is free.")
     do(controls.stopping.yes.click, control.stop, SAID["train"][Request.STOP])

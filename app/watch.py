@@ -115,11 +115,11 @@ def message_html(view: JobView) -> str:
 
 def meaning_text(view: JobView) -> str:
     """Return what the state means for the person, "" where the headline says it all."""
-    saved = "from where it was saved" if view.kind == "train" else "from its beginning"
+    saved = "from where it was saved"
     if view.state is State.PAUSED:
         return f"Paused: the device is free. Resume goes on {saved}, today or in a month."
     if view.state is State.INTERRUPTED:
-        if view.config.training.auto_resume:
+        if view.kind == "predict" or view.config.training.auto_resume:
             return (
                 f"Its process ended unexpectedly. It goes on by itself {saved} as soon as a worker is there."
             )

@@ -39,7 +39,7 @@ end_job(folder, State.FINISHED)
 HOST = """
 import sys
 from pathlib import Path
-from segcore.jobs import supervisor
+from segcore.jobs import standby, supervisor
 from segcore.worker import line, service
 from segcore.workspace import Workspace
 job = '''
@@ -58,6 +58,7 @@ if job.pid == os.getpid():
 supervisor.job_command = lambda folder, _: [sys.executable, "-c", job, str(folder)]
 supervisor.BEAT_SECONDS, supervisor.STALE_SECONDS, service.RECONCILE_SECONDS = 0.2, 4.0, 0.3
 line.IDLE_SECONDS = line.UNFIT_SECONDS = 0.1
+standby.FIRST_SECONDS = 1e9  # a process that waits would do the real work
 service.run_worker(Workspace.open(sys.argv[1]), devices=("cpu",))
 """
 
