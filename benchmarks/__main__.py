@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=("train", "infer", "monitor"), help="measure only one of them")
     parser.add_argument("--patch-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--features", type=int, default=16)
+    parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
@@ -56,6 +56,8 @@ def _show(contest: Contest) -> None:
         rounds = " ".join(f"{rate:.3g}" for rate in rates)
         compared = "" if name == OURS else f"   ours is {contest.ratio(name):.2f} times as fast"
         print(f"  {name:22} {contest.rate(name):8.3g} {contest.unit}   ({rounds}){compared}", flush=True)
+    if contest.facts:
+        print(f"  {contest.facts}", flush=True)
 
 
 def _command(arguments: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> str:

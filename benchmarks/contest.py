@@ -26,12 +26,15 @@ class Contest:
         Unit of the rates.
     rates : mapping of str to tuple of float
         Contestant → rate of every round.
+    facts : str
+        What else was measured of ours.
     """
 
     title: str
     setting: str
     unit: str
     rates: Mapping[str, tuple[float, ...]]
+    facts: str = ""
 
     def rate(self, name: str) -> float:
         """Return the median over the rounds."""

@@ -32,7 +32,7 @@ def row(contest: Contest, command: str) -> str:
         date.today().isoformat(),
         describe_machine(),
         contest.setting,
-        f"{contest.rate(OURS):.3g} {contest.unit}",
+        f"{contest.rate(OURS):.3g} {contest.unit}" + (f" ({contest.facts})" if contest.facts else ""),
         peers,
         f"`{command}`",
     )

@@ -1,25 +1,23 @@
-"""Training speed: the engine's own loop beside a plain one with a DataLoader, in float32."""
+"""Training speed: the engine's own loop beside plain PyTorch, MONAI and nnU-Net, and beside the machine."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contest import OURS, Contest, Contestant, hold
 from benchmarks.material import Material
-from segcore.config import RunConfig, build_config
+from benchmarks.trainee import Recipe, Trainee, taking_turns
+from segcore.config import build_config
 from segcore.data.dataset import TrainingData
-from segcore.devices import choose
+from segcore.devices import Hardware, choose
 from segcore.events import Event, Request
 from segcore.models.build import build_model
 from segcore.training.context import Run
@@ -27,52 +25,65 @@ from segcore.training.epochs import train_epoch
 from segcore.training.run import build_run
 
 TITLE = "Training"
-PEER = "plain PyTorch"
+PEERS = {
+    "plain PyTorch": "benchmarks.plain_trainee:PlainTrainee",
+    "MONAI": "benchmarks.monai_trainee:MonaiTrainee",
+    "nnU-Net": "benchmarks.nnunet_trainee:NnunetTrainee",
+}
+MATRIX = 2048
+"""Rows and columns of the matrices whose product measures what the machine can do."""
+PRODUCT = "matrix product"
 
 
-class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
-    """Random crops with flips and quarter turns: less than ours does, to the peer's advantage."""
-
-    def __init__(self, data: TrainingData, size: int) -> None:
-        self.pairs = [
-            (np.asarray(volume.image_ZCYX[0:1, :, :, :])[0], np.asarray(volume.label_ZYX[0:1, :, :])[0])
-            for volume in data.train
-        ]
-        self.size = size
-        self.offset, self.scale = data.normalization.offset[0], data.normalization.scale[0]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, label = self.pairs[index]
-        row, column = (np.random.randint(0, side - self.size + 1) for side in label.shape)
-        window = np.s_[..., row : row + self.size, column : column + self.size]
-        image, label = image[window].astype(np.float32), label[window].astype(np.int64)
-        image = (image - np.float32(self.offset)) / np.float32(self.scale)
-        if np.random.rand() < 0.5:
-            image, label = image[..., ::-1], label[..., ::-1]
-        turns = np.random.randint(4)
-        image, label = np.rot90(image, turns, (-2, -1)), np.rot90(label, turns, (-2, -1))
-        return np.ascontiguousarray(image), np.ascontiguousarray(label)
-
-
-def compare(material: Material, options: dict[str, Any], *, rounds: int, seconds: float) -> Contest:
-    """Measure patches per second of ours and of the plain loop with the same network, patch and batch."""
+def compare(
+    material: Material, options: dict[str, Any], *, rounds: int, seconds: float, peers: tuple[str, ...] = ()
+) -> Contest:
+    """Measure patches per second of ours and of the peers with the same patch, batch and widths."""
     config = build_config(options)
+    data, model, hardware = config.data, config.model, choose(config.hardware)
+    recipe = Recipe(
+        data.patch_size, config.training.batch_size, model.features, model.layers, str(hardware.device)
+    )
+    waits: list[float] = []
     with TemporaryDirectory() as folder:
         run = build_run(config, Path(folder), material.data, _ignore)
-        rates = hold({OURS: ours(run), PEER: plain(config, material.data)}, rounds=rounds, seconds=seconds)
-    data, model = config.data, config.model
+        trainees = meet(material.data, recipe, peers or tuple(PEERS))
+        contestants = {OURS: ours(run, waits)}
+        contestants |= {name: taking_turns(trainee, recipe.batch) for name, trainee in trainees.items()}
+        contestants[PRODUCT] = matrix_product(hardware)
+        try:
+            rates = hold(contestants, rounds=rounds, seconds=seconds)
+        finally:
+            for trainee in trainees.values():
+                trainee.close()
     setting = (
-        f"{material.name}, patch {data.patch_size}, batch {config.training.batch_size}, "
+        f"{material.name}, patch {recipe.patch}, batch {recipe.batch}, "
         f"{model.features} features, {model.layers} layers"
     )
-    return Contest(TITLE, setting, "patches/s", rates)
+    product = median(rates.pop(PRODUCT))
+    flops = flops_per_patch(material.data, recipe)
+    reached = median(rates[OURS]) * flops
+    facts = (
+        f"{reached / 1e9:.0f} GFLOP/s = {reached / product:.0%} of the {MATRIX}² matrix product in the same "
+        f"number format, {product / 1e9:.0f}; waits for data {median(waits):.1%} of the time"
+    )
+    return Contest(TITLE, setting, "patches/s", rates, facts)
 
 
-def ours(run: Run) -> Contestant:
-    """Return the engine's loop as it is in every training."""
+def meet(data: TrainingData, recipe: Recipe, names: tuple[str, ...]) -> dict[str, Trainee]:
+    """Return the peers that are installed (`benchmarks/requirements.txt`); say which are not."""
+    trainees: dict[str, Trainee] = {}
+    for name in names:
+        module, kind = PEERS[name].split(":")
+        try:
+            trainees[name] = getattr(import_module(module), kind)(data, recipe)
+        except ModuleNotFoundError as error:
+            print(f"{name} does not take part: {error}. See benchmarks/requirements.txt.", flush=True)
+    return trainees
+
+
+def ours(run: Run, waits: list[float]) -> Contestant:
+    """Return the engine's loop as it is in every training; notes the share of time it waits for data."""
 
     def work(seconds: float) -> float:
         began, first = time.monotonic(), run.state.step
@@ -86,52 +97,44 @@ def ours(run: Run) -> Contestant:
             if run.state.part:
                 float(run.state.part.loss_sum)  # waits for the device
             run.state.part = None  # the next epoch, without the validation in between
+        waits.append(run.usage.loader_wait)
         steps, spent = run.state.step - first, time.monotonic() - began
         return steps * run.config.training.batch_size / spent
 
     return work
 
 
-def plain(config: RunConfig, data: TrainingData) -> Contestant:
-    """Return a loop as a tutorial has it: DataLoader with workers, float32, AdamW, Dice and cross-entropy."""
-    device = choose(config.hardware).device
-    network = build_model(config.model, data.channels, len(data.class_values)).to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.learning_rate)
-    batches = _endless(data, config, pinned=device.type == "cuda")
+def matrix_product(hardware: Hardware) -> Contestant:
+    """Return a contestant that multiplies matrices in the number format of the training: FLOP per second."""
+    a, b = (torch.randn(MATRIX, MATRIX, device=hardware.device, dtype=hardware.dtype) for _ in range(2))
+
+    def wait() -> None:
+        if hardware.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def work(seconds: float) -> float:
-        steps, began = 0, time.monotonic()
-        while time.monotonic() - began < seconds:
-            image, label = next(batches)
-            image, label = image.to(device, non_blocking=True), label.to(device, non_blocking=True)
-            optimizer.zero_grad()
-            loss = _loss(network(image), label)
-            loss.backward()
-            optimizer.step()
-            loss.item()  # a plain loop prints or sums its loss
-            steps += 1
-        return steps * config.training.batch_size / (time.monotonic() - began)
+        rates = []
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds / 4:
+            start = time.perf_counter()
+            for _ in range(10):
+                torch.mm(a, b)
+            wait()
+            rates.append(20 * MATRIX**3 / (time.perf_counter() - start))
+        return median(rates)
 
     return work
 
 
-def _endless(data: TrainingData, config: RunConfig, *, pinned: bool) -> Iterator[list[Tensor]]:
-    crops = Crops(data, config.data.patch_size)
-    loader = DataLoader(
-        crops,
-        batch_size=config.training.batch_size,
-        sampler=RandomSampler(crops, replacement=True, num_samples=10**9),
-        num_workers=min(4, os.cpu_count() or 1),
-        pin_memory=pinned,
-    )
-    return iter(loader)
-
-
-def _loss(logits: Tensor, label: Tensor) -> Tensor:
-    probability = logits.softmax(1)
-    truth = functional.one_hot(label, logits.shape[1]).movedim(-1, 1)
-    overlap, total = (probability * truth).sum((0, 2, 3)), (probability + truth).sum((0, 2, 3))
-    return functional.cross_entropy(logits, label) + 1 - (2 * overlap / total.clamp(min=1e-6)).mean()
+def flops_per_patch(data: TrainingData, recipe: Recipe) -> float:
+    """Return the operations that convolutions need for one patch, forwards and backwards."""
+    options = {"model": {"features": recipe.features, "layers": recipe.layers}}
+    with torch.device("meta"):
+        network = build_model(build_config(options).model, data.channels, len(data.class_values))
+        image = torch.empty(1, data.channels, recipe.patch, recipe.patch)
+    with FlopCounterMode(display=False) as counter:
+        network(image).sum().backward()
+    return float(counter.get_total_flops())
 
 
 def _ignore(event: Event) -> None:
