@@ -19,6 +19,7 @@ from segcore.jobs.journal import read_results
 from segcore.jobs.lineage import check_origin, continued, located
 from segcore.jobs.store import Job, State, find_job
 from segcore.jobs.workers import worker_alive
+from segcore.training.place import launch_problems, launched, raise_problems
 from segcore.worker.console import describe_seconds
 from segcore.workspace import Workspace
 
@@ -42,6 +43,18 @@ def train_command(words: list[str]) -> int:
     add("--continue", dest="parent", metavar="RUN", help=_CONTINUE)
     options, config = parser.parse(continue_words(words))
     _require(options, config)
+    place = launched()
+    if place is not None and (options.queue or config.training.repeats > 1):
+        raise UsageError(
+            f"{place.launcher} starts one training at once: --queue and --training.repeats are not for it.",
+            "Start every repeat on its own, with another --training.seed.",
+        )
+    if place is not None and place.rank:
+        from segcore.training.member import main as train_along
+
+        return train_along()
+    if not options.queue:
+        raise_problems(launch_problems(config.training, place))
     workspace = Workspace.open(options.workspace)
     config = located(config, workspace)
     parent = check_origin(config, workspace)

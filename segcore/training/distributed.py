@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore.devices import Hardware
+from segcore.training.place import Place
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=15)
 """How long a process waits for the others: reading images and saving may take one of them long."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among those that train together."""
-
-    rank: int = 0
-    """Number among all processes; 0 leads."""
-    local_rank: int = 0
-    """Number among those of its host, and of the device it takes."""
-    size: int = 1
-    """Processes in all."""
-    local_size: int = 1
-    """Processes of its host."""
-    address: str = "127.0.0.1"
-    port: int = 0
-    """Where the leader listens, so that they find each other."""
-    launcher: str = ""
-    """Who started the processes: "torchrun", "SLURM", or "" if the leader does."""
 
 
 class Team:

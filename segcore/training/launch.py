@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,10 +21,11 @@ import torch
 
 from segcore.config import RunConfig, TrainingConfig
 from segcore.devices import choose
-from segcore.errors import ConfigError, JobError, LostProcess, SegcoreError
+from segcore.errors import JobError, LostProcess, SegcoreError
 from segcore.files import write_atomic
 from segcore.jobs.process import child_environment
-from segcore.training.distributed import Place, Ranks, Team
+from segcore.training.distributed import Ranks, Team
+from segcore.training.place import Place, launch_problems, launched, raise_problems
 
 LEADER = "SEGCORE_LEADER"
 """In the environment of a process that the leader started: the leader's process id."""
@@ -36,37 +36,6 @@ NOTICE_SECONDS = 60.0
 REASON_SECONDS = 10.0
 """How long the leader waits for a reason after the connection broke."""
 _BROKEN = ("connection closed", "connection reset", "connection refused", "gloo", "nccl", "broken pipe")
-_SLURM_PORTS = 15000
-
-
-def launched(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """Return the place that torchrun or SLURM gave this process, None where neither started several."""
-    if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
-        size = int(environment["WORLD_SIZE"])
-        return Place(
-            rank=int(environment["RANK"]),
-            local_rank=int(environment.get("LOCAL_RANK", 0)),
-            size=size,
-            local_size=int(environment.get("LOCAL_WORLD_SIZE", size)),
-            address=environment.get("MASTER_ADDR", "127.0.0.1"),
-            port=int(environment.get("MASTER_PORT", 0)),
-            launcher="torchrun",
-        )
-    # The script of a job also has a number among the tasks; only what srun starts has a step of several.
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
-        size = int(environment["SLURM_STEP_NUM_TASKS"])
-        hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
-        port = _SLURM_PORTS + int(environment.get("SLURM_JOB_ID", "0")) % 10000
-        return Place(
-            rank=int(environment["SLURM_PROCID"]),
-            local_rank=int(environment.get("SLURM_LOCALID", 0)),
-            size=size,
-            local_size=size // int(environment.get("SLURM_STEP_NUM_NODES", 1)),
-            address=environment.get("MASTER_ADDR") or _first_host(hosts),
-            port=int(environment.get("MASTER_PORT", port)),
-            launcher="SLURM",
-        )
-    return None
 
 
 def check_devices(training: TrainingConfig, device: str, place: Place | None) -> None:
@@ -86,21 +55,8 @@ def check_devices(training: TrainingConfig, device: str, place: Place | None) ->
     ConfigError
         Something does not fit; the message lists all of it.
     """
-    devices, hosts = training.devices, training.num_nodes
-    problems: list[tuple[str, str]] = []
-    if training.batch_size % (devices * hosts):
-        text = f"training.batch_size {training.batch_size} cannot be divided among {devices * hosts} devices."
-        problems.append((text, "Choose a batch size that is a multiple of all devices, or fewer devices."))
-    if place is None and hosts > 1:
-        text = f"training.num_nodes is {hosts}, but nothing has started the processes of the other hosts."
-        problems.append((text, "Start it with deploy/train-torchrun.sh or deploy/train-slurm.sbatch."))
-    if place is not None and (place.size, place.local_size) != (devices * hosts, devices):
-        text = (
-            f"{place.launcher} has started {place.size} processes, {place.local_size} on every host, but "
-            f"training.devices is {devices} and training.num_nodes {hosts}."
-        )
-        there = place.size // place.local_size
-        problems.append((text, f"Set --training.devices {place.local_size} --training.num-nodes {there}."))
+    devices = training.devices
+    problems = launch_problems(training, place)
     if device == "mps" and devices > 1:
         problems.append(
             (f"training.devices is {devices}, but a Mac has one GPU.", "Set training.devices to 1.")
@@ -111,9 +67,7 @@ def check_devices(training: TrainingConfig, device: str, place: Place | None) ->
             f"training.devices is {devices}, but this machine shows {there} GPU{'s' if there != 1 else ''}."
         )
         problems.append((text, f"Set training.devices to at most {there}."))
-    if problems:
-        texts, remedies = zip(*problems, strict=True)
-        raise ConfigError("\n".join(texts), "\n".join(remedies))
+    raise_problems(problems)
 
 
 @contextmanager
@@ -254,12 +208,6 @@ def _reason(error: Exception, folder: Path, members: Members | None) -> Exceptio
         f"{text[0].upper()}{text[1:]}.",
         "It goes on from its last checkpoint; look at the end of the log, and at the memory of every host.",
     )
-
-
-def _first_host(hosts: str) -> str:
-    """Return the first host of a list as SLURM writes it: `node[3-5,9],other` begins with `node3`."""
-    first = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\])?([^,]*)", hosts)
-    return "".join(part or "" for part in first.groups()) if first else hosts
 
 
 def _free_port() -> int:

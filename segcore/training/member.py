@@ -20,7 +20,8 @@ from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.events import unasked, unheard
 from segcore.training.distributed import Ranks
-from segcore.training.launch import LEADER, SAID_WHY, launched, leave_reason
+from segcore.training.launch import LEADER, SAID_WHY, leave_reason
+from segcore.training.place import launched
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ import torch
 
 from segcore.config import RunConfig
 from segcore.events import Event, Request, unasked
-from segcore.training.distributed import Place, Ranks, Team
+from segcore.training.distributed import Ranks, Team
+from segcore.training.place import Place
 from segcore.training.run import train_in
 
 SECONDS = 120
