@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from segcore.config import RunConfig
 from segcore.errors import JobError
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from segcore.models.saved import LoadedModel
 
 logger = logging.getLogger(__name__)
+
+ENGINE = ("torch", "segcore.inference.run", "segcore.training.run", "torch._dynamo")
+"""What is imported while there is no job. Optimizers need torch's compiler, as large as torch itself."""
 
 
 class KeptModel:
@@ -55,8 +62,8 @@ class KeptModel:
         return self._model
 
 
-def stand_by(mark: str) -> int:
-    """Do the jobs that stdin names, one after the other, until it ends; return the exit status.
+def stand_by(mark: str, source: IO[bytes] | None = None) -> int:
+    """Do the jobs that are told, one after the other, until there are no more; return the exit status.
 
     Only a segmentation that went well leaves a process that may do another job.
 
@@ -64,10 +71,18 @@ def stand_by(mark: str) -> int:
     ----------
     mark : str
         What the process is recognised by (`Job.mark`).
+    source : binary file, optional
+        Where a job is told per line, by default stdin. Unbuffered: a thread waits for it even at the end.
     """
-    _import_engine()
+    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    lines = source or io.FileIO(0, closefd=False)
+    threading.Thread(target=_read, args=(lines, orders), name="orders", daemon=True).start()
+    use_physical_cores()
+    for module in ENGINE:
+        if orders.empty():  # a job imports what it needs, and no more
+            import_module(module)
     kept = KeptModel()
-    while order := sys.stdin.buffer.readline():
+    while order := orders.get():
         told = json.loads(order)
         os.environ.update(told["environment"])  # before torch has looked for a GPU
         folder = Path(told["folder"])
@@ -81,10 +96,11 @@ def stand_by(mark: str) -> int:
     return 0
 
 
-def _import_engine() -> None:
-    use_physical_cores()
-    # The optimizer imports torch's compiler, which takes as long as torch itself.
-    import torch._dynamo  # noqa: F401
+def _read(lines: IO[bytes], orders: queue.SimpleQueue[bytes]) -> None:
+    """Hand on line after line, and an empty one at the end."""
+    while line := lines.readline():
+        orders.put(line)
+    orders.put(b"")
 
 
 def _went_well(folder: Path) -> bool:
