@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from segcore.data.arrays import hushed, naming_file
 from segcore.data.calibration import ome_sizes, read_pixel_size
 from segcore.data.integrity import check_proportion, truncated
 from segcore.data.source import Region, full_region
+from segcore.data.tiff_header import Facts, Headers, read_header
 from segcore.errors import DataError, SegcoreError
 
 _HUGE_PAGE = 64 * 2**20
@@ -24,6 +26,29 @@ _HUGE_PAGE = 64 * 2**20
 _MOST_PLANES = 2**20
 """An OME file of a set may well declare more planes than it holds itself, but not more than these."""
 _RESAVE = "Open the file in Fiji and save it as TIFF."
+_HEADERS = Headers()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An open file as tifffile sees it.
+
+    Parameters
+    ----------
+    series : TiffPageSeries
+        The image that is read.
+    outer : int
+        Axes before those that one page holds.
+    offset : int, optional
+        Where the pixels begin, if they lie in the file as they are.
+    is_plain : bool
+        Whether the image is what its only page says, and nothing else.
+    """
+
+    series: Any
+    outer: int
+    offset: int | None
+    is_plain: bool
 
 
 class TiffSource:
@@ -46,59 +71,36 @@ class TiffSource:
         self.path = path
         self._lock = threading.Lock()
         self._last: tuple[int, np.ndarray] | None = None
-        with _as_data_error(path, "opened"), tifffile.TiffFile(path, _multifile=False) as tif:
-            _check_description(path, tif)
-            self._series, self.notes = _choose_series(path, tif)
-            self.dtype: np.dtype[Any] = self._series.dtype.newbyteorder("=")
-            self.shape: tuple[int, ...] = tuple(int(size) for size in self._series.get_shape(squeeze=True))
-            with naming_file(path):
-                self.axes, axis_notes = _name_axes(self._series, self.shape, axes)
-            self.notes += axis_notes
-            self.pixel_size = read_pixel_size(tif)
-            self._inner = _inner_axes(path, self._series, self.shape)
-            self._offset = self._contiguous_offset()
-            self._check_extent(tif.filehandle.size)
+        self._given = axes
+        self._opened: _Opened | None = None
+        with _as_data_error(path, "opened"):
+            header = read_header(path) if axes is None else None
+            facts = _HEADERS.find(header) if header else None
+            if facts is None:
+                self._opened, facts = _open(path, axes)
+                if header and self._opened.is_plain:
+                    _HEADERS.keep(header, facts)
+        self.axes, self.shape, self.dtype = facts.axes, facts.shape, facts.dtype
+        self.pixel_size, self.notes = facts.pixel_size, facts.notes
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
         bounds = full_region(region, self.shape)
         with self._lock, _as_data_error(self.path, "read"):
-            if self._offset is not None:
-                return self._read_mapped(bounds)
+            if self._opened is None:  # so far it was enough that its header is like that of another file
+                self._opened, _ = _open(self.path, self._given)
+            if self._opened.offset is not None:
+                return self._read_mapped(bounds, self._opened.offset)
             with self._file():
                 keyframe = self._series.keyframe
                 if keyframe.nbytes > _HUGE_PAGE and len(keyframe.dataoffsets) > 1:
                     return self._read_segments(bounds)
                 return self._read_pages(bounds)
 
-    def _contiguous_offset(self) -> int | None:
-        if self._series.transform is not None or not self._series.keyframe.is_final:
-            return None
-        return self._series.dataoffset
-
-    def _check_extent(self, size: int) -> None:
-        if self._offset is not None:
-            end = self._offset + math.prod(self.shape) * self.dtype.itemsize
-            if end > size:
-                raise truncated(self.path, f"its pixels need {end} bytes, but it has {size}")
-            return
-        check_proportion(self.path, self._series.keyframe.nbytes, size)
-        for index in range(len(self._series)):
-            page = self._series[index]
-            if page is None:
-                continue
-            if len(page.dataoffsets) != len(page.databytecounts):
-                raise DataError(
-                    f"{self.path} is damaged: page {index} does not say where its pixels are.", _RESAVE
-                )
-            ends = (
-                start + count
-                for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-                if count
-            )
-            end = max(ends, default=0)
-            if end > size:
-                raise truncated(self.path, f"page {index} ends at byte {end}, but the file has {size} bytes")
+    @property
+    def _series(self) -> Any:
+        assert self._opened is not None
+        return self._opened.series
 
     @contextmanager
     def _file(self) -> Iterator[None]:
@@ -109,9 +111,9 @@ class TiffSource:
         finally:
             handle.close()
 
-    def _read_mapped(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+    def _read_mapped(self, bounds: tuple[tuple[int, int], ...], offset: int) -> np.ndarray:
         stored = self._series.dtype.newbyteorder(self._series.parent.byteorder)
-        mapped = np.memmap(self.path, dtype=stored, mode="r", offset=self._offset or 0, shape=self.shape)
+        mapped = np.memmap(self.path, dtype=stored, mode="r", offset=offset, shape=self.shape)
         return np.array(mapped[_slices(bounds)], dtype=self.dtype, order="C", subok=False)
 
     def _read_segments(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -122,25 +124,70 @@ class TiffSource:
             return np.array(array[_slices(bounds)], dtype=self.dtype, order="C")
 
     def _read_pages(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-        outer, inner = bounds[: self._inner], bounds[self._inner :]
+        assert self._opened is not None
+        split = self._opened.outer
+        outer, inner = bounds[:split], bounds[split:]
         result = np.empty([stop - start for start, stop in bounds], self.dtype)
         for position in np.ndindex(*(stop - start for start, stop in outer)):
             page = tuple(start + step for (start, _), step in zip(outer, position, strict=True))
-            number = int(np.ravel_multi_index(page, self.shape[: self._inner])) if page else 0
-            result[position] = self._page(number)[_slices(inner)]
+            number = int(np.ravel_multi_index(page, self.shape[:split])) if page else 0
+            result[position] = self._page(number, self.shape[split:])[_slices(inner)]
         return result
 
-    def _page(self, number: int) -> np.ndarray:
+    def _page(self, number: int, shape: tuple[int, ...]) -> np.ndarray:
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         self._last = None
         page = self._series[number]
-        shape = self.shape[self._inner :]
         pixels = np.zeros(shape, self.dtype) if page is None else page.asarray().reshape(shape)
         if self._series.transform is not None:
             pixels = self._series.transform(pixels)
         self._last = (number, pixels)
         return pixels
+
+
+def _open(path: Path, axes: str | None) -> tuple[_Opened, Facts]:
+    with tifffile.TiffFile(path, _multifile=False) as tif:
+        _check_description(path, tif)
+        series, notes = _choose_series(path, tif)
+        dtype: np.dtype[Any] = series.dtype.newbyteorder("=")
+        shape = tuple(int(size) for size in series.get_shape(squeeze=True))
+        with naming_file(path):
+            letters, axis_notes = _name_axes(series, shape, axes)
+        offset = _contiguous_offset(series)
+        size = math.prod(shape) * dtype.itemsize
+        _check_extent(path, series, None if offset is None else offset + size, tif.filehandle.size)
+        facts = Facts(
+            letters, shape, dtype, read_pixel_size(tif), notes + axis_notes, size, offset is not None
+        )
+        plain = len(tif.pages) == len(tif.series) == len(series) == 1 and size == series.keyframe.nbytes
+        return _Opened(series, _inner_axes(path, series, shape), offset, plain), facts
+
+
+def _contiguous_offset(series: Any) -> int | None:
+    if series.transform is not None or not series.keyframe.is_final:
+        return None
+    offset: int | None = series.dataoffset
+    return offset
+
+
+def _check_extent(path: Path, series: Any, end: int | None, size: int) -> None:
+    """Refuse a file of `size` bytes that ends before its pixels; `end` is theirs if they lie in one piece."""
+    if end is not None:
+        if end > size:
+            raise truncated(path, f"its pixels need {end} bytes, but it has {size}")
+        return
+    check_proportion(path, series.keyframe.nbytes, size)
+    for index in range(len(series)):
+        page = series[index]
+        if page is None:
+            continue
+        if len(page.dataoffsets) != len(page.databytecounts):
+            raise DataError(f"{path} is damaged: page {index} does not say where its pixels are.", _RESAVE)
+        places = zip(page.dataoffsets, page.databytecounts, strict=True)
+        last = max((start + count for start, count in places if count), default=0)
+        if last > size:
+            raise truncated(path, f"page {index} ends at byte {last}, but the file has {size} bytes")
 
 
 def _choose_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, tuple[str, ...]]:
