@@ -12,10 +12,8 @@ import numpy as np
 from segcore.card import ModelCard, Normalization
 from segcore.data.neighbours import neighbours
 from segcore.data.normalize import fit_normalization
+from segcore.data.planes import strips
 from segcore.tiling import part_span
-
-STRIP_PIXELS = 2**24
-"""Statistics of an image are taken from strips of about so many pixels, so that memory stays bounded."""
 
 
 class Slices(Protocol):
@@ -204,10 +202,4 @@ def own_normalization(images: Slices, trained: Normalization) -> Normalization |
     """
     if trained.per == "set":
         return None
-    rows = max(1, STRIP_PIXELS // max(1, images.width * images.channels))
-    strips = (
-        images.window(index, slice(start, start + rows), slice(None))
-        for index in range(images.count)
-        for start in range(0, images.height, rows)
-    )
-    return fit_normalization(strips, trained.kind)
+    return fit_normalization(strips(images, range(images.count)), trained.kind)

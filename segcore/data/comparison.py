@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from segcore.card import Histogram, ModelCard, Normalization
 from segcore.data.histograms import DIFFERENT, difference, histogram_of, mixed, rescaled
+from segcore.data.planes import strips_of
 from segcore.events import NoteEvent
 
-PLANES = 32
-"""Planes that are looked at, evenly spread: enough for a histogram, and quick in a stack of thousands."""
+STRIPS = 32
+"""Strips that are looked at, evenly spread: enough for a histogram, and quick in a stack of thousands."""
 
 
 class Readable(Protocol):
@@ -27,8 +28,11 @@ class Readable(Protocol):
     def channels(self) -> int:
         """Channels of a plane."""
 
-    def read(self, index: int) -> np.ndarray:
-        """Return a plane `(C, Y, X)`."""
+    def size(self, index: int) -> tuple[int, int]:
+        """Return rows and columns of a plane."""
+
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return part of a plane as `(C, Y, X)`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def compare_grey_values(
     Parameters
     ----------
     images : Readable
-        The image; some of its planes are read.
+        The image; some of it is read.
     card : ModelCard
         Knows the histograms of the training images.
     own : Normalization, optional
@@ -85,8 +89,7 @@ def compare_grey_values(
     """
     if len(card.histograms) != images.channels:
         return None
-    chosen = np.unique(np.linspace(0, images.count - 1, min(PLANES, images.count)).round().astype(int))
-    new, trained = histogram_of(images.read(int(index)) for index in chosen), card.histograms
+    new, trained = histogram_of(_some(images)), card.histograms
     if own is not None:
         new, trained = _normalised(new, own), _normalised(trained, card.normalization)
     differences = tuple(difference(one, other) for one, other in zip(new, trained, strict=True))
@@ -103,6 +106,21 @@ def pooled(comparisons: Sequence[Comparison]) -> Comparison:
     new = first.new if len(comparisons) == 1 else tuple(mixed(found) for found in channels)
     differences = tuple(difference(one, other) for one, other in zip(new, first.trained, strict=True))
     return Comparison(new, first.trained, differences, first.names)
+
+
+def _some(images: Readable) -> Iterator[np.ndarray]:
+    """Yield evenly spread strips of an image; of small planes, whole ones."""
+    planes = _spread(images.count, STRIPS)
+    for index in planes:
+        rows = strips_of(*images.size(index), images.channels)
+        for number in _spread(len(rows), max(1, STRIPS // len(planes))):
+            yield images.window(index, rows[number], slice(None))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most so many numbers below `count`, evenly spread."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+    return chosen
 
 
 def _normalised(histograms: tuple[Histogram, ...], normalization: Normalization) -> tuple[Histogram, ...]:

@@ -15,6 +15,7 @@ from segcore.data.histograms import histogram_of
 from segcore.data.labels import value_names
 from segcore.data.loading import Loader, choose_loading
 from segcore.data.normalize import fit_normalization
+from segcore.data.planes import strips
 from segcore.data.splits import Split, split_images
 from segcore.data.targets import LabelRule, extents_of, table_of
 from segcore.data.volumes import Volume
@@ -163,8 +164,7 @@ def _own_normalization(volumes: list[Volume], collection: Collection, data: Data
     for volume in volumes:
         if volume.item not in known:
             images = collection.open(volume.item).images
-            planes = (images.read(plane) for plane in range(images.count))
-            known[volume.item] = fit_normalization(planes, data.normalization)
+            known[volume.item] = fit_normalization(strips(images, range(images.count)), data.normalization)
         result.append(replace(volume, normalization=known[volume.item]))
     return result
 

@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from segcore.axes import sizes_text
 from segcore.data.source import ImageSource
+
+STRIP_PIXELS = 2**22
+"""Statistics are taken from strips of about so many values, so that memory does not grow with the plane."""
+
+
+class Strips(Protocol):
+    """What can be read in strips; `Planes` is one."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a plane."""
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+
+    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return part of plane `index` as `(C, Y, X)`."""
+
+
+def strips_of(height: int, width: int, channels: int) -> list[slice]:
+    """Return the rows of the strips in which a plane is read; a small one is one strip."""
+    rows = max(1, STRIP_PIXELS // max(1, width * channels))
+    return [slice(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def strips(images: Strips, planes: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield planes in strips of whole rows `(C, Y, X)`, one after the other.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    """
+    parts = strips_of(images.height, images.width, images.channels)
+    return (images.window(index, rows, slice(None)) for index in planes for rows in parts)
 
 
 class Planes:
@@ -52,6 +93,10 @@ class Planes:
     def label_shape(self) -> tuple[int, ...]:
         """Sizes of `label_axes`."""
         return (*(size for _, size in self.outer), self.height, self.width)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return rows and columns, which are the same for all planes."""
+        return self.height, self.width
 
     def read(self, index: int) -> np.ndarray:
         """Return plane `index` as `(C, Y, X)`."""

@@ -106,6 +106,6 @@ def _card(mode: str) -> ModelCard:
 def test_statistics_do_not_depend_on_strips(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).integers(0, 250, (3, 2, 50, 40)).astype(dtype)
     trained = Normalization(kind="percentile", per="image", offset=(0, 0), scale=(1, 1))
-    monkeypatch.setattr("segcore.blocks.STRIP_PIXELS", 700)
+    monkeypatch.setattr("segcore.data.planes.STRIP_PIXELS", 700)
     assert own_normalization(_Planes(image, 3), trained) == fit_normalization(iter(image), "percentile")
     assert own_normalization(_Planes(image, 3), trained.model_copy(update={"per": "set"})) is None
