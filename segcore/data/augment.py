@@ -147,10 +147,9 @@ def _matrices(flip_B2: Tensor, turns_B: Tensor, angle_B: Tensor, scale_B: Tensor
 def sampling_offsets(done: AugmentDraw, size: int, device: torch.device) -> Tensor:
     """Return where each patch pixel is read, relative to the patch centre: `(B, Y, X, 2)` in pixels."""
     line = torch.arange(size, device=device) - (size - 1) / 2
-    grid_YX2 = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)
     matrix_B22 = done.matrix_B22.to(device)
     # Written out: a batched matrix product may use reduced precision and would leave the pixel grid.
-    rows, columns = grid_YX2.unbind(-1)
+    rows, columns = line[:, None], line[None, :]
     offset_BYX2 = torch.stack(
         [
             matrix_B22[:, axis, 0, None, None] * rows + matrix_B22[:, axis, 1, None, None] * columns
@@ -194,6 +193,14 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (line / sigma) ** 2)
     kernel = kernel / kernel.sum()
     planes_NYX = image.reshape(-1, *image.shape[-2:])
-    padded = F.pad(planes_NYX[:, None], (radius,) * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel.view(1, 1, -1, 1))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0].reshape(image.shape)
+    padded = F.pad(planes_NYX[:, None], (radius,) * 4, mode="replicate")[:, 0]
+    # Shifted sums: on a CPU the library's convolution of a single channel is many times slower.
+    return _smoothed(_smoothed(padded, kernel, 1), kernel, 2).reshape(image.shape)
+
+
+def _smoothed(image_NYX: Tensor, kernel: Tensor, axis: int) -> Tensor:
+    size = image_NYX.shape[axis] - len(kernel) + 1
+    total = image_NYX.narrow(axis, 0, size) * kernel[0]
+    for shift in range(1, len(kernel)):
+        total.addcmul_(image_NYX.narrow(axis, shift, size), kernel[shift])
+    return total
