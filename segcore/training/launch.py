@@ -31,7 +31,7 @@ LEADER = "SEGCORE_LEADER"
 """In the environment of a process that the leader started: the leader's process id."""
 SAID_WHY = 3
 """Exit status of a process that has left its reason in the run folder."""
-NOTICE_SECONDS = 60.0
+NOTICE_SECONDS = 120.0
 """How long the leader may take to notice that another process has died, before it ends itself."""
 REASON_SECONDS = 10.0
 """How long the leader waits for a reason after the connection broke."""
