@@ -108,7 +108,7 @@ def create_plain(path: Path, spec: SinkSpec) -> None:
     OSError
         The disk is too full, or the like.
     """
-    offset = write_tags(path, spec.stored_axes, spec.stored_shape, spec.stored_dtype, spec.pixel_size)
+    offset = _write_tags(path, spec.stored_axes, spec.stored_shape, spec.stored_dtype, spec.pixel_size)
     take_room(path, offset, spec.bytes)
 
 
@@ -167,7 +167,7 @@ def first_pixel(path: Path, count: int) -> int:
     return offset
 
 
-def write_tags(
+def _write_tags(
     path: Path, axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size: PixelSize
 ) -> int:
     """Write a TIFF without its pixels and return the byte at which they belong."""

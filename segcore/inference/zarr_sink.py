@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from segcore.errors import JobError
 from segcore.files import sync_file, sync_folder
 from segcore.inference.sink_spec import SinkSpec, check_block, damaged, told_of_disk
 from segcore.inference.zarr_layout import stored_order
@@ -112,14 +113,22 @@ class Level:
         """Return when all chunks that were written are on the disk, with the names of their folders."""
         with self._lock:
             files, self._pending = self._pending, set()
-        with told_of_disk(self.path):
-            for file in files:
-                if file.exists():  # chunks of zeros are none
-                    sync_file(file)
-            inside = {folder for file in files for folder in file.parents if self._folder in folder.parents}
-            for folder in (*inside, self._folder):
-                if folder.exists():
-                    sync_folder(folder)
+        try:
+            with told_of_disk(self.path):
+                self._sync(files)
+        except JobError:
+            with self._lock:
+                self._pending |= files
+            raise
+
+    def _sync(self, files: set[Path]) -> None:
+        for file in files:
+            if file.exists():  # chunks of zeros are none
+                sync_file(file)
+        inside = {folder for file in files for folder in file.parents if self._folder in folder.parents}
+        for folder in (*inside, self._folder):
+            if folder.exists():
+                sync_folder(folder)
 
     def _keys(self, stored: tuple[slice, ...]) -> Iterator[tuple[int, ...]]:
         chunks = self._array.chunks

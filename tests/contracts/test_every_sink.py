@@ -333,6 +333,8 @@ def test_a_work_file_that_is_missing_or_cut_off_is_told(tmp_path: Path, kind: Ki
     spec = kind.spec
     with pytest.raises(JobError, match="missing or cut off") as caught:
         reopen_sink(tmp_path / "work", spec)
+    with pytest.raises(JobError, match="missing or cut off"):
+        result_of(tmp_path, spec)
     assert "again" in caught.value.remedy
     create_sink(tmp_path / "work", spec).close()
     broken = tmp_path / "work"
