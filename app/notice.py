@@ -79,10 +79,11 @@ def build(services: Services, runs: Sequence[gr.Textbox], timer: gr.Timer, title
             (gr.Warning if bad else gr.Info)(escape(text), duration=0 if bad else 10)
         return after, json.dumps({"running": notice.running, "ended": notice.ended, "name": title})
 
-    gr.on(
-        [timer.tick, *(run.change for run in runs)], look, [known, *runs], [known, shown],
-        trigger_mode="multiple", concurrency_limit=16, **QUIET,
-    ).then(None, shown, None, js=SHOW, **QUIET)  # fmt: skip
+    # A slow server is not asked again before it has answered: it would tell the same end again.
+    for triggers, mode in (([timer.tick], "once"), ([run.change for run in runs], "multiple")):
+        gr.on(
+            triggers, look, [known, *runs], [known, shown], trigger_mode=mode, concurrency_limit=16, **QUIET
+        ).then(None, shown, None, js=SHOW, **QUIET)
 
 
 def news(services: Services, before: str, identities: Sequence[str]) -> tuple[Notice, str]:

@@ -20,6 +20,7 @@ from segcore.jobs.store import State
 SHOWN = ("drawn", "timer", "summary", "start", "progress", "numbers", "message", "log", "command", "next")
 WATCH_SECONDS, WAIT_SECONDS = 1.0, 5.0
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+STARTING = "() => [{ __type__: 'update', interactive: false, value: 'Starting …' }, '']"
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,29 @@ def wire(
 ) -> None:
     """Connect the step with the chosen data (images, labels, axes), the form, and the model to begin with."""
     count = len(data)
-    step.start.click(
+    # First in the page itself, so that it answers at once however long the server takes.
+    step.start.click(None, None, [step.start, step.trouble], js=STARTING, **QUIET)
+    asked = step.start.click(
         lambda region, model, *shown: start(services, shown[:count], shown[count:], region, model),
         [step.feedback.region, source, *data, *values],
         [step.run, step.trouble], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
-    gr.on(
-        [step.run.change, step.timer.tick], lambda *values: show(services, *values), [step.run, step.drawn],
-        step.shown, concurrency_limit=16, **QUIET,
-    )  # fmt: skip
+    # Where nothing was started, it can be tried again; otherwise the new run says what becomes of the button.
+    again: dict[str, Any] = {"outputs": step.start, **QUIET}
+    asked.then(
+        lambda run, text: start_button(bool(run)) if text else gr.skip(), [step.run, step.trouble], **again
+    )
+    asked.failure(lambda run: start_button(bool(run)), step.run, **again)
+    showing: dict[str, Any] = {
+        "fn": lambda *values: show(services, *values), "inputs": [step.run, step.drawn],
+        "outputs": step.shown, "concurrency_limit": 16, **QUIET,
+    }  # fmt: skip
+    gr.on([step.run.change, step.timer.tick], **showing)
     step.drawn.change(
         lambda *shown: draw(services, *shown), [step.run, *step.curves.look], step.pictures,
         concurrency_limit=16, **QUIET,
     )  # fmt: skip
-    controls.wire(services, step.controls, step.run, step.trouble)
+    controls.wire(services, step.controls, step.run, step.trouble, showing)
     # What stood in the way of one run says nothing about the next.
     step.run.change(lambda: "", outputs=step.trouble, trigger_mode="multiple", **QUIET)
     monitor.wire(services, step.curves, step.run)
@@ -225,7 +235,7 @@ def show(services: Services, run: str, drawn: str = "") -> list[Any]:
     updates = {
         "drawn": "", "progress": "", "numbers": "", "log": "",
         "timer": gr.Timer(active=False),
-        "start": gr.Button("Start training", visible=True, variant="primary"),
+        "start": start_button(False),
         "message": "" if view is None else views.mark_html("error", view.message, view.remedy),
         "next": gr.Button(visible=False),
     }  # fmt: skip
@@ -252,12 +262,11 @@ def to_checkpoint(event: gr.EventData) -> tuple[str, gr.Tabs]:
 
 
 def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
-    again = gr.Button("Train once more", visible=True, variant="secondary")
     return {
         "drawn": signature(view),
         "timer": gr.Timer(WAIT_SECONDS if view.state.ended else WATCH_SECONDS, active=not view.state.final),
         "summary": watch.run_html(view) + plan_html(view.config),
-        "start": again if view.state.final else gr.Button(visible=False),
+        "start": start_button(True) if view.state.final else gr.Button(visible=False),
         "progress": watch.progress_html(view),
         "numbers": watch.numbers_html(view),
         "message": watch.message_html(view),
@@ -265,6 +274,12 @@ def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
         "command": services.command_line(view.config),
         "next": gr.Button(visible=can_go_on(view)),
     }
+
+
+def start_button(shown: bool) -> gr.Button:
+    """Return the button that starts a run, for a page that has shown one or not."""
+    text = "Train once more" if shown else "Start training"
+    return gr.Button(text, visible=True, interactive=True, variant="secondary" if shown else "primary")
 
 
 def signature(view: JobView) -> str:

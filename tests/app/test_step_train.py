@@ -58,6 +58,12 @@ def test_a_run_that_is_gone_is_said_to_be_gone(services: Services) -> None:
     assert not any(trace["x"] for trace in drawn(services, "20200101-000000-gone")["data"])
 
 
+def test_the_button_that_says_it_starts_can_be_pressed_again(services: Services) -> None:
+    for run in ("", make_run(services, state=State.FINISHED).id):
+        assert shown(services, run)["start"].interactive
+        assert shown(services, run)["start"].value == train.start_button(bool(run)).value
+
+
 def test_a_tick_without_news_sends_only_where_the_run_stands(services: Services) -> None:
     job = make_run(services, (0.4,), State.RUNNING)
     first = train.show(services, job.id)
