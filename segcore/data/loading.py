@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
+from segcore.data.planes import strips_of
 from segcore.data.source import full_region
 from segcore.data.splits import Region, Split
 from segcore.data.targets import LabelRule, encode_plane
@@ -163,18 +165,20 @@ class Loader:
         anchors: dict[tuple[int, int], np.ndarray] = {}
         images, labels = [], []
         reader = self.collection.open(place.item).images
-        for number, plane in enumerate(range(start, stop)):
-            if not self.on_disk:
-                images.append(reader.window(plane, rows, slice(None)))
-            label_YX = self.labels(place.item, plane, rows, wanted=plane in wanted)
-            if plane in wanted:
-                annotated = label_YX[label_YX != IGNORE]
-                counts_ZK[number] = np.bincount(annotated, minlength=len(self.class_values))
-                anchors |= {(number, index): pixels for index, pixels in self._anchors(label_YX).items()}
-                self._tell()
-            if not self.on_disk:
-                labels.append(label_YX)
         lazy = self.on_disk
+        for number, plane in enumerate(range(start, stop)):
+            strips = [slice(None)]
+            if lazy:  # of a plane of any size no more than a strip is in memory
+                width = self.collection.entries[place.item].width
+                strips = strips_of(rows.stop - rows.start, width, 1)
+            else:
+                images.append(reader.window(plane, rows, slice(None)))
+                labels.append(self.labels(place.item, plane, rows, wanted=plane in wanted))
+            if plane in wanted:
+                read = partial(self._strip, place, plane) if lazy else labels[-1].__getitem__
+                counts_ZK[number], found = self._examine(read, strips)
+                anchors |= {(number, index): pixels for index, pixels in found.items()}
+                self._tell()
         return Volume(
             image_ZCYX=LazyImage(self.collection, place, planes) if lazy else np.stack(images),
             label_ZYX=LazyLabels(self, place, planes, frozenset(wanted)) if lazy else np.stack(labels),
@@ -196,14 +200,38 @@ class Loader:
         height, width = len(range(*rows.indices(entry.height))), len(range(*columns.indices(entry.width)))
         return np.full((height, width), IGNORE, np.int16)
 
-    def _anchors(self, label_YX: np.ndarray) -> dict[int, np.ndarray]:
-        """Return pixels that patches may be drawn around; none in slices where they may lie anywhere."""
-        sparse = np.count_nonzero(label_YX != IGNORE) < SPARSE * label_YX.size
+    def _strip(self, place: Region, plane: int, rows: slice) -> np.ndarray:
+        """Return class indices of some rows of a region, counted from its first."""
+        return self.labels(place.item, plane, slice(place.rows[0] + rows.start, place.rows[0] + rows.stop))
+
+    def _examine(
+        self, read: Callable[[slice], np.ndarray], strips: Sequence[slice]
+    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Return the pixels of every class in a slice, and pixels that patches may be drawn around.
+
+        There are none of the latter in slices where patches may lie anywhere.
+        """
+        counts_K, size = np.zeros(len(self.class_values), np.int64), 0
+        for rows in strips:
+            label_YX = read(rows)
+            counts_K += np.bincount(label_YX[label_YX != IGNORE], minlength=len(counts_K))
+            size += label_YX.size
+        sparse = counts_K.sum() < SPARSE * size
         if not (sparse or self._data.foreground_patches or self._data.mode == "3d"):
-            return {}
+            return counts_K, {}
         # 8 bytes each: of very many slices fewer pixels are kept.
         limit = min(MOST_ANCHORS, max(LEAST_ANCHORS, ALL_ANCHORS // self.collection.count))
-        return find_anchors(label_YX, len(self.class_values), limit)
+        found: dict[int, list[np.ndarray]] = {}
+        for rows in strips:
+            if len(strips) > 1:
+                label_YX = read(rows)
+            for index, pixel_N2 in find_anchors(
+                label_YX, len(counts_K), max(1, limit // len(strips))
+            ).items():
+                found.setdefault(index, []).append(
+                    pixel_N2 + np.asarray([rows.start or 0, 0], pixel_N2.dtype)
+                )
+        return counts_K, {index: np.concatenate(parts) for index, parts in found.items()}
 
     def _tell(self) -> None:
         self._done += 1
