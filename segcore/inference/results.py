@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from segcore.card import ModelCard
 from segcore.config import InferenceConfig
 from segcore.data.manifest import decode_labels
 from segcore.data.planes import Planes
@@ -81,7 +82,7 @@ def file_names(names: Sequence[str], ending: str = ".tif") -> list[str]:
 
 
 def specs_of(
-    images: Planes, values: tuple[int, ...], chunk: tuple[int, int, int], options: InferenceConfig
+    images: Planes, card: ModelCard, chunk: tuple[int, int, int], options: InferenceConfig
 ) -> tuple[SinkSpec, SinkSpec | None]:
     """Return what is written of an image: label values, and on request the probability of every class.
 
@@ -89,8 +90,8 @@ def specs_of(
     ----------
     images : Planes
         The image; gives axes, sizes and pixel size.
-    values : tuple of int
-        Label value of every class index.
+    card : ModelCard
+        Gives values and names of the classes.
     chunk : tuple of int
         Planes, rows and columns of which blocks have a whole number.
     options : InferenceConfig
@@ -99,14 +100,15 @@ def specs_of(
     labels = SinkSpec(
         axes=images.label_axes,
         shape=images.label_shape,
-        dtype=decode_labels(np.zeros((1, 1), np.uint8), values).dtype,
+        dtype=decode_labels(np.zeros((1, 1), np.uint8), card.class_values).dtype,
         pixel_size=images.source.pixel_size,
         format=options.format,
         chunk=chunk,
+        names=tuple(zip(card.class_values, card.class_names, strict=True)),
     )
     if not options.probabilities:
         return labels, None
-    return labels, replace(labels, dtype=np.dtype(np.float32), classes=len(values))
+    return labels, replace(labels, dtype=np.dtype(np.float32), classes=len(card.class_values))
 
 
 def _safe(name: str) -> str:
