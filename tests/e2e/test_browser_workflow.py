@@ -73,6 +73,9 @@ def test_train_refresh_and_segment(page: Page, app: ServedApp) -> None:
     wait_for_epochs(page, 2)
     run = run_in_address(page)
     expect(page.locator("#train-progress")).to_contain_text("of 60")
+    assert page.evaluate("document.documentElement.dataset.lean") == "true", (
+        "app/lean.js does not fit this Gradio"
+    )
 
     assert job_state(app, run) == "running"
     page.reload()
