@@ -174,7 +174,8 @@ def _totals(p: Tensor, target: Tensor, total: Total) -> tuple[Tensor, Tensor, Te
     # Products and sums: as an einsum they become matrix products of one row, many times slower on a CPU.
     overlap_K = (p_BKN * truth_BKN).sum((0, 2))
     predicted_K = (p_BKN * annotated_B1N).sum((0, 2))
-    return overlap_K, predicted_K, truth_BKN.sum((0, 2))
+    sums_3K = total(torch.stack([overlap_K, predicted_K, truth_BKN.sum((0, 2))]))
+    return sums_3K[0], sums_3K[1], sums_3K[2]
 
 
 def _one_hot(target_BN: Tensor, classes: int) -> Tensor:
