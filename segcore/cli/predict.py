@@ -40,6 +40,8 @@ def predict_command(words: list[str]) -> int:
     if options.queue:
         return queue_jobs([submit(workspace, "predict", config)], workspace, options.json)
     job = run_here(create_job(workspace, "predict", config, owner="command"), workspace, Console())
+    if job.state in (State.PAUSED, State.DISCARDED):
+        return _tell_request(job, options.json)
     raise_failure(job)
     if job.state is State.CANCELLED:
         raise KeyboardInterrupt
@@ -48,6 +50,16 @@ def predict_command(words: list[str]) -> int:
         result["output"] = options.output.expanduser().resolve()
         _copy(result["segmentation"], result["output"])
     write_json(result) if options.json else write_lines(_summary(result))
+    return 0
+
+
+def _tell_request(job: Job, as_json: bool) -> int:
+    """Tell the end of a segmentation that somebody paused or discarded: it did as it was told."""
+    if as_json:
+        write_json({"id": job.id, "state": job.state, "run_folder": job.folder})
+    else:
+        further = [f"go on with  segcore jobs resume {job.id}"] if job.state is State.PAUSED else []
+        write_lines([f"{job.state}  {job.id}", f"run folder  {job.folder}", *further])
     return 0
 
 
