@@ -34,7 +34,11 @@ YES_NO = {
 }
 
 
-SHORT = {"--model": "--inference.model", "--model-config": "--inference.config-file"}
+SHORT = {
+    "--model": "--inference.model",
+    "--model-config": "--inference.config-file",
+    "--cluster": "--inference.cluster",
+}
 
 
 class Parser(ArgumentParser):
@@ -78,7 +82,7 @@ class RunParser:
     command, description : str
         Name and purpose, for the help.
     applies_model : bool
-        Also take `--model` and `--model-config` as short names of the inference options.
+        Also take `--model`, `--model-config` and `--cluster` as short names of the inference options.
     """
 
     def __init__(self, command: str, description: str, applies_model: bool = False) -> None:
