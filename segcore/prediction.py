@@ -115,6 +115,11 @@ class Prediction:
         self._images = images
         self._rescaled = Rescaled(images, factors) if factors != SAME else None
 
+    @property
+    def unit(self) -> str:
+        """What a person calls a block: "slice" where it is one, else "tile"."""
+        return "slice" if self.blocks.per_layer == 1 and self.blocks.size[0] == 1 else "tile"
+
     def is_exact(self) -> bool:
         """Say whether blocks are predicted with all that the network can see around them."""
         return self.division.halo == self._predictor.network.receptive_radii

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcore.config import RunConfig
 from segcore.data.comparison import compare_grey_values
 from segcore.data.items import CHANNELS, Item
-from segcore.data.opening import open_item
 from segcore.data.planes import Planes
-from segcore.data.recipe import parse_recipe
 from segcore.data.suitability import remarks_on
 from segcore.errors import DataError, ModelError
 from segcore.events import NoteEvent, Reporter, StageEvent
 from segcore.files import sha256_of_all
+from segcore.inference.applied import Applied
+from segcore.inference.assignment import Assignment, portable
+from segcore.inference.cluster import Cluster
 from segcore.inference.pace import Pace
 from segcore.inference.partial import Partial, key_of, stamps
 from segcore.inference.remarks import Remarks
@@ -31,28 +32,20 @@ from segcore.inference.sinks import (
     result_bytes,
 )
 from segcore.inference.writing import Writer
-from segcore.models.saved import LoadedModel
 from segcore.prediction import Prediction
-from segcore.predictor import Predictor
-from segcore.rescale import SAME, Factors, scale_factors
 
 SHORT_OF_MEMORY = (
     "There is too little memory for blocks of slices with all that the network can see around them: less is "
     "read, and the result may differ a little at their borders."
 )
-COLOURS = 3
-"""Channels of a colour image; a model trained on some reads grey images as three equal channels."""
 WORTH_TELLING = 10**8
 """Bytes of a result whose size is told before it is made."""
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Applied):
     """What is the same for all images of a segmentation."""
 
-    config: RunConfig
-    model: LoadedModel
-    predictor: Predictor
     folder: Path
     """For unfinished results."""
     key: str
@@ -60,24 +53,8 @@ class Work:
     report: Reporter
     pace: Pace
     remarks: Remarks
-
-    def open(self, item: Item) -> Planes:
-        """Open an image as the model wants it."""
-        data, channels = self.config.data, self.model.card.channels
-        repeat = channels if channels == COLOURS else 0
-        return open_item(item, data, parse_recipe(data.recipe), repeat=repeat).images
-
-    def factors(self, images: Planes) -> Factors:
-        """Return the factors from the grid of an image to that of the network."""
-        if not self.config.inference.rescale:
-            return SAME
-        return scale_factors(images.source.pixel_size, self.model.card)
-
-    def predict(self, images: Planes, partial: Partial) -> Prediction:
-        """Return the prediction of an image as it was divided."""
-        return Prediction(
-            self.predictor, images, self.factors(images), partial.division, partial.normalization
-        )
+    cluster: Cluster | None = None
+    """Predicts instead of this process."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +153,12 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
         return fresh.division, fresh.normalization
 
     partial = Partial.take_up(work.folder / str(number), key, divide)
-    prediction = work.predict(images, partial)
+    prediction = work.predict(images, partial.division, partial.normalization)
     comparison = compare_grey_values(images, card, prediction.normalization)
     work.remarks.compare(comparison)
     if not prediction.is_exact():
         work.remarks.add(item.name, SHORT_OF_MEMORY)
-    labels, wide = specs_of(images, card.class_values, partial.division.chunk(images), work.config.inference)
+    labels, wide = specs_of(images, card, partial.division.chunk(images), work.config.inference)
     files = Files(partial.folder, place, labels, wide)
     if partial.begun and len(partial.done) < len(prediction.blocks) and not files.exist():
         partial.clear()
@@ -193,7 +170,19 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
             files.create()
             partial.begin(key)
         _tell(work, images, files)
-        _predict(work, prediction, partial, files)
+        if work.cluster and len(partial.done) < len(prediction.blocks):
+            assignment = Assignment(
+                key=key,
+                config=portable(work.config, work.model.weights),
+                sha256=work.model.sha256,
+                item=item,
+                division=partial.division,
+                normalization=prediction.normalization,
+                sinks=tuple((path, spec) for path, spec, _ in files.pairs),
+            )
+            _predict_elsewhere(work, work.cluster, prediction, partial, assignment)
+        else:
+            _predict(work, prediction, partial, files)
         files.finish(work.pace)
     except (DataError, ModelError):
         shutil.rmtree(partial.folder, ignore_errors=True)
@@ -228,10 +217,23 @@ def _predict(work: Work, prediction: Prediction, partial: Partial, files: Files)
     done = set(partial.done)
     if len(done) == len(prediction.blocks):
         return  # the work files may be results already
-    whole = prediction.blocks.per_layer == 1 and prediction.blocks.size[0] == 1
-    work.pace.image_begun(len(prediction.blocks), len(done), "slice" if whole else "tile")
+    work.pace.image_begun(len(prediction.blocks), len(done), prediction.unit)
     with Writer(partial, *files.open(), work.model.card.class_values) as writer:
         for group in prediction.stream(prediction.groups(done), work.pace.check):
             for block, logits_KZYX in group:
                 writer.put(block, logits_KZYX)
             work.pace.blocks_done(sum(block.number not in done for block, _ in group))
+
+
+def _predict_elsewhere(
+    work: Work, cluster: Cluster, prediction: Prediction, partial: Partial, assignment: Assignment
+) -> None:
+    """Let workers of a cluster predict and write the blocks that are not done."""
+    done = set(partial.done)
+    work.pace.image_begun(len(prediction.blocks), len(done), prediction.unit)
+
+    def take(found: Mapping[int, list[int]]) -> None:
+        partial.note(found)
+        work.pace.blocks_done(sum(number not in done for number in found))
+
+    cluster.predict(assignment, prediction.groups(done), take, work.pace.check)

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, DataError, ModelError
 from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unasked, unheard
 from segcore.files import write_atomic
+from segcore.inference.applied import make_predictor
+from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
 from segcore.inference.pace import Pace, Stopped
 from segcore.inference.partial import PARTIAL, Finished, key_of
 from segcore.inference.remarks import Remarks
 from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places
 from segcore.models.saved import LoadedModel, find_model, load_model, place
-from segcore.predictor import Predictor
 
 METADATA = "metadata.json"
 
@@ -72,22 +74,24 @@ def segment(
     model = open_model(config, hardware, model)
     config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
-    predictor = Predictor(model.network, model.card, hardware, config.inference.tile_size)
+    cluster = choose_cluster(config, hardware, report)
     work = Work(
         config=config,
         model=model,
-        predictor=predictor,
+        predictor=make_predictor(config, model, hardware),
         folder=folder / PARTIAL,
         key=_key(config, model, hardware),
         report=report,
         pace=Pace(len(items), report, asked),
         remarks=Remarks(len(items), report),
+        cluster=cluster,
     )
     targets = places(folder, [item.name for item in items], config.inference)
     try:
         if len(items) > 1:
             report(StageEvent(text=f"segmenting {len(items)} images on {hardware.describe()}"))
-        done, failed = _segment_all(work, items, targets)
+        with cluster or nullcontext():
+            done, failed = _segment_all(work, items, targets)
     except Stopped as stopped:
         if stopped.request is not Request.PAUSE:
             _remove_results(folder)

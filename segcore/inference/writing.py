@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -21,6 +22,54 @@ FLUSH_SECONDS = 5.0
 """How much work a power cut may cost."""
 WAITING = 2
 """Blocks that wait to be written; each holds labels and perhaps probabilities."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a network says of a block, in main memory.
+
+    Parameters
+    ----------
+    block : Block
+        The block.
+    labels_ZYX : ndarray
+        Class indices.
+    wide_ZKYX : ndarray or None
+        Probabilities of every class, where they are asked for.
+    """
+
+    block: Block
+    labels_ZYX: np.ndarray
+    wide_ZKYX: np.ndarray | None
+
+    @classmethod
+    def of(cls, block: Block, logits_KZYX: Tensor, wide: bool) -> Decided:
+        """Decide by the logits of a block, `wide` with probabilities."""
+        probabilities = to_probabilities(logits_KZYX).swapaxes(0, 1) if wide else None
+        return cls(block, to_labels(logits_KZYX), probabilities)
+
+    def write(self, labels: Sink, probabilities: Sink | None, values: Sequence[int]) -> list[int]:
+        """Write it and return the pixels of every class index.
+
+        Parameters
+        ----------
+        labels : Sink
+            Takes label values.
+        probabilities : Sink or None
+            Takes the probability of every class.
+        values : sequence of int
+            Label value of every class index.
+
+        Raises
+        ------
+        JobError
+            The disk is full or gone.
+        """
+        block, rows, columns = self.block, slice(*self.block.rows), slice(*self.block.columns)
+        labels.write(block.planes, rows, columns, decode_labels(self.labels_ZYX, tuple(values)))
+        if probabilities and self.wide_ZKYX is not None:
+            probabilities.write(block.planes, rows, columns, self.wide_ZKYX)
+        return list(np.bincount(self.labels_ZYX.ravel(), minlength=len(values)).tolist())
 
 
 class Writer:
@@ -80,9 +129,8 @@ class Writer:
         JobError
             The disk is full; it may be a block before this one that could not be written.
         """
-        labels_ZYX = to_labels(logits_KZYX)
-        wide_ZKYX = to_probabilities(logits_KZYX).swapaxes(0, 1) if self._probabilities else None
-        self._waiting.append(self._thread.submit(self._write, block, labels_ZYX, wide_ZKYX))
+        found = Decided.of(block, logits_KZYX, wide=self._probabilities is not None)
+        self._waiting.append(self._thread.submit(self._write, found))
         self._wait(WAITING)
 
     @property
@@ -93,13 +141,8 @@ class Writer:
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
-    def _write(self, block: Block, labels_ZYX: np.ndarray, wide_ZKYX: np.ndarray | None) -> None:
-        rows, columns = slice(*block.rows), slice(*block.columns)
-        self._labels.write(block.planes, rows, columns, decode_labels(labels_ZYX, self._values))
-        if self._probabilities and wide_ZKYX is not None:
-            self._probabilities.write(block.planes, rows, columns, wide_ZKYX)
-        pixels_K = np.bincount(labels_ZYX.ravel(), minlength=len(self._values))
-        self._written[block.number] = pixels_K.tolist()
+    def _write(self, found: Decided) -> None:
+        self._written[found.block.number] = found.write(self._labels, self._probabilities, self._values)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 

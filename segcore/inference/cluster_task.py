@@ -1,0 +1,183 @@
+"""What a worker of a cluster does: open a model and an image once, predict groups of blocks, write them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from distributed import Worker, WorkerPlugin, get_worker
+
+from segcore.config import RunConfig
+from segcore.devices import Hardware, choose, versions
+from segcore.errors import JobError
+from segcore.inference.applied import Applied, make_predictor
+from segcore.inference.assignment import Assignment, Result
+from segcore.inference.sinks import Sink, reopen_sink
+from segcore.inference.writing import Decided
+from segcore.models.saved import find_model, load_model
+from segcore.prediction import Prediction
+
+
+@dataclass
+class _Opened:
+    """An image that a worker has open."""
+
+    key: str
+    prediction: Prediction
+    values: tuple[int, ...]
+    labels: Sink
+    wide: Sink | None
+
+    def close(self) -> None:
+        for sink in (self.labels, self.wide):
+            if sink:
+                sink.close()
+
+
+class Bench(WorkerPlugin):
+    """Where a worker keeps what it has open; lives as long as the job does.
+
+    A worker of several Dask threads reads a group, computes one and writes one at the same time; torch gets
+    as many threads as the worker has.
+
+    Parameters
+    ----------
+    name : str
+        The job's, so that several may use one cluster.
+    threads : int, optional
+        Threads for torch; by default those of the worker.
+    """
+
+    def __init__(self, name: str, threads: int | None = None) -> None:
+        self.name = name
+        self._threads = threads
+
+    def setup(self, worker: Worker) -> None:
+        """Begin on a worker."""
+        self._worker = str(worker.name)
+        self._threads = self._threads or worker.state.nthreads
+        self._number = worker.name if isinstance(worker.name, int) else None
+        self._opening, self._reading = threading.Lock(), threading.Lock()
+        self._computing, self._writing = threading.Lock(), threading.Lock()
+        self._applied: Applied | None = None
+        self._opened: _Opened | None = None
+        self.halted = ""
+
+    def teardown(self, worker: Worker) -> None:
+        """Let go of the files."""
+        with self._writing:
+            if self._opened:
+                self._opened.close()
+            self._opened = self._applied = None
+
+    def predict(self, assignment: Assignment, numbers: Sequence[int]) -> Result:
+        """Predict blocks that go through the network together, and write them to the disk.
+
+        Raises
+        ------
+        JobError
+            The worker sees another workspace or model, or its disk is full.
+        DataError
+            A plane cannot be read.
+        """
+        if self.halted == assignment.key:
+            return {}
+        opened = self._open(assignment)
+        prediction = opened.prediction
+        blocks = [prediction.blocks[number] for number in numbers]
+        with self._reading:
+            views = [prediction.view(block) for block in blocks]
+        with self._computing:
+            self._use_device(assignment.config)
+            logits = prediction.predict(blocks, views)
+            decided = [
+                Decided.of(block, each, wide=opened.wide is not None)
+                for block, each in zip(blocks, logits, strict=True)
+            ]
+        with self._writing:
+            found = {
+                each.block.number: each.write(opened.labels, opened.wide, opened.values) for each in decided
+            }
+            for sink in (opened.labels, opened.wide):
+                if sink:
+                    sink.flush()
+        return found
+
+    def _open(self, assignment: Assignment) -> _Opened:
+        with self._opening:
+            if self._opened is None or self._opened.key != assignment.key:
+                if self._opened:
+                    self._opened.close()
+                    self._opened = None
+                self._opened = self._begin(assignment)
+            return self._opened
+
+    def _begin(self, assignment: Assignment) -> _Opened:
+        for path, _ in assignment.sinks:
+            if not path.exists():
+                raise JobError(
+                    f"The worker {self._worker} of the cluster does not see {path}.",
+                    "All workers must see the workspace and the images under the same paths; put them on a "
+                    "disk that all share.",
+                )
+        if self._applied is None:
+            self._applied = self._apply(assignment)
+        images = self._applied.open(assignment.item)
+        prediction = self._applied.predict(images, assignment.division, assignment.normalization)
+        sinks: list[Sink | None] = [reopen_sink(path, spec) for path, spec in assignment.sinks]
+        labels, wide = (*sinks, None)[:2]
+        assert labels is not None
+        return _Opened(assignment.key, prediction, self._applied.model.card.class_values, labels, wide)
+
+    def _apply(self, assignment: Assignment) -> Applied:
+        config = assignment.config
+        hardware = self._use_device(config)
+        weights, configuration = find_model(config.inference.model or "", config.inference.config_file)
+        model = load_model(weights, configuration, hardware)
+        if model.sha256 != assignment.sha256:
+            raise JobError(
+                f"The worker {self._worker} of the cluster finds another model at {weights}.",
+                "All workers must see the same files under the same paths.",
+            )
+        return Applied(config, model, make_predictor(config, model, hardware))
+
+    def _use_device(self, config: RunConfig) -> Hardware:
+        """Choose device and threads: torch remembers both for every thread of its own."""
+        hardware = choose(config.hardware)
+        if hardware.device.type == "cuda" and self._number is not None:
+            torch.cuda.set_device(self._number % torch.cuda.device_count())
+        if self._threads and self._threads != torch.get_num_threads():
+            torch.set_num_threads(self._threads)
+        return hardware
+
+
+def predict_group(name: str, assignment: Assignment, numbers: Sequence[int]) -> Result:
+    """Predict blocks on the worker that this is called on; see `Bench.predict`."""
+    bench = get_worker().plugins[name]
+    assert isinstance(bench, Bench)
+    return bench.predict(assignment, numbers)
+
+
+def halt(name: str, key: str, dask_worker: Worker) -> None:
+    """Let groups of an image that have not begun return at once, empty."""
+    bench = dask_worker.plugins[name]
+    assert isinstance(bench, Bench)
+    bench.halted = key
+
+
+async def inspect(config: RunConfig) -> dict[str, Any]:
+    """Return versions and device of the worker that this is called on.
+
+    In a thread: the first look at a device takes seconds, in which the worker must answer its scheduler.
+    """
+    hardware = await asyncio.to_thread(choose, config.hardware)
+    return versions() | {"device": describe_device(hardware)}
+
+
+def describe_device(hardware: Hardware) -> str:
+    """Name kind and number format of a device, which decide a result, without its cores."""
+    return f"{hardware.device.type}, {str(hardware.dtype).removeprefix('torch.')}"
