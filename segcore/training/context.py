@@ -23,6 +23,7 @@ from segcore.training.checkpoints import Checkpoints
 from segcore.training.distributed import Team
 from segcore.training.optim import rate_factor
 from segcore.training.state import TrainState
+from segcore.training.tuning import Compiled, compiles
 from segcore.training.usage import Usage
 from segcore.training.validation import Validator
 
@@ -64,6 +65,9 @@ class Run:
         self.view = self.team.view(self.state.network, self.hardware.device)
         """The network of the state with the batch statistics of all processes."""
         self.network = self.team.trained(self.view)
+        training = self.config.training
+        if compiles(training.compile, self.steps_per_epoch * training.epochs, self.hardware, self.team.size):
+            self.network = Compiled(self.network, self.report)
         """What a step calls; its weights are those of the network of the state."""
         self._earlier = self._told = self.state.seconds
         self.follow_treatment()

@@ -54,6 +54,7 @@ from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
 from segcore.training.transfer import FirstWeights, continue_run, first_weights
+from segcore.training.tuning import prepare_process
 from segcore.training.validation import Validator
 
 DEVICE_SHARE = 0.5
@@ -130,6 +131,7 @@ def build_run(
     """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
     team = team or Team()
     hardware = team.hardware(choose(config.hardware))
+    prepare_process(hardware)
     strides = _strides(config, data)
     inputs = model_card(data, 0).inputs
     with torch.device("meta"):  # neither memory nor random numbers: the weights come next
