@@ -24,12 +24,17 @@ class Material:
 
 def load_material() -> Material:
     """Read 30 slices of 512 × 512 px: `$SEGCORE_TEST_DATA/isbi2012_em_membrane`, or simulated ones."""
-    root = Path(os.environ.get("SEGCORE_TEST_DATA", "../shared/data"))
-    folder = root / "isbi2012_em_membrane"
-    if (folder / "raw.tif").exists():
-        return Material("ISBI 2012", _load(folder / "raw.tif", folder / "labels.tif"))
+    images, labels = isbi()
+    if images.exists():
+        return Material("ISBI 2012", _load(images, labels))
     with TemporaryDirectory() as temporary:
         return Material("simulated", _load(*simulate(Path(temporary), "2class", 30, 512, 0)))
+
+
+def isbi() -> tuple[Path, Path]:
+    """Return where the ISBI 2012 images and labels are, if they are at hand."""
+    root = Path(os.environ.get("SEGCORE_TEST_DATA", "../shared/data"))
+    return root / "isbi2012_em_membrane" / "raw.tif", root / "isbi2012_em_membrane" / "labels.tif"
 
 
 def _load(images: Path, labels: Path) -> TrainingData:

@@ -25,7 +25,7 @@ from monai.transforms import (
 )
 from torch.utils.data import RandomSampler
 
-from benchmarks.trainee import Recipe, training_slices
+from benchmarks.trainee import Recipe, annotated_slices
 from segcore.data.dataset import TrainingData
 
 KEYS = ("image", "label")
@@ -52,7 +52,7 @@ class MonaiTrainee:
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=True)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.normalise = NormalizeIntensityd(keys="image")
-        items = [{"image": image, "label": label[None]} for image, label in training_slices(data)]
+        items = [{"image": image, "label": label[None]} for image, label in annotated_slices(data.train)]
         images = CacheDataset(items, self._transforms(recipe.patch), num_workers=0, progress=False)
         # MONAI's random generators start where the workers do: without one seed each they would be equal.
         self._loader = DataLoader(

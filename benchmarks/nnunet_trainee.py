@@ -19,7 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from benchmarks.trainee import Recipe, training_slices
+from benchmarks.trainee import Recipe, annotated_slices
 from segcore.data.dataset import TrainingData
 
 NAME, PLANS, CONFIGURATION = "Dataset001_Bench", "benchPlans", "2d"
@@ -104,7 +104,7 @@ def _write_cases(folder: Path, data: TrainingData) -> None:
     place = folder / f"{PLANS}_{CONFIGURATION}"
     place.mkdir(parents=True)
     names = []
-    for number, (image, label) in enumerate(training_slices(data)):
+    for number, (image, label) in enumerate(annotated_slices(data.train)):
         names.append(f"case_{number:03d}")
         places = {}
         for k in range(len(data.class_values)):

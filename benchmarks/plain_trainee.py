@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from benchmarks.trainee import Recipe, training_slices
+from benchmarks.trainee import Recipe, annotated_slices
 from segcore.data.dataset import TrainingData
 from segcore.models.unet import UNet
 
@@ -20,7 +20,7 @@ class Crops(Dataset[tuple[np.ndarray, np.ndarray]]):
     """Random crops with flips and quarter turns: less than ours does, to the peer's advantage."""
 
     def __init__(self, data: TrainingData, size: int) -> None:
-        self.pairs = training_slices(data)
+        self.pairs = annotated_slices(data.train)
         self.size = size
         self.offset, self.scale = data.normalization.offset[0], data.normalization.scale[0]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from benchmarks.contest import Contestant
-from segcore.data.dataset import TrainingData
+from segcore.data.volumes import Volume
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def taking_turns(trainee: Trainee, batch: int) -> Contestant:
     return work
 
 
-def training_slices(data: TrainingData) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return image `(C, Y, X)` and class indices `(Y, X)` of every slice that trains."""
+def annotated_slices(volumes: Sequence[Volume]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return image `(C, Y, X)` and class indices `(Y, X)` of every annotated slice."""
     return [
         (volume.image_ZCYX[plane : plane + 1, :, :, :][0], volume.label_ZYX[plane : plane + 1, :, :][0])
-        for volume in data.train
+        for volume in volumes
         for plane in volume.annotated
     ]
