@@ -7,9 +7,9 @@ numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from segcore.card import ModelCard, Normalization
 from segcore.data.normalize import apply_normalization
 from segcore.devices import Hardware
 from segcore.errors import DataError
+from segcore.models.folded import Folded
+from segcore.models.on_openvino import OnOpenVino, require_openvino
 from segcore.models.unet import UNet
 from segcore.tiling import Tile, align, tile_grid
 
@@ -61,23 +63,40 @@ class Predictor:
     Parameters
     ----------
     network : UNet
-        On `hardware.device`. It may be in training mode: it is put into evaluation mode for each image, then
-        back.
+        On `hardware.device`. It is not changed and may be in training mode: what is applied is made from it
+        (`segcore.models.folded`) and made anew when its weights have changed.
     card : ModelCard
         Gives the normalisation.
     hardware : Hardware
         Device, number format and memory layout.
     tile_size : int, optional
         Side in px of the part a tile owns in plane, rounded up to the network's alignment.
+    backend : {"torch", "openvino"}
+        What computes on a CPU.
+
+    Raises
+    ------
+    ConfigError
+        OpenVINO is not installed.
     """
 
     def __init__(
-        self, network: UNet, card: ModelCard, hardware: Hardware, tile_size: int | None = None
+        self,
+        network: UNet,
+        card: ModelCard,
+        hardware: Hardware,
+        tile_size: int | None = None,
+        backend: Literal["torch", "openvino"] = "torch",
     ) -> None:
         self.network = network
         self.card = card
         self.hardware = hardware
         self.tile_size = tile_size
+        self._openvino = backend == "openvino" and hardware.device.type == "cpu"
+        if self._openvino:
+            require_openvino()
+        self._folded: Folded | OnOpenVino
+        self._seen: tuple[object, ...] | None = None
 
     def tiles(self, *shape: int) -> list[Tile]:
         """Return the tiles in which an image of this size would go through the network now; one if whole.
@@ -146,25 +165,27 @@ class Predictor:
         DataError
             The number of channels is not that of the training images.
         """
-        ready = torch.from_numpy(self._prepared(image, normalization or self.card.normalization))
-        shape = ready.shape[1:]
+        self._check(image)
+        shape = image.shape[1:]
         tiles = self.tiles(*shape)
-        with self._ready():
-            if len(tiles) == 1:
-                logits = self._forward(ready[None])[0]
-                if on_tile:
-                    on_tile(1, 1)
-                return logits
-            logits = torch.empty(
-                (self.network.classes, *shape), dtype=torch.float32, device=self.hardware.device
-            )
-            for done, tile in enumerate(tiles, start=1):
-                logits[:, *tile.write] = self._forward(ready[None, :, *tile.read])[0][:, *tile.keep]
-                if on_tile:
-                    on_tile(done, len(tiles))
+        if len(tiles) == 1:
+            logits = self._predict([image], normalization, None)[0]
+            if on_tile:
+                on_tile(1, 1)
             return logits
+        logits = torch.empty((self.network.classes, *shape), dtype=torch.float32, device=self.hardware.device)
+        for done, tile in enumerate(tiles, start=1):
+            logits[:, *tile.write] = self._predict([image[:, *tile.read]], normalization, tile.keep)[0]
+            if on_tile:
+                on_tile(done, len(tiles))
+        return logits
 
-    def apply(self, images: Sequence[np.ndarray], normalization: Normalization | None = None) -> list[Tensor]:
+    def apply(
+        self,
+        images: Sequence[np.ndarray],
+        normalization: Normalization | None = None,
+        keep: Sequence[slice] | None = None,
+    ) -> list[Tensor]:
         """Return the logits of images of one size that go through the network together, whole.
 
         Parameters
@@ -173,6 +194,9 @@ class Predictor:
             See `logits`. Not more than `plan` says: nothing is cut into tiles here.
         normalization : Normalization, optional
             The images' own, where every image has one; by default the model's.
+        keep : sequence of slice, optional
+            The rows and columns (in 3d planes before them) that are wanted: what only the rest would need is
+            not computed.
 
         Returns
         -------
@@ -184,9 +208,9 @@ class Predictor:
         DataError
             The number of channels is not that of the training images.
         """
-        ready = [self._prepared(image, normalization or self.card.normalization) for image in images]
-        with self._ready():
-            return list(self._forward(torch.from_numpy(np.stack(ready))))
+        for image in images:
+            self._check(image)
+        return list(self._predict(images, normalization, keep))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Return the probability of every class, `(K, Y, X)` or `(K, Z, Y, X)`, float32."""
@@ -196,14 +220,28 @@ class Predictor:
         """Return the class index of every pixel, uint8, or int64 for more than 256 classes."""
         return to_labels(self.logits(image))
 
-    def _prepared(self, image: np.ndarray, normalization: Normalization) -> np.ndarray:
-        """Return the image normalised, channels first; statistics are those of a channel, in every slice."""
+    def _check(self, image: np.ndarray) -> None:
         if image.ndim != self.network.dimensions + 1 or len(image) != self.network.channels:
             raise DataError(
                 f"The image has {len(image)} channels and {image.ndim - 1} axes; the network takes "
                 f"{self.network.channels} channels and {self.network.dimensions} axes.",
                 "Use an image with the same channels as the training images.",
             )
+
+    @torch.inference_mode()
+    def _predict(
+        self,
+        images: Sequence[np.ndarray],
+        normalization: Normalization | None,
+        keep: Sequence[slice] | None,
+    ) -> Tensor:
+        """Return logits `(B, K, …)` of images of one size; of `keep` only, if given."""
+        statistics = normalization or self.card.normalization
+        ready = torch.from_numpy(np.stack([self._prepared(image, statistics) for image in images]))
+        return self._made()(ready.to(self.hardware.device), keep)
+
+    def _prepared(self, image: np.ndarray, normalization: Normalization) -> np.ndarray:
+        """Return the image normalised, channels first; statistics are those of a channel, in every slice."""
         if self.network.dimensions == 3:
             normal_ZCYX = apply_normalization(image.transpose(1, 0, 2, 3), normalization)
             return np.ascontiguousarray(normal_ZCYX.transpose(1, 0, 2, 3))
@@ -213,21 +251,22 @@ class Predictor:
         slices_SCYX = image.reshape(-1, channels, *image.shape[1:])
         return apply_normalization(slices_SCYX, normalization).reshape(image.shape)
 
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """Put the network into evaluation mode meanwhile."""
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            with torch.inference_mode(), self.hardware.autocast():
-                yield
-        finally:
-            self.network.train(was_training)
+    def refresh(self) -> None:
+        """Look at the network anew; needed only where its weights change unseen, as in a CUDA graph."""
+        self._seen = None
 
-    def _forward(self, images: Tensor) -> Tensor:
-        layout = self.hardware.layout(self.network.dimensions)
-        batch = images.to(self.hardware.device).contiguous(memory_format=layout)
-        return self.network(batch).float()
+    def _made(self) -> Folded | OnOpenVino:
+        """Return the network made for prediction, anew if its weights have changed."""
+        weights = [*self.network.parameters(), *self.network.buffers()]
+        seen = (
+            self.hardware,
+            *((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights),
+        )
+        if seen != self._seen:
+            layout, dtype = self.hardware.layout(self.network.dimensions), self.hardware.dtype
+            made = OnOpenVino(self.network, dtype) if self._openvino else Folded(self.network, dtype, layout)
+            self._folded, self._seen = made, seen
+        return self._folded
 
     def _room(self) -> int:
         """Return how many px may go through the network at once."""

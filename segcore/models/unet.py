@@ -111,11 +111,11 @@ class UNet(nn.Module):
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per image pixel (voxel), with numbers of `itemsize` bytes.
 
-        The peak is in the last decoder level: the concatenation (2 × features), its parts, the convolution
-        before and after normalisation, and the library's own copies; then the float32 logits, their softmax
-        and the input.
+        The peak is in the last decoder level of `segcore.models.folded`: the skip connection, the image from
+        below before and after it is enlarged, the convolution of both, and a copy where a halo is cut off;
+        then the float32 logits, their softmax and the input.
         """
-        return 8 * self.features * itemsize + 4 * (3 * self.classes + 2 * self.channels)
+        return 5 * self.features * itemsize + 4 * (3 * self.classes + 2 * self.channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits `B K Y X` for images `B C Y X`, or `B K Z Y X` for `B C Z Y X`, of any size.
@@ -124,7 +124,11 @@ class UNet(nn.Module):
         repeating the edge, and cut off the result.
         """
         sizes = image.shape[2:]
-        x = _pad(image, self.divisors)
+        return self.aligned(pad_behind(image, self.divisors))[:, :, *(slice(size) for size in sizes)]
+
+    def aligned(self, image: Tensor) -> Tensor:
+        """Return the logits of images whose sizes are multiples of `divisors`."""
+        x = image
         pool = functional.max_pool2d if self.dimensions == 2 else functional.max_pool3d
         skips = []
         for block, step in zip(self.encoder, self.strides, strict=True):
@@ -135,10 +139,11 @@ class UNet(nn.Module):
         for level in reversed(range(self.layers)):
             x = torch.cat([skips.pop(), self.upsample[level](x)], dim=1)
             x = self.decoder[level](x)
-        return self.head(x)[:, :, *(slice(size) for size in sizes)]
+        return self.head(x)
 
 
-def _pad(image: Tensor, steps: Sequence[int]) -> Tensor:
+def pad_behind(image: Tensor, steps: Sequence[int]) -> Tensor:
+    """Repeat the last plane, row and column until the axes are multiples of `steps`."""
     missing = [-size % step for size, step in zip(image.shape[2:], steps, strict=True)]
     if not any(missing):
         return image

@@ -68,3 +68,25 @@ def test_small_images_go_together_and_large_ones_alone() -> None:
     batches = [predictor.plan(side, side).batch for side in (64, 128, 256, 512, 1024)]
     assert batches == sorted(batches, reverse=True)
     assert batches[0] > 1 == batches[-1]
+
+
+def test_the_kept_part_is_that_of_the_whole() -> None:
+    predictor = Predictor(_network(), CARD, FP32)
+    image = np.random.default_rng(1).integers(0, 256, (2, 80, 60), np.uint8)
+    keep = (slice(0, 20), slice(24, 60))
+    (part,) = predictor.apply([image], keep=keep)
+    torch.testing.assert_close(part[:, :, :], predictor.logits(image)[:, *keep], rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_change_are_seen() -> None:
+    predictor = Predictor(_network(), CARD, FP32)
+    image = np.random.default_rng(1).integers(0, 256, (2, 16, 16), np.uint8)
+    before = predictor.logits(image)
+    assert torch.equal(predictor.logits(image), before)
+    with torch.no_grad():
+        predictor.network.head.bias.add_(1)
+    torch.testing.assert_close(predictor.logits(image), before + 1, rtol=1e-4, atol=1e-4)
+    predictor.network = _network(
+        (),
+    )
+    assert torch.equal(predictor.logits(image), before)

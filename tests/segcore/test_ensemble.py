@@ -1,0 +1,96 @@
+"""Averages over models and orientations: the mean; tiles give the whole; what does not fit is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from segcore.card import ModelCard, Normalization
+from segcore.config import HardwareConfig
+from segcore.devices import choose
+from segcore.ensemble import Averaged
+from segcore.errors import ModelError
+from segcore.models.unet import UNet
+from segcore.predictor import Predictor
+
+CARD = ModelCard(
+    channels=1,
+    class_values=(0, 255),
+    class_names=("a", "b"),
+    normalization=Normalization(kind="z-score", offset=(100.0,), scale=(40.0,)),
+    axes="ZYX",
+    dtype="uint8",
+)
+FP32 = choose(HardwareConfig(device="cpu", precision="fp32"))
+
+
+def _predictor(
+    seed: int, layers: int = 2, card: ModelCard = CARD, tile: int | None = None, features: int = 2
+) -> Predictor:
+    torch.manual_seed(seed)
+    strides = ((1, 2, 2), (2, 2, 2)) if card.mode == "3d" else ()
+    return Predictor(UNet(1, 2, features, layers, strides).eval(), card, FP32, tile)
+
+
+def _image(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(0, 256, (1, *shape), np.uint8)
+
+
+def test_an_ensemble_is_the_mean_of_what_its_models_say_each_with_its_own_statistics() -> None:
+    other = CARD.model_copy(
+        update={"normalization": Normalization(kind="none", offset=(9.0,), scale=(80.0,))}
+    )
+    members = [_predictor(1), _predictor(2, card=other), _predictor(3, layers=3, features=3)]
+    image = _image(48, 40)
+    expected = np.mean([member.probabilities(image) for member in members], 0)
+    np.testing.assert_allclose(Averaged(members).probabilities(image), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_flips_are_the_mean_over_four_orientations() -> None:
+    predictor, image = _predictor(1), _image(32, 24)  # sizes that need no filling up
+    turned = [((), image), ((1,), image[:, ::-1]), ((2,), image[:, :, ::-1]), ((1, 2), image[:, ::-1, ::-1])]
+    each = [np.flip(predictor.probabilities(np.ascontiguousarray(one)), axes) for axes, one in turned]
+    found = Averaged([predictor], flips=True).probabilities(image)
+    np.testing.assert_allclose(found, np.mean(each, 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(61, 90), (33, 40)])
+def test_tiles_give_the_whole_in_every_orientation(shape: tuple[int, int]) -> None:
+    whole = Averaged([_predictor(1), _predictor(2, layers=3)], flips=True)
+    tiled = Averaged([_predictor(1, tile=32), _predictor(2, layers=3, tile=32)], flips=True)
+    image = _image(*shape)
+    assert len(tiled.tiles(*shape)) > 1
+    torch.testing.assert_close(tiled.logits(image), whole.logits(image), rtol=1e-3, atol=1e-4)
+
+
+def test_volumes_are_flipped_in_their_planes() -> None:
+    card = CARD.model_copy(update={"mode": "3d"})
+    predictor, image = _predictor(1, card=card), _image(5, 16, 12)
+    averaged = Averaged([predictor], flips=True)
+    (found,) = averaged.apply([image])
+    (mirrored,) = averaged.apply([np.ascontiguousarray(image[..., ::-1])])
+    torch.testing.assert_close(found, mirrored.flip(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_logits_are_logarithms_of_probabilities_even_where_one_is_zero() -> None:
+    predictor = _predictor(1)
+    with torch.no_grad():
+        predictor.network.head.bias.copy_(torch.tensor([500.0, -500.0]))
+    logits = Averaged([predictor, predictor]).logits(_image(16, 16))
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits.exp().sum(0), torch.ones(16, 16))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"class_values": (0, 1)}, "class values"),
+        ({"context_slices": 3}, "slices seen together"),
+        ({"mode": "3d"}, "mode"),
+        ({"normalization": CARD.normalization.model_copy(update={"per": "image"})}, "statistics"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused_by_what_differs(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ModelError, match=named):
+        Averaged([_predictor(1), _predictor(2, card=CARD.model_copy(update=change))])
