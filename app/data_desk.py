@@ -25,6 +25,7 @@ from segcore.data.planes import Planes
 from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Split, parse_slices, split_images
 from segcore.data.targets import LabelRule
+from segcore.data.thinning import thinned
 from segcore.errors import DataError, SegcoreError
 from segcore.workspace import Workspace
 
@@ -36,7 +37,6 @@ READING = {
 """Options that decide which pixels are read."""
 GLANCE = 1024
 """Rows and columns that are looked at for the grey values of a channel."""
-BAND_PIXELS = 64 * 2**20
 KEPT = 6
 
 
@@ -157,12 +157,12 @@ class DataDesk:
         number, plane = collection.locate(index)
         opened = collection.open(number)
         step = preview_step(opened.images.height, opened.images.width, limit)
-        labels = _thinned(opened.labels, plane, step)[0] if opened.labels else None
+        labels = thinned(opened.labels, plane, step)[0] if opened.labels else None
         hidden = None
         if opened.labels:
             hidden = LabelRule.of(data).hidden(opened, plane, index)
             hidden = None if hidden is None else hidden[::step, ::step]
-        return Shot(_thinned(opened.images, plane, step), labels, hidden, collection.name(index))
+        return Shot(thinned(opened.images, plane, step), labels, hidden, collection.name(index))
 
     def split(self, data: DataConfig) -> tuple[Collection, Split]:
         """Return how the images are divided, and the images.
@@ -232,16 +232,6 @@ def _channels(planes: Planes, data: DataConfig) -> tuple[Channel, ...]:
 def _middle(size: int) -> slice:
     start = max(0, (size - GLANCE) // 2)
     return slice(start, start + GLANCE)
-
-
-def _thinned(planes: Planes, index: int, step: int) -> np.ndarray:
-    """Read every `step`-th pixel of a plane, in bands of rows: a huge plane is never in memory as a whole."""
-    band = max(1, BAND_PIXELS // (planes.width * planes.channels * step)) * step
-    parts = [
-        planes.window(index, slice(row, row + band), slice(None))[:, ::step, ::step]
-        for row in range(0, planes.height, band)
-    ]
-    return np.concatenate(parts, axis=1)
 
 
 def _stamp(path: str) -> tuple[str, int, int]:

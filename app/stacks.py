@@ -19,6 +19,7 @@ from app.views import contrast_limits, overlay, png_uri, preview_step
 from segcore.data.labels import match_labels, open_labels
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
+from segcore.data.thinning import thinned
 from segcore.errors import DataError, SegcoreError
 from segcore.jobs.store import Job
 
@@ -179,7 +180,7 @@ class StackReader:
             indices = np.unique(np.linspace(0, planes.count - 1, SCANNED_PLANES).astype(int))
             found: set[int] = set()
             for index in indices:
-                found.update(int(value) for value in np.unique(_thinned(planes, int(index), LONGEST_SIDE)))
+                found.update(int(value) for value in np.unique(_preview(planes, int(index))))
             return tuple(sorted(found))
 
         return self._keep(("values", *self._stamp(path)), scan)
@@ -276,7 +277,7 @@ class StackReader:
 
     def _preview(self, planes: Planes, path: str, index: int) -> NDArray[Any]:
         key = ("plane", index, planes.source.axes, *self._stamp(path))
-        return self._keep(key, lambda: _thinned(planes, index, LONGEST_SIDE))
+        return self._keep(key, lambda: _preview(planes, index))
 
     def _check_fit(self, labels: str, image: str) -> None:
         over, under = self._labels(labels), self.planes(image, labels)
@@ -308,15 +309,8 @@ class StackReader:
         return made
 
 
-def _thinned(planes: Planes, index: int, limit: int) -> NDArray[Any]:
-    """Read a plane as a preview, in bands of rows, so that a huge plane is never in memory as a whole."""
-    step = preview_step(planes.height, planes.width, limit)
-    band = max(1, BAND_PIXELS // (planes.width * planes.channels * step)) * step
-    parts = [
-        planes.window(index, slice(row, row + band), slice(None))[:, ::step, ::step]
-        for row in range(0, planes.height, band)
-    ]
-    return np.concatenate(parts, axis=1)
+def _preview(planes: Planes, index: int) -> NDArray[Any]:
+    return thinned(planes, index, preview_step(planes.height, planes.width, LONGEST_SIDE))
 
 
 def _channels(view: View, planes: Planes) -> list[int]:

@@ -18,6 +18,7 @@ from segcore.axes import AXES, canonical_axes, parse_axes, sizes_text
 from segcore.card import PixelSize
 from segcore.data.integrity import check_proportion
 from segcore.data.source import Region, full_region
+from segcore.data.thinning import Copy, pick
 from segcore.errors import DataError, SegcoreError
 
 MOSTLY_GAPS = 1_000_000
@@ -61,9 +62,11 @@ class Facts:
     """Bytes on disk, where they tell whether the sizes are possible."""
     piece: int = 0
     """Bytes of what the container decodes at least, as a chunk."""
+    levels: tuple[tuple[float, OpenArray], ...] = ()
+    """Smaller copies of the image, each with how many times smaller its rows and columns are."""
 
 
-OpenArray = Callable[[], AbstractContextManager[LazyArray]]
+OpenArray = Callable[[], AbstractContextManager["LazyArray"]]
 
 
 class ArraySource:
@@ -92,6 +95,7 @@ class ArraySource:
         self.path = Path(path)
         self._where = path
         self._open = open_array
+        self._levels = facts.levels
         with as_data_error(path, "opened"), open_array() as array:
             stored = tuple(int(size) for size in array.shape)
             dtype = np.dtype(array.dtype)
@@ -116,14 +120,27 @@ class ArraySource:
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
-        bounds = dict(zip(self._kept, full_region(region, self.shape), strict=True))
+        with as_data_error(self._where, "read"), self._open() as array:
+            return self._part(array, region, self.shape)
+
+    def thinned(self, region: Region, step: int) -> np.ndarray | None:
+        """Return every `step`-th pixel from a smaller copy, if there is one; see `thinning.Thinnable`."""
+        fitting = [(factor, opened) for factor, opened in self._levels if factor <= step]
+        if not fitting:
+            return None
+        factor, opened = max(fitting, key=lambda level: level[0])
+        with as_data_error(self._where, "read"), opened() as array:
+            shape = tuple(int(array.shape[position]) for position in self._kept)
+            copy = Copy(self.axes, shape, self.dtype, lambda part: self._part(array, part, shape))
+            return pick(copy, region, self.shape, step, factor)
+
+    def _part(self, array: LazyArray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
+        bounds = dict(zip(self._kept, full_region(region, shape), strict=True))
         sizes = [bounds[position][1] - bounds[position][0] for position in self._kept]
         if 0 in sizes:  # not every library can read nothing
             return np.empty(sizes, self.dtype)
         whole = tuple(slice(*bounds.get(position, (0, 1))) for position in range(self._dimensions))
-        with as_data_error(self._where, "read"), self._open() as array:
-            pixels = np.array(array[whole], dtype=self.dtype, order="C")
-        return pixels.reshape(sizes)
+        return np.array(array[whole], dtype=self.dtype, order="C").reshape(sizes)
 
 
 def guess_axes(shape: Sequence[int]) -> str:

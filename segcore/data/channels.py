@@ -11,6 +11,7 @@ import numpy as np
 from segcore.axes import sizes_text
 from segcore.card import PixelSize
 from segcore.data.source import ImageSource, Region, full_region
+from segcore.data.thinning import Thinnable
 from segcore.errors import DataError
 
 
@@ -166,6 +167,10 @@ class Calibrated:
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
         return self._source.read(region)
+
+    def thinned(self, region: Region, step: int) -> np.ndarray | None:
+        """Return every `step`-th pixel, if the file has a fast way; see `thinning.Thinnable`."""
+        return self._source.thinned(region, step) if isinstance(self._source, Thinnable) else None
 
 
 def _sizes(source: ImageSource) -> dict[str, int]:

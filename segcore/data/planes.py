@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segcore.axes import sizes_text
-from segcore.data.source import ImageSource
+from segcore.data.source import ImageSource, Region
 
 STRIP_PIXELS = 2**22
 """Statistics are taken from strips of about so many values, so that memory does not grow with the plane."""
@@ -112,10 +112,17 @@ class Planes:
         DataError
             The file cannot be read.
         """
-        region = {axis: slice(at, at + 1) for axis, at in self.position(index).items()}
-        region |= {"Y": rows, "X": columns, "C": slice(None)}
+        return self.arranged(self.source.read(self.region(index, rows, columns)))
+
+    def region(self, index: int, rows: slice, columns: slice) -> Region:
+        """Return where part of plane `index` lies in the source, one slice per axis."""
+        parts = {axis: slice(at, at + 1) for axis, at in self.position(index).items()}
+        parts |= {"Y": rows, "X": columns, "C": slice(None)}
+        return tuple(parts[axis] for axis in self.source.axes)
+
+    def arranged(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what was read of one plane, in the source's order, as `(C, Y, X)`."""
         axes = self.source.axes
-        pixels = self.source.read(tuple(region[axis] for axis in axes))
         order = [axes.index(axis) for axis, _ in self.outer]
         order += [axes.index(axis) for axis in "CYX" if axis in axes]
         plane = pixels.transpose(order).reshape(

@@ -11,6 +11,7 @@ import numpy as np
 from segcore.axes import parse_axes
 from segcore.card import PixelSize
 from segcore.data.source import ImageSource, Region
+from segcore.data.thinning import Thinnable
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,7 @@ class Renamed:
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
         return self.source.read(region)
+
+    def thinned(self, region: Region, step: int) -> np.ndarray | None:
+        """Return every `step`-th pixel, if the other source has a fast way; see `thinning.Thinnable`."""
+        return self.source.thinned(region, step) if isinstance(self.source, Thinnable) else None

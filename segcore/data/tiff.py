@@ -19,6 +19,7 @@ from segcore.data.calibration import ome_sizes, read_pixel_size
 from segcore.data.integrity import check_proportion, truncated
 from segcore.data.source import Region, full_region
 from segcore.data.tiff_header import Facts, Headers, read_header
+from segcore.data.tiff_thinning import thinned_page
 from segcore.errors import DataError, SegcoreError
 
 _HUGE_PAGE = 64 * 2**20
@@ -97,6 +98,24 @@ class TiffSource:
                     return self._read_segments(bounds)
                 return self._read_pages(bounds)
 
+    def thinned(self, region: Region, step: int) -> np.ndarray | None:
+        """Return every `step`-th pixel where the file makes that cheap; see `thinning.Thinnable`."""
+        bounds = full_region(region, self.shape)
+        with self._lock, _as_data_error(self.path, "read"):
+            if self._opened is None:
+                self._opened, _ = _open(self.path, self._given)
+            if self._opened.offset is not None:
+                mapped = self._mapped(self._opened.offset)
+                steps = [
+                    slice(*bound, step if axis in "YX" else 1)
+                    for axis, bound in zip(self.axes, bounds, strict=True)
+                ]
+                return np.array(mapped[tuple(steps)], dtype=self.dtype, order="C", subok=False)
+            outer = [start for start, _ in bounds[: self._opened.outer]]
+            number = int(np.ravel_multi_index(outer, self.shape[: self._opened.outer])) if outer else 0
+            with self._file():
+                return thinned_page(self._series, number, (self.axes, self.shape, self.dtype), region, step)
+
     @property
     def _series(self) -> Any:
         assert self._opened is not None
@@ -112,9 +131,11 @@ class TiffSource:
             handle.close()
 
     def _read_mapped(self, bounds: tuple[tuple[int, int], ...], offset: int) -> np.ndarray:
+        return np.array(self._mapped(offset)[_slices(bounds)], dtype=self.dtype, order="C", subok=False)
+
+    def _mapped(self, offset: int) -> np.ndarray:
         stored = self._series.dtype.newbyteorder(self._series.parent.byteorder)
-        mapped = np.memmap(self.path, dtype=stored, mode="r", offset=offset, shape=self.shape)
-        return np.array(mapped[_slices(bounds)], dtype=self.dtype, order="C", subok=False)
+        return np.memmap(self.path, dtype=stored, mode="r", offset=offset, shape=self.shape)
 
     def _read_segments(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
         import zarr

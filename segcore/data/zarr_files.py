@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segcore.addresses import is_url
 from segcore.card import PixelSize
-from segcore.data.arrays import ArraySource, Facts, LazyArray, as_data_error
+from segcore.data.arrays import ArraySource, Facts, LazyArray, OpenArray, as_data_error
 from segcore.data.calibration import MICROMETRES
 from segcore.data.integrity import HARMLESS
 from segcore.data.remote import as_unreachable, open_store
@@ -48,16 +49,47 @@ def open_zarr(address: Path | str, name: str = "", axes: str | None = None) -> A
         node = _open(address)
         within, facts = _choose(address, node, name.strip("/"))
         array = node[within] if within else node
-        facts = replace(facts, piece=_check_chunk(address, array))
+        facts = replace(facts, piece=_check_chunk(address, array), levels=_levels(address, node, within))
         if not is_url(address):
             facts = replace(facts, stored=_stored(Path(address)))
+    return ArraySource(address, _opener(address, lambda: array), facts, axes)
 
+
+def _opener(address: Path | str, find: Callable[[], LazyArray]) -> OpenArray:
     @contextmanager
     def opened() -> Iterator[LazyArray]:
         with _said(address, "read"):
-            yield array
+            yield find()
 
-    return ArraySource(address, opened, facts, axes)
+    return opened
+
+
+def _levels(address: Path | str, node: Any, within: str) -> tuple[tuple[float, OpenArray], ...]:
+    """Return the smaller levels of an OME-Zarr image by what it says of their pixels; nothing is read."""
+    parent = within.rpartition("/")[0]
+    images = _attributes(_member(node, parent)).get("multiscales") if within else None
+    if not images:
+        return ()
+    scales = {}
+    for level in images[0]["datasets"]:
+        steps = level.get("coordinateTransformations", ())
+        scales[str(level["path"])] = next(
+            (each["scale"] for each in steps if each.get("type") == "scale"), ()
+        )
+    first = next(iter(scales.values()))
+    found = []
+    for path, scale in scales.items():
+        ratios = [float(own) / float(full) for own, full in zip(scale, first, strict=False)]
+        if (
+            len(ratios) < 2
+            or ratios[-1] != ratios[-2]
+            or ratios[-1] <= 1
+            or any(one != 1 for one in ratios[:-2])
+        ):
+            continue  # also where time, channels or planes are thinned out
+        inside = _join(parent, path)
+        found.append((ratios[-1], _opener(address, partial(_member, node, inside))))
+    return tuple(found)
 
 
 def _open(address: Path | str) -> Any:

@@ -16,6 +16,7 @@ from tabs_workspace import make_result, make_run, make_services, write_labels, w
 from app import stacks
 from app.services import Services
 from app.stacks import StackReader, View
+from segcore.data import thinning
 from segcore.errors import DataError
 
 IMAGE, LABELS = "data/images.tif", "data/labels.tif"
@@ -81,7 +82,7 @@ def test_a_plane_read_in_bands_is_the_plane(
     reader: StackReader, monkeypatch: pytest.MonkeyPatch, band: int
 ) -> None:
     monkeypatch.setattr(stacks, "LONGEST_SIDE", 20)
-    monkeypatch.setattr(stacks, "BAND_PIXELS", band)
+    monkeypatch.setattr(thinning, "BAND_BYTES", band)
     picture = reader.draw(View(IMAGE, index=1, low=0, high=100))
     plane = reader.planes(IMAGE).read(1)[0]
     assert (picture["step"], picture["height"], picture["width"]) == (3, 40, 50)
