@@ -5,6 +5,7 @@ See https://docs.openvino.ai, "Model preparation" and "Precision control".
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from importlib.util import find_spec
@@ -46,7 +47,9 @@ class OnOpenVino:
         # The size is open, so that tiles of every shape share what is compiled here once.
         size = [-1, network.channels, *[-1] * network.dimensions]
         example = torch.zeros(1, network.channels, *(2 * step for step in network.divisors))
-        model = openvino.convert_model(aligned, example_input=example, input=size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on how OpenVINO reads it are not for our users
+            model = openvino.convert_model(aligned, example_input=example, input=size)
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
