@@ -115,7 +115,7 @@ def test_a_training_whose_process_is_killed_ends_and_goes_on_from_its_checkpoint
             os.kill(member.pid, signal.SIGKILL)
         return None
 
-    with pytest.raises(LostProcess, match="was killed|connection"):
+    with pytest.raises(LostProcess, match=r"was killed|connection"):
         train(config, tmp_path / "run", asked=kill_one)
     assert not psutil.Process().children()
     alone = config.model_copy(update={"training": config.training.model_copy(update={"devices": 1})})
