@@ -99,12 +99,13 @@ def launch_options(services: Services) -> dict[str, Any]:
     from app import controls
     from app.lean import Lean
     from app.theme import CSS, theme
+    from app.zips import zip_route
 
     workspace = services.workspace
     return {
         "theme": theme(),
         "css_paths": [CSS, controls.CSS],
-        "app_kwargs": {"middleware": [Middleware(Lean)]},
+        "app_kwargs": {"middleware": [Middleware(Lean)], "routes": [zip_route(workspace)]},
         "allowed_paths": [str(path) for path in (workspace.data, workspace.models, workspace.results)],
         "max_file_size": int(services.max_upload_gb * 1e9),
         "show_error": False,

@@ -132,12 +132,22 @@ class JobView:
         """The label images that the segmentation wrote, by the name of their image."""
         if self.kind != "predict":
             return {}
-        entries = self.results.get("images") or [{"name": self.results.get("name", "")}]
+        alone = {key: self.results[key] for key in ("name", "segmentation") if key in self.results}
         paths = {
             str(one.get("name", "")): self.folder / str(one.get("segmentation", "segmentation.tif"))
-            for one in entries
+            for one in self.results.get("images") or [alone]
         }
-        return {name: path for name, path in paths.items() if path.is_file()}
+        return {name: path for name, path in paths.items() if path.exists()}
+
+    @property
+    def more_results(self) -> list[Path]:
+        """What else the segmentation wrote that one may take along."""
+        names = ("probabilities.tif", "probabilities.ome.zarr", "probabilities", "metadata.json")
+        return (
+            [path for name in names if (path := self.folder / name).exists()]
+            if self.kind == "predict"
+            else []
+        )
 
     @property
     def segmentation(self) -> Path | None:

@@ -99,7 +99,12 @@ class Services:
         found = []
         for parent, folders, names in os.walk(self.workspace.resolve(folder)):
             # Our own folder is not entered: it may hold many files of uploads and of the model registry.
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            # A Zarr folder is one image, of perhaps a million files.
+            zarrs = [Path(parent, name) for name in folders if name.lower().endswith(".zarr")]
+            found += [self.relative(path) for path in zarrs if ".zarr" in suffixes]
+            folders[:] = [
+                name for name in folders if not name.startswith(".") and Path(parent, name) not in zarrs
+            ]
             paths = [Path(parent, name) for name in names if not name.startswith(".")]
             found += [self.relative(path) for path in paths if path.suffix.lower() in suffixes]
         return sorted(found, key=str.casefold)

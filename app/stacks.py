@@ -20,6 +20,7 @@ from segcore.data.labels import match_labels, open_labels
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
 from segcore.data.thinning import thinned
+from segcore.data.zarr_files import is_zarr
 from segcore.errors import DataError, SegcoreError
 from segcore.jobs.store import Job
 
@@ -121,15 +122,18 @@ class StackReader:
             except SegcoreError:
                 continue
             if data.images and Path(data.images) == full:
-                path = job.folder / "segmentation.tif" if job.kind == "predict" else Path(data.labels or "")
-                found.append(path)
+                found += _results(job) if job.kind == "predict" else [Path(data.labels or "")]
             elif job.kind == "predict" and data.images and Path(data.images) in full.parents:
-                found += [path for path in _results(job) if path.stem == full.stem]
+                found += [
+                    path
+                    for path in _results(job)
+                    if path.name.partition(".")[0] == full.name.partition(".")[0]
+                ]
         beside = [path for path in full.parent.iterdir() if _sounds_like_labels(path) and path != full]
         # Of a_labels.tif and b_labels.tif, the former belongs to a_raw.tif.
         beside.sort(key=lambda path: (-_common_start(path.name, full.name), path.name))
         inside = [path for path in (*found, *beside) if path.is_relative_to(self._services.workspace.root)]
-        return [self._services.relative(path) for path in dict.fromkeys(inside) if path.is_file()]
+        return [self._services.relative(path) for path in dict.fromkeys(inside) if _is_image(path)]
 
     def suggestion(self, image: str) -> str:
         """Return the first label file that belongs to an image and has its size, "" if none has."""
@@ -263,7 +267,7 @@ class StackReader:
     def _segmentation(self, path: str) -> JobView | None:
         """Return the job that wrote a file, or None if it is no segmentation of ours."""
         parts = Path(path).parts
-        if len(parts) < 3 or parts[0] != "results" or parts[2] not in ("segmentation.tif", "segmentation"):
+        if len(parts) < 3 or parts[0] != "results" or parts[2].partition(".")[0] != "segmentation":
             return None
         try:
             return self._services.job(parts[1])
@@ -289,9 +293,9 @@ class StackReader:
 
     def _stamp(self, path: str) -> tuple[str, int, int]:
         full = self._services.resolve(path)
-        if not full.is_file():
-            raise DataError(f"{path!r} is not a file.", "Choose an image file.")
-        status = full.stat()
+        if not _is_image(full):
+            raise DataError(f"{path!r} is not an image.", "Choose an image file or a Zarr folder.")
+        status = (full / "zarr.json" if (full / "zarr.json").is_file() else full).stat()
         return str(full), status.st_mtime_ns, status.st_size
 
     def _keep(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -324,8 +328,15 @@ def _common_start(one: str, other: str) -> int:
 
 
 def _results(job: Job) -> list[Path]:
-    """Return what a segmentation of a folder wrote."""
-    return sorted((job.folder / "segmentation").rglob("*.tif"))
+    """Return the label images that a segmentation wrote."""
+    found = [job.folder / f"segmentation{ending}" for ending in (".tif", ".ome.zarr")]
+    folder = job.folder / "segmentation"
+    inner = [path for ending in ("*.tif", "*.ome.zarr") for path in folder.rglob(ending)]
+    return [*filter(_is_image, found), *sorted(inner)]
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() or is_zarr(path)
 
 
 def _sounds_like_labels(path: Path) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from app.services import Services
-from segcore.card import ModelCard, Normalization, write_config
+from segcore.card import ModelCard, Normalization, PixelSize, write_config
 from segcore.config import build_config
 from segcore.events import EpochEvent
+from segcore.inference.sinks import SinkSpec, create_sink, finish_sink
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import Job, State, create_job, end_job, read_job, start_job
 from segcore.workspace import Workspace
@@ -83,17 +85,21 @@ def make_run(
     return read_job(job.folder)
 
 
-def make_result(services: Services, image: str = "images.tif") -> str:
+def make_result(services: Services, image: str = "images.tif", file_format: str = "tiff") -> str:
     """Make the folder of a finished segmentation of `data/<image>` and return the path of its result."""
-    config = build_config(
-        {"data": {"images": str(services.workspace.data / image)}, "inference": {"model": "a-run"}}
-    )
+    data = {"images": str(services.workspace.data / image)}
+    config = build_config({"data": data, "inference": {"model": "a-run", "format": file_format}})
     job = create_job(services.workspace, "predict", config)
     start_job(job.folder)
     labels = np.zeros((3, 40, 50), np.uint8)
     labels[:, 10:30, 10:30] = 255
-    tifffile.imwrite(
-        job.folder / "segmentation.tif", labels, photometric="minisblack", metadata={"axes": "ZYX"}
-    )
+    result = job.folder / f"segmentation{'.tif' if file_format == 'tiff' else '.ome.zarr'}"
+    spec = SinkSpec("ZYX", labels.shape, labels.dtype, PixelSize(), format=file_format, chunk=(1, 16, 16))
+    sink = create_sink(job.folder / "work", spec)
+    sink.write(range(3), slice(0, 40), slice(0, 50), labels)
+    sink.close()
+    finish_sink(job.folder / "work", spec, result)
+    metadata = {"name": image, "segmentation": result.name, "class_pixels": {"0": 4800, "255": 1200}}
+    (job.folder / "metadata.json").write_text(json.dumps(metadata))
     end_job(job.folder, State.FINISHED)
-    return services.relative(job.folder / "segmentation.tif")
+    return services.relative(result)

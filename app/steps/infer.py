@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from app import controls, fitting, forms, views, watch
+from app import controls, fitting, forms, views, watch, zips
 from app.controls import Controls
 from app.files_input import file_input
 from app.jobview import JobView
@@ -223,18 +223,24 @@ def _result_updates(services: Services, view: JobView, opacity: float) -> dict[s
 def downloads_html(view: JobView) -> str:
     """Return links to the files of a segmentation; they are served from where they lie, never copied."""
     names = list(view.segmentations.items())
-    files = [(path, name) for name, path in names[:LISTED]]
-    if len(names) == 1:
-        files = [(names[0][1], f"Download {names[0][1].name}")]
-    files += [(view.folder / name, name) for name in ("probabilities.tif", "metadata.json")]
-    links = [
-        f'<a class="download" href="gradio_api/file={quote(str(path))}" download="{escape(path.name)}">'
-        f"{escape(text)}</a>"
-        for path, text in files
-        if path.is_file()
-    ]
+    links = []
+    if len(names) > 1:
+        links.append(_download(view, view.folder / "segmentation", f"Download all {len(names)} results"))
+        links += [_download(view, path, name) for name, path in names[:LISTED]]
+    elif names:
+        links.append(_download(view, names[0][1], f"Download {names[0][1].name}"))
+    links += [_download(view, path, path.name) for path in view.more_results]
     more = "" if len(names) <= LISTED else f"<p>All {len(names)} results lie in the tab Files.</p>"
     return f'<div class="downloads">{"".join(links)}</div>{more}'
+
+
+def _download(view: JobView, path: Path, text: str) -> str:
+    """Return a link to a result; a folder is sent as a ZIP that is made on the way."""
+    if path.is_dir():
+        within = path.relative_to(view.folder).as_posix()
+        return zips.link_html(path, f"results/{view.folder.name}/{within}", f"{text} (ZIP)")
+    address = f"gradio_api/file={quote(str(path))}"
+    return f'<a class="download" href="{address}" download="{escape(path.name)}">{escape(text)}</a>'
 
 
 def choose(services: Services, run: str, name: str | None, opacity: float) -> tuple[Any, Any, Any]:

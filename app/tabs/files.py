@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from app import zips
 from app.catalog import IMAGES
 from app.confirm import build_confirm
 from app.pick_table import pick_table, picked_id, table_value
@@ -17,6 +18,7 @@ from app.runbook import moment_text
 from app.services import Services
 from app.session import Problem, attempt
 from app.views import bytes_text, mark_html, table_html
+from segcore.data.zarr_files import is_zarr
 from segcore.errors import DataError
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -68,7 +70,8 @@ def look(services: Services, chosen: str | None) -> tuple[Any, ...]:
         facts = mark_html("error", path.message, path.remedy)
         return *_folder(services, services.workspace.root, ""), facts, gr.Button(visible=False)
     root = services.workspace.root
-    listed = _folder(services, path if path.is_dir() else path.parent, services.relative(path))
+    inside = path.is_dir() and not is_zarr(path)
+    listed = _folder(services, path if inside else path.parent, services.relative(path))
     own = (root, services.workspace.data, services.workspace.models, services.workspace.results)
     if path == root:
         return *listed, mark_html("info", NOTHING), gr.Button(visible=False)
@@ -95,6 +98,8 @@ def _folder(services: Services, folder: Path, picked: str) -> tuple[str, dict[st
 
 
 def _line(entry: Path) -> list[str]:
+    if is_zarr(entry):
+        return [entry.name, "Zarr", _changed(entry)]
     if entry.is_dir():
         count = sum(not part.name.startswith(".") for part in entry.iterdir())
         return [f"{entry.name}/", "1 entry" if count == 1 else f"{count} entries", _changed(entry)]
@@ -114,7 +119,9 @@ def facts_html(services: Services, path: Path) -> str:
         # A plain link: Gradio's download button would first copy the file, minutes for a large stack.
         address = f"gradio_api/file={quote(str(path))}"
         links.append(f'<a href="{address}" download="{escape(path.name)}">Download</a>')
-    if path.is_file() and path.suffix.lower() in IMAGES:
+    if path.is_dir():
+        links.append(zips.link_html(path, relative, "Download as ZIP"))
+    if is_zarr(path) or (path.is_file() and path.suffix.lower() in IMAGES):
         stack = attempt(lambda: services.stack(relative))
         if isinstance(stack, Problem):
             note = mark_html("error", stack.message, stack.remedy)

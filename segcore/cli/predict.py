@@ -64,18 +64,32 @@ def _tell_request(job: Job, as_json: bool) -> int:
 
 
 def prediction_result(job: Job) -> dict[str, Any]:
-    """Return the JSON object of a segmentation: its file, or the folder with those of several images."""
-    file = job.folder / "segmentation.tif"
+    """Return the JSON object of a segmentation: its file, or the folder with those of several images.
+
+    An OME-Zarr is a folder, too.
+    """
+    names = ("segmentation.tif", "segmentation.ome.zarr", "segmentation")
+    found = [job.folder / name for name in names]
     return {
         "run_folder": job.folder,
         "id": job.id,
-        "segmentation": file if file.is_file() else file.with_suffix(""),
+        "segmentation": next((path for path in found if path.exists()), found[-1]),
         "metadata": read_results(job),
     }
 
 
 def _copy(result: Path, output: Path) -> None:
     """Copy a segmentation, or those of several images into a folder."""
+    from segcore.data.zarr_files import is_zarr
+    from segcore.inference.zarr_sink import replace_folder
+
+    if is_zarr(result):
+        # Whole or not at all: chunks of an earlier result in between would be believed.
+        temporary = output.with_name(f".{output.name}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(result, temporary)
+        replace_folder(temporary, output)
+        return
     if result.is_dir():
         shutil.copytree(result, output, dirs_exist_ok=True)
         return

@@ -120,8 +120,9 @@ class ArraySource:
 
     def read(self, region: Region) -> np.ndarray:
         """Return the pixels of `region`; see `ImageSource.read`."""
+        bounds = full_region(region, self.shape)
         with as_data_error(self._where, "read"), self._open() as array:
-            return self._part(array, region, self.shape)
+            return self._part(array, bounds)
 
     def thinned(self, region: Region, step: int) -> np.ndarray | None:
         """Return every `step`-th pixel from a smaller copy, if there is one; see `thinning.Thinnable`."""
@@ -131,15 +132,17 @@ class ArraySource:
         factor, opened = max(fitting, key=lambda level: level[0])
         with as_data_error(self._where, "read"), opened() as array:
             shape = tuple(int(array.shape[position]) for position in self._kept)
-            copy = Copy(self.axes, shape, self.dtype, lambda part: self._part(array, part, shape))
+            copy = Copy(
+                self.axes, shape, self.dtype, lambda part: self._part(array, full_region(part, shape))
+            )
             return pick(copy, region, self.shape, step, factor)
 
-    def _part(self, array: LazyArray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
-        bounds = dict(zip(self._kept, full_region(region, shape), strict=True))
-        sizes = [bounds[position][1] - bounds[position][0] for position in self._kept]
+    def _part(self, array: LazyArray, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        sizes = [stop - start for start, stop in bounds]
         if 0 in sizes:  # not every library can read nothing
             return np.empty(sizes, self.dtype)
-        whole = tuple(slice(*bounds.get(position, (0, 1))) for position in range(self._dimensions))
+        kept = dict(zip(self._kept, bounds, strict=True))
+        whole = tuple(slice(*kept.get(position, (0, 1))) for position in range(self._dimensions))
         return np.array(array[whole], dtype=self.dtype, order="C").reshape(sizes)
 
 

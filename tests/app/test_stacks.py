@@ -129,10 +129,13 @@ def test_a_view_from_the_page_is_checked(reader: StackReader) -> None:
             View.of(broken)
 
 
+@pytest.mark.parametrize("file_format", ["tiff", "ome-zarr"])
 def test_a_result_leads_to_its_image_and_the_image_to_its_labels(
-    services: Services, reader: StackReader
+    services: Services, reader: StackReader, file_format: str
 ) -> None:
-    result = make_result(services)
+    result = make_result(services, file_format=file_format)
+    drawn = reader.draw(View(IMAGE, result, 1, opacity=1.0))
+    assert len(np.unique(pixels(drawn["src"]).reshape(-1, 3), axis=0)) == 2
     make_run(services)
     assert reader.image_of(result) == IMAGE
     assert reader.image_of(IMAGE) == IMAGE

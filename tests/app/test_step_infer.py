@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from tabs_workspace import make_run, make_services, write_labels, write_stack
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from tabs_workspace import make_result, make_run, make_services, write_labels, write_stack
 
-from app import fitting, forms
+from app import fitting, forms, zips
 from app.services import Services
 from app.steps import infer
 from segcore.card import Histogram, ModelCard, Normalization, PixelSize, write_config
 from segcore.config import RunConfig, build_config
+from segcore.data.open import open_source
+from segcore.data.planes import Planes
 from segcore.jobs.store import Job, State, create_job, end_job, start_job
 
 SHOWN = forms.from_config(RunConfig(), infer.FIELDS)
@@ -109,7 +116,24 @@ def test_the_results_of_a_folder_are_shown_one_by_one(services: Services) -> Non
     updates = dict(zip(infer.SHOWN, infer.show(services, job.id, 40), strict=False))
     assert updates["result"].visible
     assert updates["result"].value == "0.tif"
-    assert str(updates["download"]).count('class="download"') == 3
+    assert str(updates["download"]).count('class="download"') == 4
+    assert "Download all 2 results (ZIP)" in updates["download"]
     pictures = [infer.choose(services, job.id, name, 40)[0] for name in ("0.tif", "1.tif")]
     assert pictures[0] != pictures[1]
     assert all(picture.count("<img") == 2 for picture in pictures)
+
+
+def test_an_ome_zarr_result_is_shown_and_taken_along_as_zip(services: Services) -> None:
+    path = make_result(services, file_format="ome-zarr")
+    identity = path.split("/")[1]
+    updates = dict(zip(infer.SHOWN, infer.show(services, identity, 40), strict=False))
+    assert str(updates["picture"]).count("<img") == 2
+    assert "Download segmentation.ome.zarr (ZIP)" in updates["download"]
+    address = re.search(rf'href="({zips.ADDRESS}[^"]+)"', updates["download"])
+    assert address
+    client = TestClient(Starlette(routes=[zips.zip_route(services.workspace)]))
+    answer = client.get(address[1])
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        archive.extractall(services.workspace.data / "taken")
+    copy = Planes(open_source(services.workspace.data / "taken" / "segmentation.ome.zarr"))
+    assert np.array_equal(copy.read(1), Planes(open_source(services.resolve(path))).read(1))
