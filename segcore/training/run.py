@@ -105,7 +105,8 @@ def train(
 def train_in(
     team: Team, config: RunConfig, folder: Path, report: Reporter, asked: Callable[[], Request | None]
 ) -> Outcome:
-    """Train as one of the processes of a team; only its leader writes. See `train`."""
+    """Train as one of the processes of a team; only its leader writes and speaks. See `train`."""
+    report = report if team.leads else unheard
     began = time.monotonic()
     report(StageEvent(text=f"reading {Path(config.data.images or '').name}"))
     data = load_training_data(config.data, lambda done, total: report(_reading(done, total)))
