@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import socket
 import traceback
 import warnings
@@ -43,7 +44,7 @@ def in_team(work: Callable[..., Any], *arguments: Any, size: int = 2) -> list[An
     try:
         for rank, end in enumerate(ends):
             assert end.poll(SECONDS), f"process {rank} does not answer"
-            error, result = end.recv()
+            error, result = pickle.loads(end.recv_bytes())
             assert not error, error
             results.append(result)
     finally:
@@ -57,10 +58,11 @@ def _work(end: Connection, place: Place, work: Callable[..., Any], arguments: tu
     torch.set_num_threads(1)  # the threads of the parent did not come along
     try:
         team = Ranks(place, "cpu" if place.rank == 0 else None)
-        end.send(("", work(team, *arguments)))
+        # Plain bytes: multiprocessing would share the memory of tensors with a process that ends.
+        end.send_bytes(pickle.dumps(("", work(team, *arguments))))
         team.close()
     except BaseException:
-        end.send((traceback.format_exc(), None))
+        end.send_bytes(pickle.dumps((traceback.format_exc(), None)))
 
 
 def trained(
@@ -75,6 +77,9 @@ def trained(
         count += 1
         return Request.PAUSE if pause_at is not None and count > pause_at else None
 
+    def report(event: Event) -> None:
+        events.append(event)
+
     folder.mkdir(exist_ok=True)
-    train_in(team, config, folder, events.append, unasked if pause_at is None else asked)
+    train_in(team, config, folder, report, unasked if pause_at is None else asked)
     return count, events

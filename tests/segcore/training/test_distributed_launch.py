@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from trainings import config_for
 
 from segcore.config import TrainingConfig
@@ -76,7 +77,7 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
 
 
 def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_devices(TrainingConfig(devices=2), "cuda", None)
     with pytest.raises(ConfigError, match="devices is 4, but this machine shows 2 GPUs"):
         check_devices(TrainingConfig(devices=4), "cuda", None)
