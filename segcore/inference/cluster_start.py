@@ -45,7 +45,7 @@ class Started:
     ours : bool
         Whether its workers end with the job.
     threads : int, optional
-        Threads that torch gets in every worker; by default as many as Dask says the worker has.
+        Threads that torch gets in every worker, see `cluster_task.Bench`.
     most_workers : int
         How many workers it grows to when there is work; 0 if it does not grow.
     queued : bool

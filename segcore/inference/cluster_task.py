@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,15 +42,15 @@ class _Opened:
 class Bench(WorkerPlugin):
     """Where a worker keeps what it has open; lives as long as the job does.
 
-    A worker of several Dask threads reads a group, computes one and writes one at the same time; torch gets
-    as many threads as the worker has.
+    A worker of several Dask threads reads a group, computes one and writes one at the same time. The number
+    of torch's threads does not change what convolutions give.
 
     Parameters
     ----------
     name : str
         The job's, so that several may use one cluster.
     threads : int, optional
-        Threads for torch; by default those of the worker.
+        Threads for torch; by default those of the worker, or OMP_NUM_THREADS where that is more.
     """
 
     def __init__(self, name: str, threads: int | None = None) -> None:
@@ -59,7 +60,9 @@ class Bench(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Begin on a worker."""
         self._worker = str(worker.name)
-        self._threads = self._threads or worker.state.nthreads
+        # Dask's nannies set 1 where nobody has decided it, for numpy's sake.
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        self._threads = self._threads or max(worker.state.nthreads, int(told) if told.isdigit() else 1)
         self._number = worker.name if isinstance(worker.name, int) else None
         self._opening, self._reading = threading.Lock(), threading.Lock()
         self._computing, self._writing = threading.Lock(), threading.Lock()
