@@ -25,6 +25,7 @@ def main() -> None:
     contests = {
         "train": train_speed.compare,
         "infer": infer_speed.compare,
+        "plane": infer_speed.compare_plane,
         "monitor": monitor_refresh.compare,
     }
     for name, compare in contests.items():
@@ -37,7 +38,9 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("train", "infer", "monitor"), help="measure only one of them")
+    parser.add_argument(
+        "--only", choices=("train", "infer", "plane", "monitor"), help="measure only one of them"
+    )
     parser.add_argument("--patch-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--features", type=int, default=32)

@@ -1,21 +1,26 @@
-"""Inference speed: the engine's predictor beside whole slices in float32, and MONAI where it is installed."""
+"""Inference speed: the engine's predictor beside whole slices in float32, MONAI and nnU-Net."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contest import OURS, Contest, Contestant, hold
 from benchmarks.material import Material
+from benchmarks.train_speed import MATRIX, PRODUCT, matrix_product
+from benchmarks.trainee import Recipe
 from segcore.config import build_config
-from segcore.devices import Hardware, choose
+from segcore.data.dataset import TrainingData
+from segcore.devices import choose
 from segcore.models.build import build_model
 from segcore.models.saved import place
 from segcore.predictor import Predictor
@@ -24,36 +29,76 @@ from segcore.training.run import model_card
 TITLE = "Inference"
 PEER = "plain PyTorch"
 MONAI = "MONAI sliding window"
-MONAI_WINDOW = 256
+NNUNET = "nnU-Net predictor"
+WINDOW = 256
+"""Side of the peers' windows, px."""
+PART = 1024
+"""Side of the part of a larger plane that the peers predict: all their windows cost the same."""
 
 
 def compare(material: Material, options: dict[str, Any], *, rounds: int, seconds: float) -> Contest:
-    """Measure megapixels per second from grey values in memory to class indices in memory."""
+    """Measure megapixels per second on the slices of the material."""
+    images = [material.data.collection.read(index) for index in range(material.data.collection.count)]
+    return _compare(material.name, images, images, material.data, options, rounds, seconds)
+
+
+def compare_plane(
+    material: Material, options: dict[str, Any], *, rounds: int, seconds: float, side: int = 8192
+) -> Contest:
+    """Measure megapixels per second on one large plane, which repeats a slice of the material."""
+    slice_CYX = material.data.collection.read(0)
+    times = [-(-side // size) for size in slice_CYX.shape[1:]]
+    plane = np.tile(slice_CYX, (1, *times))[:, :side, :side]
+    parts = [np.ascontiguousarray(plane[:, :PART, :PART])]
+    name = f"{material.name} repeated (the peers on {PART} × {PART} px of it)"
+    return _compare(name, [plane], parts, material.data, options, rounds, seconds)
+
+
+def _compare(
+    name: str,
+    images: list[np.ndarray],
+    parts: list[np.ndarray],
+    data: TrainingData,
+    options: dict[str, Any],
+    rounds: int,
+    seconds: float,
+) -> Contest:
+    """Let all go from grey values in memory to class indices in memory, the peers on `parts`."""
     config = build_config(options)
-    data, hardware = material.data, choose(config.hardware)
-    images = [data.collection.read(index) for index in range(data.collection.count)]
-    network = build_model(config.model, data.channels, len(data.class_values)).eval()
+    hardware, classes = choose(config.hardware), len(data.class_values)
+    network = build_model(config.model, data.channels, classes).eval()
     predictor = Predictor(place(network, hardware), model_card(data, 0), hardware)
-    peer = build_model(config.model, data.channels, len(data.class_values)).eval().to(hardware.device)
+    peer = build_model(config.model, data.channels, classes).eval().to(hardware.device)
     offset, scale = data.normalization.offset[0], data.normalization.scale[0]
 
     def prepare(image: np.ndarray) -> Tensor:
         return ((torch.from_numpy(image).float() - offset) / scale)[None].to(hardware.device)
 
-    def whole(image: np.ndarray) -> Tensor:
-        return peer(prepare(image))[0]
-
-    contestants = {OURS: _timed(predictor.logits, images), PEER: _timed(whole, images)}
-    if importlib.util.find_spec("monai"):
-        sliding = _monai(peer, hardware)
-        contestants[MONAI] = _timed(lambda image: sliding(prepare(image)), images)
+    recipe = Recipe(WINDOW, 4, config.model.features, config.model.layers, str(hardware.device))
+    contestants = {OURS: _timed(predictor.logits, images)}
+    if max(parts[0].shape) <= PART // 2:
+        contestants[PEER] = _timed(lambda image: peer(prepare(image))[0], parts)
+    for title, make in {
+        MONAI: partial(_monai, peer, prepare),
+        NNUNET: partial(_nnunet, recipe, data.channels, classes),
+    }.items():
+        try:
+            contestants[title] = _timed(make(), parts)
+        except ModuleNotFoundError as error:
+            print(f"{title} does not take part: {error}. See benchmarks/requirements.txt.", flush=True)
+    contestants[PRODUCT] = matrix_product(hardware)
     rates = hold(contestants, rounds=rounds, seconds=seconds)
+    product, flops = median(rates.pop(PRODUCT)), flops_per_megapixel(peer, data.channels)
+    reached = median(rates[OURS]) * flops
     height, width = images[0].shape[-2:]
-    setting = (
-        f"{material.name}, slices of {height} × {width} px, {config.model.features} features, "
-        f"{config.model.layers} layers"
+    return Contest(
+        TITLE,
+        f"{name}, {height} × {width} px, {config.model.features} features, {config.model.layers} layers",
+        "Mpx/s",
+        rates,
+        f"{reached / 1e9:.0f} GFLOP/s = {reached / product:.0%} of the {MATRIX}² matrix product in the same "
+        f"number format, {product / 1e9:.0f}",
     )
-    return Contest(TITLE, setting, "Mpx/s", rates)
 
 
 def _timed(predict: Callable[[np.ndarray], Tensor], images: list[np.ndarray]) -> Contestant:
@@ -70,12 +115,28 @@ def _timed(predict: Callable[[np.ndarray], Tensor], images: list[np.ndarray]) ->
     return work
 
 
-def _monai(network: nn.Module, hardware: Hardware) -> Callable[[Tensor], Tensor]:
-    from monai.inferers import sliding_window_inference
+def _monai(network: nn.Module, prepare: Callable[[np.ndarray], Tensor]) -> Callable[[np.ndarray], Tensor]:
+    """Return MONAI's inferer with its defaults, on the network in float32, as its tutorials call it."""
+    from monai.inferers.utils import sliding_window_inference
 
-    def predict(image_BCYX: Tensor) -> Tensor:
-        window = (MONAI_WINDOW, MONAI_WINDOW)
-        with hardware.autocast():
-            return sliding_window_inference(image_BCYX, window, 4, network, overlap=0.25, mode="gaussian")[0]
+    def predict(image: np.ndarray) -> Tensor:
+        result: Any = sliding_window_inference(prepare(image), (WINDOW, WINDOW), 4, network)
+        logits: Tensor = result[0]
+        return logits
 
     return predict
+
+
+def _nnunet(recipe: Recipe, channels: int, classes: int) -> Callable[[np.ndarray], Tensor]:
+    from benchmarks.nnunet_segmenter import nnunet_segmenter
+
+    return nnunet_segmenter(recipe, channels, classes)
+
+
+def flops_per_megapixel(network: nn.Module, channels: int) -> float:
+    """Return the operations of the network's convolutions for a million pixels, as it is written."""
+    device = next(network.parameters()).device
+    image = torch.zeros(1, channels, WINDOW, WINDOW, device=device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return float(counter.get_total_flops()) / WINDOW**2 * 1e6
