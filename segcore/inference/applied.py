@@ -10,7 +10,6 @@ from segcore.data.items import Item
 from segcore.data.opening import open_item
 from segcore.data.planes import Planes
 from segcore.data.recipe import parse_recipe
-from segcore.devices import Hardware
 from segcore.models.saved import LoadedModel
 from segcore.prediction import Division, Prediction
 from segcore.predictor import Predictor
@@ -31,7 +30,7 @@ class Applied:
     model : LoadedModel
         The model.
     predictor : Predictor
-        Applies its network; see `make_predictor`.
+        Applies its network; see `segcore.ensemble.build_predictor`.
     """
 
     config: RunConfig
@@ -55,8 +54,3 @@ class Applied:
     ) -> Prediction:
         """Return the prediction of an image as it was divided."""
         return Prediction(self.predictor, images, self.factors(images), division, normalization)
-
-
-def make_predictor(config: RunConfig, model: LoadedModel, hardware: Hardware) -> Predictor:
-    """Return what applies the network of a model as the options say."""
-    return Predictor(model.network, model.card, hardware, config.inference.tile_size)

@@ -14,8 +14,9 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from segcore.config import RunConfig
 from segcore.devices import Hardware, choose, versions
+from segcore.ensemble import build_predictor
 from segcore.errors import JobError
-from segcore.inference.applied import Applied, make_predictor
+from segcore.inference.applied import Applied
 from segcore.inference.assignment import Assignment, Result
 from segcore.inference.sinks import Sink, reopen_sink
 from segcore.inference.writing import Decided
@@ -146,7 +147,7 @@ class Bench(WorkerPlugin):
                 f"The worker {self._worker} of the cluster finds another model at {weights}.",
                 "All workers must see the same files under the same paths.",
             )
-        return Applied(config, model, make_predictor(config, model, hardware))
+        return Applied(config, model, build_predictor(config, model, hardware))
 
     def _use_device(self, config: RunConfig) -> Hardware:
         """Choose device and threads: torch remembers both for every thread of its own."""

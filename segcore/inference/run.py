@@ -14,10 +14,10 @@ from segcore.config import RunConfig
 from segcore.data.items import Item, list_items
 from segcore.data.suitability import as_trained
 from segcore.devices import Hardware, choose, versions
+from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError, ModelError
 from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unasked, unheard
 from segcore.files import write_atomic
-from segcore.inference.applied import make_predictor
 from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
 from segcore.inference.pace import Pace, Stopped
@@ -78,7 +78,7 @@ def segment(
     work = Work(
         config=config,
         model=model,
-        predictor=make_predictor(config, model, hardware),
+        predictor=build_predictor(config, model, hardware),
         folder=folder / PARTIAL,
         key=_key(config, model, hardware),
         report=report,
