@@ -103,6 +103,7 @@ class Validator:
             Asked before every slice or block; True ends the validation without a result: None is returned.
         """
         began = time.monotonic()
+        self.predictor.refresh()
         device = self.predictor.hardware.device
         counts = Confusion(len(self.class_values), device)
         loss_S = torch.zeros(len(self.scenes), device=device)
