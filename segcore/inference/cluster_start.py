@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -141,7 +142,10 @@ def _local(count: int, hardware: Hardware, stack: ExitStack) -> Started:
             f"{count} processes may need {count * PROCESS_MEMORY / 1e9:.1f} GB of memory, of which "
             f"{available / 1e9:.1f} GB are free: local:{max(1, int(available / PROCESS_MEMORY))} is safer."
         )
-    threads = max(1, torch.get_num_threads() // count)
+    # Who sets OMP_NUM_THREADS decides for every process, and gets the bits of one process in float32, too; to
+    # give each of them all cores unasked would cost more than rounding is worth.
+    told = "OMP_NUM_THREADS" in os.environ
+    threads = torch.get_num_threads() if told else max(1, torch.get_num_threads() // count)
     client = _connect(cluster, f"{LOCAL}:{count}", stack)
     return Started(client, ours=True, threads=threads, scarce=scarce)
 
