@@ -17,6 +17,11 @@ from segcore.workspace import Workspace
 
 TRAINING_PASSES = 3
 """A training step costs three predictions: forward, and backward both to the inputs and to the weights."""
+MEMORY_SHARE = 0.5
+"""Share of the free memory that one forward pass of a prediction may take; the rest is for what the estimate
+does not see."""
+MOST_ON_CPU = 10**9
+"""Bytes that one forward pass of a prediction takes on a CPU at most: more makes nothing faster."""
 _MACHINE_FILE = "machine.json"
 
 
@@ -136,6 +141,16 @@ def unet_macs(network: Network, shape: Sequence[int]) -> int:
             total += (taps * 3 * outputs + 2 * outputs) * outputs * pixels
             pixels //= math.prod(steps[level])
     return total
+
+
+def prediction_bytes(network: Network, itemsize: int) -> int:
+    """Return the memory that prediction needs per pixel (voxel), with numbers of `itemsize` bytes.
+
+    The peak is in the last decoder level of `segcore.models.folded`: the skip connection, the image from
+    below before and after it is enlarged, the convolution of both, and a copy where a halo is cut off; then
+    the float32 logits, their softmax and the input.
+    """
+    return 5 * network.features * itemsize + 4 * (3 * network.classes + 2 * network.inputs)
 
 
 def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack | None = None) -> float:

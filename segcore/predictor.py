@@ -19,15 +19,12 @@ from segcore.card import ModelCard, Normalization
 from segcore.data.normalize import apply_normalization
 from segcore.devices import Hardware
 from segcore.errors import DataError
+from segcore.estimate import MEMORY_SHARE, MOST_ON_CPU
 from segcore.models.folded import Folded
 from segcore.models.on_openvino import OnOpenVino, require_openvino
 from segcore.models.unet import UNet
 from segcore.tiling import Tile, align, tile_grid
 
-MEMORY_SHARE = 0.5
-"""Share of the free memory that one forward pass may take; the rest is for what the estimate does not see."""
-MOST_ON_CPU = 10**9
-"""Bytes that one forward pass takes on a CPU at most: more makes nothing faster."""
 LEAST_USEFUL = 0.02
 """Least share of a block of a volume that is kept; see `Predictor.plan`."""
 BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**23, "mps": 2**21}

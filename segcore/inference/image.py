@@ -29,6 +29,7 @@ from segcore.inference.sinks import (
     create_sink,
     finish_sink,
     reopen_sink,
+    required_bytes,
     result_bytes,
 )
 from segcore.inference.writing import Writer
@@ -85,7 +86,7 @@ class Files:
             The disk is too full.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        check_space(self.folder, self.bytes)
+        check_space(self.folder, sum(required_bytes(spec) for _, spec, _ in self.pairs))
         for path, spec, _ in self.pairs:
             create_sink(path, spec).close()
 

@@ -97,13 +97,16 @@ def specs_of(
     options : InferenceConfig
         File format, and whether probabilities are asked for.
     """
-    labels = SinkSpec(
-        axes=images.label_axes,
-        shape=images.label_shape,
+    grid = SinkSpec(images.label_axes, images.label_shape, np.dtype(np.uint8), images.source.pixel_size)
+    return specs_on(replace(grid, chunk=chunk), card, options)
+
+
+def specs_on(grid: SinkSpec, card: ModelCard, options: InferenceConfig) -> tuple[SinkSpec, SinkSpec | None]:
+    """Return the same for a grid: axes, sizes, pixel size and chunks of `grid` count."""
+    labels = replace(
+        grid,
         dtype=decode_labels(np.zeros((1, 1), np.uint8), card.class_values).dtype,
-        pixel_size=images.source.pixel_size,
         format=options.format,
-        chunk=chunk,
         names=tuple(zip(card.class_values, card.class_names, strict=True)),
     )
     if not options.probabilities:

@@ -25,9 +25,12 @@ __all__ = [
     "create_sink",
     "finish_sink",
     "reopen_sink",
+    "required_bytes",
     "result_bytes",
 ]
 
+LABELS_SHRINK = 4
+"""Times that compressed labels are smaller, to be on the safe side."""
 LARGE_PLANE = 4096**2
 """Pixels of a plane above which a TIFF has tiles: rows would be scattered over too much of the file."""
 
@@ -119,6 +122,15 @@ def finish_sink(
 def result_bytes(spec: SinkSpec) -> int:
     """Return the disk space that a result takes at most."""
     return _format(spec).bytes(spec)
+
+
+def required_bytes(spec: SinkSpec) -> int:
+    """Return the disk space that must be free to begin; less than `result_bytes` where that is compressed.
+
+    Label images shrink to a tenth and less; a disk that gets full all the same loses nothing of what is done.
+    """
+    compressed = spec.format == "ome-zarr" and not spec.classes
+    return result_bytes(spec) // (LABELS_SHRINK if compressed else 1)
 
 
 def remove(path: Path) -> None:

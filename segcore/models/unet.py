@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segcore.estimate import Network, prediction_bytes
 from segcore.strides import Strides, divisors, kernels, radii
 
 
@@ -109,13 +110,9 @@ class UNet(nn.Module):
         return max(self.receptive_radii[-2:])
 
     def bytes_per_pixel(self, itemsize: int) -> int:
-        """Return the memory prediction needs per image pixel (voxel), with numbers of `itemsize` bytes.
-
-        The peak is in the last decoder level of `segcore.models.folded`: the skip connection, the image from
-        below before and after it is enlarged, the convolution of both, and a copy where a halo is cut off;
-        then the float32 logits, their softmax and the input.
-        """
-        return 5 * self.features * itemsize + 4 * (3 * self.classes + 2 * self.channels)
+        """Return the memory prediction needs per pixel (voxel), see `segcore.estimate.prediction_bytes`."""
+        network = Network(self.features, self.layers, self.channels, self.classes)
+        return prediction_bytes(network, itemsize)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits `B K Y X` for images `B C Y X`, or `B K Z Y X` for `B C Z Y X`, of any size.

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from segcore.card import ModelCard, Normalization
 from segcore.config import HardwareConfig
 from segcore.devices import choose
+from segcore.estimate import MOST_ON_CPU
 from segcore.models.unet import UNet
-from segcore.predictor import MOST_ON_CPU, Predictor
+from segcore.predictor import Predictor
 
 CARD = ModelCard(
     channels=2,
