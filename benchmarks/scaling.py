@@ -72,14 +72,14 @@ def _train_a_turn(devices: int, features: int, seconds: float) -> float:
 
     with TemporaryDirectory() as name:
         folder = Path(name)
-        images, labels = simulate(folder, "2class", 6, 512, 0)
+        images, labels = simulate(folder, "2class", 32, 256, 0)
         options = {
             "data": {
                 "images": str(images),
                 "labels": str(labels),
                 "patch_size": 128,
-                "patches_per_image": 5000,  # an epoch longer than any turn: no validation in between
-                "validation_slices": "5",
+                "patches_per_image": 100,  # an epoch longer than any turn: no validation in between
+                "validation_slices": "31",
             },
             "model": {"features": features, "layers": 4},
             "training": {"batch_size": 8, "devices": devices, "epochs": 1},
