@@ -257,6 +257,8 @@ def _visible_devices(job: Job, device: str) -> Mapping[str, str]:
     with suppress(SegcoreError):  # the job's own process says what is wrong with its options
         if job.kind == "train" and job.config.training.devices > 1:
             return {}  # it shares its batch among all that the host has
+        if job.kind == "predict" and job.config.inference.cluster:
+            return {}  # every process of its cluster takes another one
     # nvidia-smi counts them by their place on the bus, CUDA by speed unless it is told otherwise.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return {"CUDA_VISIBLE_DEVICES": number, **order}
