@@ -107,6 +107,7 @@ def start_cluster(kind: str, hardware: Hardware, stack: ExitStack) -> Started:
         The scheduler does not answer, the processes do not start, or Dask's configuration for SLURM is
         incomplete.
     """
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # a person reads the log of the job
     name, _, count = kind.partition(":")
     if name == LOCAL:
         return _local(int(count), hardware, stack)
