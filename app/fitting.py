@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.distribution import channels_html
 from app.services import Services
 from app.session import Problem
-from app.views import mark_html
-from segcore.card import ModelCard, read_config
+from app.views import bytes_text, duration_text, mark_html
+from segcore.card import ModelCard
 from segcore.config import DataConfig
 from segcore.data.comparison import Comparison, compare_grey_values
 from segcore.data.suitability import SIZE_TOLERANCE, as_trained, check_image, pixel_sizes
-from segcore.errors import ModelError, SegcoreError
+from segcore.errors import JobError, ModelError
+from segcore.inference.needs import Needs
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,8 @@ def described(services: Services, model: str, config_file: str = "") -> tuple[Mo
     config_file : str
         Path of the `config.json` that belongs to a `.pth`.
     """
-    source = services.model_source(model)
-    if source.startswith("models:/"):
-        folder = services.models.fetch(source)
-    else:
-        folder = Path(source).parent if source.endswith(".pth") else Path(source)
-    path = (
-        services.resolve(config_file) if config_file and source.endswith(".pth") else folder / "config.json"
-    )
-    try:
-        config, card = read_config(path)
-    except SegcoreError:
-        return None
-    return (card, config.data) if card else None
+    found = services.segmentations.described(model, config_file)
+    return (found[0], found[1].data) if found else None
 
 
 def fit_html(found: Fit | Problem | None) -> str:
@@ -114,3 +103,28 @@ def fit_html(found: Fit | Problem | None) -> str:
     if not lines:
         lines = [mark_html("ok", "The images suit the model.")]
     return f'<div role="status" aria-live="polite">{"".join(lines)}</div>{charts}'
+
+
+def needs_html(needs: Needs | None, file_format: str) -> str:
+    """Return what a segmentation needs beside what there is, "" if nobody can say."""
+    if needs is None:
+        return ""
+    rows = []
+    if needs.memory is not None:
+        rows.append(("Memory", f"about {bytes_text(needs.memory)} of {bytes_text(needs.available)} free"))
+    parts = f" ({bytes_text(needs.probabilities)} of it probabilities)" if needs.probabilities else ""
+    rows.append(("Disk space", f"{bytes_text(needs.disk)} at most{parts}, {bytes_text(needs.free)} free"))
+    if needs.seconds is not None:
+        text = f"about {duration_text(needs.seconds)}" if needs.seconds >= 10 else "seconds"
+        rows.append(("Time", f"{text} on this machine"))
+    items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows)
+    trouble = ""
+    try:
+        needs.check_disk(file_format)
+    except JobError as error:
+        trouble = mark_html("error", error.message, error.remedy)
+    if needs.memory is not None and needs.memory > needs.available:
+        trouble += mark_html(
+            "warning", "Memory is short.", "Close other programs, or choose a smaller tile size."
+        )
+    return f'<dl class="cost-list" id="infer-needs">{items}</dl>{trouble}'

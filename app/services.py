@@ -27,6 +27,7 @@ from app.history import History
 from app.jobview import JobView, view_job
 from app.memory_desk import MemoryDesk
 from app.registry import ModelCheck, Registry
+from app.segmentations import Segmentations
 from app.uploads import store
 from segcore.addresses import is_url
 from segcore.config import DataConfig, RunConfig
@@ -34,9 +35,8 @@ from segcore.data.for_training import with_training
 from segcore.data.report import Report, SourceSummary
 from segcore.data.simulate import simulate
 from segcore.data.validate import check_data
-from segcore.errors import DataError, ModelError
+from segcore.errors import DataError
 from segcore.estimate import Machine, network_of, read_machine, training_seconds, unet_parameters
-from segcore.jobs import queue
 from segcore.jobs import store as jobs
 from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import Job, Kind
@@ -75,6 +75,7 @@ class Services:
         self.feedback = FeedbackStore(workspace, lambda run: self.history.read(run).epochs)
         self.control = Control(workspace, worker)
         self.follow_ups = FollowUps(workspace, self.models, self.control.wake)
+        self.segmentations = Segmentations(workspace, self.data, self.models, self.job, self.control.wake)
         self._reports: OrderedDict[tuple[Any, ...], Report] = OrderedDict()
         self._lock = Lock()
         self._sampling = Lock()
@@ -257,53 +258,12 @@ class Services:
         return self.follow_ups.submit(config.model_copy(update={"data": data}))
 
     def submit_segmentation(self, config: RunConfig) -> Job:
-        """Queue the segmentation of `data.images` with `inference.model`, see `model_source`."""
-        if not config.inference.model:
-            raise ModelError("A segmentation needs a model.", "Choose a model.")
-        if not config.data.images:
-            raise DataError("A segmentation needs images.", "Choose an image stack.")
-        located = self.data.located(config.data.model_copy(update={"labels": None, "mask": None, "sets": []}))
-        self._check_channels(config)
-        inference = config.inference.model_copy(
-            update={
-                "model": self.model_source(config.inference.model),
-                "config_file": str(self.resolve(config.inference.config_file))
-                if config.inference.config_file
-                else None,
-            }
-        )
-        config = config.model_copy(update={"data": located, "inference": inference})
-        job = queue.submit(self.workspace, "predict", config)
-        self.control.wake()
-        return job
-
-    def _check_channels(self, config: RunConfig) -> None:
-        """Raise ModelError if it is known before the job runs that model and images do not fit."""
-        model, stack = (
-            config.inference.model or "",
-            self.data.stack(config.data.model_copy(update={"labels": None})),
-        )
-        card = self.job(model).card if _is_job_id(model) else None
-        if card is not None and card.channels != stack.channels:
-            raise ModelError(
-                f"The model was trained on images with {card.channels} channels, {stack.path} has "
-                f"{stack.channels} ({stack.text}).",
-                "Choose images with the same channels; if their axes are misread, give them in More options.",
-            )
+        """Queue the segmentation of `data.images` with `inference.model`; see `Segmentations.submit`."""
+        return self.segmentations.submit(config)
 
     def model_source(self, model: str) -> str:
-        """Return what `inference.model` must hold for a run id, a workspace path or a registered model."""
-        if model.startswith("models:/"):
-            self.models.describe(model)
-            return model
-        if _is_job_id(model):
-            view = self.job(model)
-            if not view.has_model:
-                raise ModelError(
-                    f"The run {model} has no model yet.", "Wait for its first epoch, or choose another run."
-                )
-            return str(view.folder)
-        return str(self.resolve(model))
+        """Return what `inference.model` must hold; see `Segmentations.model_source`."""
+        return self.segmentations.model_source(model)
 
     def register(self, run: str, name: str, alias: str | None = None) -> ModelVersion:
         """Register the model of a run, and give it an alias if one is named."""
@@ -328,7 +288,3 @@ class Services:
         """Return the jobs that run or wait, oldest first."""
         waiting = [job for job in self.jobs() if not job.state.ended]
         return [view_job(self.workspace, job, log_lines=0, history=self.history) for job in reversed(waiting)]
-
-
-def _is_job_id(model: str) -> bool:
-    return "/" not in model and not model.endswith(".pth")

@@ -297,7 +297,11 @@ def judge(
     rescale = config.inference.rescale
     found = attempt(lambda: fitting.fit(services, model or "", config_file, config.data, rescale))
     offered = isinstance(found, fitting.Fit) and found.rescalable and not rescale
-    return fitting.fit_html(found), gr.Button(visible=offered)
+    named = config.inference.model_copy(update={"model": model, "config_file": config_file or None})
+    needs = attempt(lambda: services.segmentations.needs(config.model_copy(update={"inference": named})))
+    # What is wrong with images or model has been said.
+    cost = "" if isinstance(needs, Problem) else fitting.needs_html(needs, config.inference.format)
+    return fitting.fit_html(found) + cost, gr.Button(visible=offered)
 
 
 def _values(images: str | None, shown: Sequence[Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -137,3 +138,26 @@ def test_an_ome_zarr_result_is_shown_and_taken_along_as_zip(services: Services) 
         archive.extractall(services.workspace.data / "taken")
     copy = Planes(open_source(services.workspace.data / "taken" / "segmentation.ome.zarr"))
     assert np.array_equal(copy.read(1), Planes(open_source(services.resolve(path))).read(1))
+
+
+def test_what_it_will_need_is_told_before_it_begins(services: Services) -> None:
+    (services.workspace.state / "machine.json").write_text('{"text": "CPU, 2 cores", "gflops": 50}')
+    text, _ = judged(services, trained(services))
+    assert "Memory" in text
+    assert "at most" in text
+    assert "on this machine" in text
+
+
+def test_a_disk_that_is_too_small_is_told_and_nothing_is_queued(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = trained(services)
+    usage = shutil.disk_usage(services.workspace.root)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    text, _ = judged(services, job)
+    assert "finding error" in text
+    assert "OME-Zarr" in text
+    started, message = infer.start(services, job.id, "", "data/images.tif", SHOWN)
+    assert "free" in message
+    assert not isinstance(started, str)
+    assert not services.jobs("predict")

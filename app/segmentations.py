@@ -1,0 +1,167 @@
+"""Segmentations: with which model, whether the images suit it, what it will need; and putting it in line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from app.data_desk import DataDesk
+from app.jobview import JobView
+from app.registry import Registry
+from segcore.card import ModelCard, read_config
+from segcore.config import DataConfig, RunConfig
+from segcore.data.suitability import as_trained
+from segcore.errors import DataError, ModelError, SegcoreError
+from segcore.estimate import read_machine
+from segcore.inference.needs import Needs, needs_of
+from segcore.jobs import queue
+from segcore.jobs.store import Job
+from segcore.workspace import Workspace
+
+
+class Segmentations:
+    """What the page asks of the engine before a segmentation begins.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The folder the app serves.
+    data : DataDesk
+        Opens the images.
+    models : Registry
+        Knows registered models.
+    job : callable
+        Returns a job by its id.
+    wake : callable
+        Starts a worker if there is none.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        data: DataDesk,
+        models: Registry,
+        job: Callable[[str], JobView],
+        wake: Callable[[], None],
+    ) -> None:
+        self._workspace = workspace
+        self._data = data
+        self._models = models
+        self._job = job
+        self._wake = wake
+
+    def submit(self, config: RunConfig) -> Job:
+        """Check what can be checked, and put the segmentation in line.
+
+        Raises
+        ------
+        DataError, ModelError
+            Images or model are missing, or do not fit.
+        JobError
+            The disk is too small for the result.
+        """
+        if not config.inference.model:
+            raise ModelError("A segmentation needs a model.", "Choose a model.")
+        if not config.data.images:
+            raise DataError("A segmentation needs images.", "Choose an image stack.")
+        located = self._data.located(_images_only(config.data))
+        self._check_channels(config)
+        inference = config.inference.model_copy(
+            update={
+                "model": self.model_source(config.inference.model),
+                "config_file": str(self._resolve(config.inference.config_file))
+                if config.inference.config_file
+                else None,
+                "ensemble": [self.model_source(model) for model in config.inference.ensemble],
+            }
+        )
+        needs = self.needs(config)
+        if needs is not None:
+            needs.check_disk(inference.format)
+        config = config.model_copy(update={"data": located, "inference": inference})
+        job = queue.submit(self._workspace, "predict", config)
+        self._wake()
+        return job
+
+    def needs(self, config: RunConfig) -> Needs | None:
+        """Return what a segmentation needs; None where little is known of its model.
+
+        Raises
+        ------
+        SegcoreError
+            The images or the model cannot be read.
+        """
+        model, file = config.inference.model, config.inference.config_file
+        found = self.described(model, file or "") if model and config.data.images else None
+        if found is None:
+            return None
+        card, trained = found
+        data = as_trained(_images_only(config.data), trained.data)
+        entries = self._data.collection(data, labelled=False).entries
+        machine, folder = read_machine(self._workspace), self._workspace.results
+        return needs_of(config, trained, card, entries, machine, folder)
+
+    def described(self, model: str, config_file: str = "") -> tuple[ModelCard, RunConfig] | None:
+        """Return the card of a model and the options it was trained with; None where they are not known.
+
+        Parameters
+        ----------
+        model : str
+            Id of a run, path of a `.pth` in the workspace, or a registered model.
+        config_file : str
+            Path of the `config.json` that belongs to a `.pth`.
+        """
+        source = self.model_source(model)
+        if source.startswith("models:/"):
+            folder = self._models.fetch(source)
+        else:
+            folder = Path(source).parent if source.endswith(".pth") else Path(source)
+        given = config_file and source.endswith(".pth")
+        path = self._resolve(config_file) if given else folder / "config.json"
+        try:
+            config, card = read_config(path)
+        except SegcoreError:
+            return None
+        return (card, config) if card else None
+
+    def model_source(self, model: str) -> str:
+        """Return what `inference.model` must hold for a run id, a workspace path or a registered model."""
+        if model.startswith("models:/"):
+            self._models.describe(model)
+            return model
+        if _is_job_id(model):
+            view = self._job(model)
+            if not view.has_model:
+                raise ModelError(
+                    f"The run {model} has no model yet.", "Wait for its first epoch, or choose another run."
+                )
+            return str(view.folder)
+        return str(self._resolve(model))
+
+    def _check_channels(self, config: RunConfig) -> None:
+        """Raise ModelError if it is known before the job runs that model and images do not fit."""
+        model = config.inference.model or ""
+        stack = self._data.stack(config.data.model_copy(update={"labels": None}))
+        card = self._job(model).card if _is_job_id(model) else None
+        if card is not None and card.channels != stack.channels:
+            raise ModelError(
+                f"The model was trained on images with {card.channels} channels, {stack.path} has "
+                f"{stack.channels} ({stack.text}).",
+                "Choose images with the same channels; if their axes are misread, give them in More options.",
+            )
+
+    def _resolve(self, path: str) -> Path:
+        full = self._workspace.resolve(path)
+        if not full.exists():
+            raise DataError(
+                f"{path!r} is not in the workspace any more.", "Choose another file, or upload it again."
+            )
+        return full
+
+
+def _images_only(data: DataConfig) -> DataConfig:
+    return data.model_copy(update={"labels": None, "mask": None, "sets": []})
+
+
+def _is_job_id(model: str) -> bool:
+    return "/" not in model and not model.endswith(".pth")
