@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +84,7 @@ def training_peaks(folder: Path, sizes: tuple[float, ...], seconds: float) -> di
             mapped = tifffile.memmap(labels, mode="r+")
             mapped[:, : SIDE // 64] = 1
             del mapped
-            values = {
+            values: dict[str, dict[str, object]] = {
                 "data": {
                     "images": str(images), "labels": str(labels), "loading": "disk", "patch_size": 128,
                     "validation_slices": "0-3", "patches_per_image": 1,
@@ -105,7 +106,7 @@ def row(kind: str, peaks: dict[float, int], command: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _peak(values: dict[str, dict[str, object]], kind: str, folder: Path, seconds: float) -> int:
+def _peak(values: Mapping[str, Mapping[str, object]], kind: str, folder: Path, seconds: float) -> int:
     folder.mkdir()
     command = [sys.executable, "-c", CHILD, json.dumps(values), kind, str(folder), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True)

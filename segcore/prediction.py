@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -154,13 +155,11 @@ class Prediction:
 
     def predict(self, blocks: Sequence[Block], views: Sequence[View]) -> list[Tensor]:
         """Return logits `(K, Z, Y, X)` of every block, float32, on the device."""
-        images = [image for view in views for image in view.images]
-        logits = self._apply(images)
+        logits = self._apply([(image, view.keep) for view in views for image in view.images])
         found = []
         for block, view in zip(blocks, views, strict=True):
             own, logits = logits[: len(view.images)], logits[len(view.images) :]
-            kept = [each[:, *view.keep] for each in own]
-            block_KZYX = kept[0] if kept[0].ndim == 4 else torch.stack(kept, 1)
+            block_KZYX = own[0] if own[0].ndim == 4 else torch.stack(own, 1)
             if self._rescaled:
                 block_KZYX = Restoring(self._rescaled, block).back(block_KZYX)
             found.append(block_KZYX)
@@ -176,16 +175,19 @@ class Prediction:
         """
         return self.predict([block], [self.view(block)])[0]
 
-    def _apply(self, images: Sequence) -> list[Tensor]:  # type: ignore[type-arg]
-        """Put images of whatever shapes through the network, those of one shape together."""
+    def _apply(self, seen: Sequence[tuple[np.ndarray, tuple[slice, ...]]]) -> list[Tensor]:
+        """Put images through the network, alike ones together; return of each what is to be kept."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number, (image, keep) in enumerate(seen):
+            alike.setdefault((image.shape, *((part.start, part.stop) for part in keep)), []).append(number)
         found: dict[int, Tensor] = {}
-        for shape in dict.fromkeys(image.shape for image in images):
-            numbers = [number for number, image in enumerate(images) if image.shape == shape]
+        for numbers in alike.values():
             for start in range(0, len(numbers), self.division.batch):
                 part = numbers[start : start + self.division.batch]
-                logits = self._predictor.apply([images[number] for number in part], self.normalization)
+                images, keep = [seen[number][0] for number in part], seen[part[0]][1]
+                logits = self._predictor.apply(images, self.normalization, keep)
                 found |= dict(zip(part, logits, strict=True))
-        return [found[number] for number in range(len(images))]
+        return [found[number] for number in range(len(seen))]
 
     def stream(
         self, groups: Iterable[list[Block]], before: Callable[[], None] = lambda: None

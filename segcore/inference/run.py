@@ -17,7 +17,7 @@ from segcore.devices import Hardware, choose, versions
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError, ModelError
 from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unasked, unheard
-from segcore.files import write_atomic
+from segcore.files import sha256, write_atomic
 from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
 from segcore.inference.pace import Pace, Stopped
@@ -197,9 +197,12 @@ def _remove_results(folder: Path) -> None:
 
 def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:
     """Return what stands for all that decides a result, but for the image."""
-    options = config.inference.model_dump(mode="json", exclude={"model", "config_file", "cluster"})
+    options = config.inference.model_dump(
+        mode="json", exclude={"model", "config_file", "ensemble", "cluster"}
+    )
     data = config.data.model_dump(mode="json")
-    return key_of(options, data, model.sha256, hardware.describe(), versions())
+    models = [model.sha256, *(sha256(find_model(name)[0]) for name in config.inference.ensemble)]
+    return key_of(options, data, models, hardware.describe(), versions())
 
 
 def _metadata(config: RunConfig, model: LoadedModel, hardware: Hardware) -> dict[str, Any]:

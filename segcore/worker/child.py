@@ -187,6 +187,13 @@ def resolve_model(config: RunConfig, workspace: Workspace) -> RunConfig:
     if applied is not None and applied.startswith(REGISTRY):
         inference = config.inference.model_copy(update={"model": _fetch(applied, workspace)})
         config = config.model_copy(update={"inference": inference})
+    if any(name.startswith(REGISTRY) for name in config.inference.ensemble):
+        names = [
+            _fetch(name, workspace) if name.startswith(REGISTRY) else name
+            for name in config.inference.ensemble
+        ]
+        inference = config.inference.model_copy(update={"ensemble": names})
+        config = config.model_copy(update={"inference": inference})
     if begun is not None and begun.startswith(REGISTRY):
         training = config.training.model_copy(update={"start_from": _fetch(begun, workspace)})
         config = config.model_copy(update={"training": training})

@@ -58,9 +58,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     real = Predictor.apply
 
-    def counted(self: Predictor, images, normalization=None):  # type: ignore[no-untyped-def]
+    def counted(self: Predictor, images, *rest):  # type: ignore[no-untyped-def]
         found.append(len(images))
-        return real(self, images, normalization)
+        return real(self, images, *rest)
 
     monkeypatch.setattr(Predictor, "apply", counted)
     return found

@@ -167,14 +167,14 @@ def test_memory_that_runs_out_in_validation_does_not_change_its_result(stack: Pa
             run.hardware.device, torch.float32, False
         )
     predictor = runs[1].validator.predictor
-    forward = predictor._forward
+    predict = predictor._predict
 
-    def scarce(plane_CYX: Tensor) -> Tensor:
+    def scarce(*given: Any) -> Tensor:
         if predictor.tile_size is None:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return forward(plane_CYX)
+        return predict(*given)
 
-    predictor._forward = scarce  # type: ignore[method-assign]
+    predictor._predict = scarce  # type: ignore[method-assign]
     for run in runs:
         fit(run, unasked)
     whole, tiled = (comparable(run.state.history)[0] for run in runs)
