@@ -31,7 +31,7 @@ def scheduler() -> Iterator[str]:
     """Start a scheduler with two workers in this process, which saves starting others."""
     from distributed import LocalCluster
 
-    options = {"dashboard_address": None, "silence_logs": 60, "memory_limit": 0}
+    options = {"dashboard_address": "127.0.0.1:0", "silence_logs": 60, "memory_limit": 0}
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", **options
     ) as cluster:
