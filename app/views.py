@@ -6,6 +6,7 @@ import base64
 import colorsys
 import io
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -330,7 +331,12 @@ def share_text(share: float) -> str:
 
 
 def _lines(text: str) -> str:
-    return "<br>".join(escape(line) for line in text.splitlines())
+    """Return escaped text with its line breaks; addresses become links, as that of a cluster's dashboard."""
+    shown = "<br>".join(escape(line) for line in text.splitlines())
+    return _ADDRESS.sub(r'<a href="\g<0>" target="_blank" rel="noopener noreferrer">\g<0></a>', shown)
+
+
+_ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(?:/[\w./?=&;%#~+-]*[\w/])?")
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

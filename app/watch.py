@@ -116,6 +116,8 @@ def message_html(view: JobView) -> str:
 def meaning_text(view: JobView) -> str:
     """Return what the state means for the person, "" where the headline says it all."""
     saved = "from where it was saved"
+    if view.kind == "predict" and view.state is State.PAUSED:
+        return "Paused: what is done stays on the disk, and the device is free. Resume goes on from here."
     if view.state is State.PAUSED:
         return f"Paused: the device is free. Resume goes on {saved}, today or in a month."
     if view.state is State.INTERRUPTED:
@@ -124,6 +126,8 @@ def meaning_text(view: JobView) -> str:
                 f"Its process ended unexpectedly. It goes on by itself {saved} as soon as a worker is there."
             )
         return f"Its process ended unexpectedly. Resume goes on {saved}."
+    if view.kind == "predict" and view.state is State.DISCARDED:
+        return "Discarded: nothing of it is kept but its options and its log."
     if view.state is State.DISCARDED:
         return "Discarded: its model, checkpoints and previews are deleted; options, log and curves stay."
     if view.state is State.RUNNING and view.resumes:

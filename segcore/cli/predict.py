@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from segcore.card import read_config
 from segcore.cli.output import score_lines, write_json, write_lines
 from segcore.cli.parser import RunParser, UsageError
 from segcore.cli.train import queue_jobs, raise_failure
 from segcore.config import RunConfig
+from segcore.errors import SegcoreError
+from segcore.estimate import read_machine
 from segcore.files import atomic_path
 from segcore.jobs.journal import read_results
 from segcore.jobs.queue import submit
@@ -17,6 +20,11 @@ from segcore.jobs.store import Job, State, create_job
 from segcore.worker.console import Console, describe_seconds
 from segcore.worker.local import run_here
 from segcore.workspace import Workspace
+
+if TYPE_CHECKING:
+    from segcore.inference.needs import Needs
+
+CONFIG = "config.json"
 
 
 def predict_command(words: list[str]) -> int:
@@ -37,6 +45,11 @@ def predict_command(words: list[str]) -> int:
     if options.output and options.queue:
         raise UsageError("--output cannot be used with --queue.", "The result lies in the run folder.")
     workspace = Workspace.open(options.workspace)
+    needs = _needs(config, workspace)
+    if needs is not None:
+        needs.check_disk(config.inference.format)
+    if needs is not None and not options.json:
+        write_lines(_expense(needs))
     if options.queue:
         return queue_jobs([submit(workspace, "predict", config)], workspace, options.json)
     job = run_here(create_job(workspace, "predict", config, owner="command"), workspace, Console())
@@ -76,6 +89,40 @@ def prediction_result(job: Job) -> dict[str, Any]:
         "segmentation": next((path for path in found if path.exists()), found[-1]),
         "metadata": read_results(job),
     }
+
+
+def _needs(config: RunConfig, workspace: Workspace) -> Needs | None:
+    """Return what the segmentation needs; None where only the job can tell, as of a registered model."""
+    model = Path(config.inference.model or "")
+    file = Path(config.inference.config_file or (model if model.is_dir() else model.parent) / CONFIG)
+    if not (model.exists() and file.is_file()):
+        return None
+    from segcore.data.collection import open_collection
+    from segcore.data.suitability import as_trained
+    from segcore.inference.needs import needs_of
+
+    try:
+        trained, card = read_config(file)
+        if card is None:
+            return None
+        entries = open_collection(as_trained(config.data, trained.data), labelled=False).entries
+    except SegcoreError:
+        return None  # the job says what is wrong, for every image
+    return needs_of(config, trained, card, entries, read_machine(workspace), workspace.results)
+
+
+def _expense(needs: Needs) -> list[str]:
+    """Return what is told before a segmentation begins."""
+    lines = [f"disk space    {_size(needs.disk)} at most, {_size(needs.free)} free"]
+    if needs.memory is not None:
+        lines.append(f"memory        about {_size(needs.memory)}, {_size(needs.available)} free")
+    if needs.seconds is not None and needs.seconds >= 10:
+        lines.append(f"time          about {describe_seconds(needs.seconds)}")
+    return lines
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.1f} MB"
 
 
 def _copy(result: Path, output: Path) -> None:

@@ -10,7 +10,7 @@ from tabs_workspace import epoch, make_run, make_services
 
 from app import watch
 from app.jobview import JobView
-from segcore.events import InterventionEvent, Progress, Request, ResumeEvent
+from segcore.events import InterventionEvent, NoteEvent, Progress, Request, ResumeEvent
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.store import State, ask, end_job
 
@@ -123,3 +123,17 @@ def test_damaged_lines_are_said_to_be_missing(tmp_path: Path) -> None:
     assert re.search(r"epoch 2 cannot be read", watch.message_html(view))
     path.unlink()
     assert "cannot be read" in watch.message_html(services.job(job.id))
+
+
+def test_the_dashboard_of_a_cluster_is_a_link_and_the_rest_stays_text(tmp_path: Path) -> None:
+    services = make_services(tmp_path)
+    job = make_run(services, (0.4,), State.RUNNING)
+    text = "predicting on 2 workers; dashboard http://127.0.0.1:8787/status"
+    FolderReporter(job.folder)(NoteEvent(text=text))
+    FolderReporter(job.folder)(NoteEvent(text='javascript:alert(1) http://a.b/"onclick=x <b>'))
+    shown = watch.message_html(services.job(job.id))
+    assert '<a href="http://127.0.0.1:8787/status"' in shown
+    assert shown.count("<a ") == 2
+    assert 'href="javascript' not in shown
+    assert "<b>" not in shown.replace("<br>", "")
+    assert 'http://a.b/"onclick' not in shown
