@@ -17,6 +17,7 @@ from segcore.devices import Hardware
 from segcore.events import Reporter, Request
 from segcore.memory import MemoryGuard
 from segcore.tasks import Task, build_task
+from segcore.training.ahead import Ahead
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import SWA_START
 from segcore.training.checkpoints import Checkpoints
@@ -53,6 +54,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     """When this process took up the run."""
     guard: MemoryGuard = field(default_factory=MemoryGuard)
+    ahead: Ahead = field(default_factory=Ahead)
     team: Team = field(default_factory=Team)
     """The processes that train together; usually this one alone."""
 

@@ -54,7 +54,8 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
     run.usage.restart()
     clock, looked = time.monotonic(), run.seconds
     ended = Passage(complete=True)
-    for unit_B in islice(batches(part.region_N, run.config.training.batch_size), part.done, None):
+    units = list(islice(batches(part.region_N, run.config.training.batch_size), part.done, None))
+    for unit_B, following in zip(units, [*units[1:], None], strict=True):
         if request := asked():
             ended = Passage(complete=False, request=request)
             break
@@ -62,7 +63,7 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         if state.step and run.training_left <= 0:
             ended = Passage(complete=False)
             break
-        loss, prediction, label = take_step(run, unit_B)
+        loss, prediction, label = take_step(run, unit_B, following)
         # Summed on the device: reading a value here would make the host wait for it in every step.
         part.loss_sum += loss
         _count(run, part, prediction, label)

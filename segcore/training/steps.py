@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from segcore.data.augment import change_grey, draw, sampling_offsets
+from segcore.data.patches import DiskPool
 from segcore.data.sampling import batches, epoch_units
 from segcore.errors import JobError
 from segcore.events import InterventionEvent
@@ -23,7 +25,7 @@ _STATISTICS_SEED = 1_000_003
 """Keeps the patches for the statistics apart from those of the training."""
 
 
-def take_step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def take_step(run: Run, unit_B: Tensor, following: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Take one optimizer step; where memory runs out, the same step again with smaller pieces.
 
     Parameters
@@ -32,6 +34,8 @@ def take_step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The run.
     unit_B : Tensor
         Unit of every patch of the batch: a slice, in 3d a block of slices.
+    following : Tensor, optional
+        The units of the next step, if it is known; its patches may be read from disk meanwhile.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def take_step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     before = generator.get_state()
     while True:
         try:
-            return _step(run, unit_B)
+            return _step(run, unit_B, following)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -88,13 +92,16 @@ def statistics_images(run: Run) -> Iterator[Tensor]:
         yield from image.split(run.state.micro_batch or training.batch_size)
 
 
-def _step(run: Run, unit_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     state = run.state
     rate = run.rate
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     began = time.perf_counter()
-    image, label = make_batch(run, unit_B, state.generator)
+    make = partial(make_batch, run)
+    image, label = run.ahead.take(make, unit_B, state.generator)
+    if following is not None and isinstance(run.pool, DiskPool):
+        run.ahead.begin(make, following, state.generator)
     run.usage.waited += time.perf_counter() - began
     loss, prediction = _add_gradients(run, image, label)
     if run.clipping:
