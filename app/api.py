@@ -51,10 +51,14 @@ class Api:
         """Check an image and a label stack of the workspace.
 
         `data` holds options such as {"labels_as": "foreground"}. Returns `ok`, `findings` (level, what,
-        where, remedy), `classes` (value, name, pixels, share) and a summary of both files.
+        where, remedy), `classes` (value, name, pixels, share) and a summary of both (`file`, axes, shape …).
         """
-        config = build_config({"data": data or {}})
-        return self.services.check(images, labels, config.data).model_dump(mode="json")
+        config = build_config({"data": {**(data or {}), "images": images, "labels": labels}})
+        report = self.services.check(images, labels, config.data).model_dump(mode="json")
+        for summary in filter(None, (report["images"], report["labels"])):
+            # The client takes whatever has a "path" for a file to download.
+            summary["file"] = summary.pop("path")
+        return report
 
     def start_training(self, images: str, labels: str, options: dict | None = None) -> dict:
         """Check the data and queue a training.

@@ -69,6 +69,7 @@ def test_the_whole_job(client: Client, app: ServedApp) -> None:
     report = call(client, "check_data", **sample)
     assert report["ok"]
     assert [item["value"] for item in report["classes"]] == [0, 1]
+    assert report["images"]["file"].endswith(sample["images"])  # and not a copy the client has made
 
     job = call(client, "start_training", **sample, options=OPTIONS)
     done = finished(client, job["id"])
