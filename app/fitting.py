@@ -127,4 +127,4 @@ def needs_html(needs: Needs | None, file_format: str) -> str:
         trouble += mark_html(
             "warning", "Memory is short.", "Close other programs, or choose a smaller tile size."
         )
-    return f'<dl class="cost-list" id="infer-needs">{items}</dl>{trouble}'
+    return f'<dl class="cost-list" id="infer-needs" style="margin-top:0.6em">{items}</dl>{trouble}'

@@ -21,11 +21,13 @@ from app.services import Services
 from app.session import Problem, attempt
 from segcore.jobs.store import State
 
-FIELDS = (
+DAILY = (
     forms.axes_field(),
     *(field for field in forms.data_fields() if field.path in ("data.pixel_size", "data.channels")),
-    *forms.visible_fields("inference"),
+    *forms.visible_fields("inference", folded=False),
 )
+RARE = forms.visible_fields("inference", folded=True)
+FIELDS = (*DAILY, *RARE)
 EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
 
 LISTED = 60
@@ -93,7 +95,9 @@ def build(services: Services) -> InferStep:
             )  # fmt: skip
             images = file_input(services, "Images to segment", name="infer-images")
             with gr.Accordion("More options", open=False, elem_id="infer-options"):
-                values = [forms.helped_component(field, "infer-") for field in FIELDS]
+                values = [forms.helped_component(field, "infer-") for field in DAILY]
+                with gr.Accordion("Format, speed and cluster", open=False, elem_id="infer-more"):
+                    values += [forms.helped_component(field, "infer-") for field in RARE]
             fit = gr.HTML(elem_id="infer-fit")
             adapt = gr.Button("Adapt the pixel size", size="sm", visible=False, elem_id="adapt-size")
             start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")

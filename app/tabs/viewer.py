@@ -50,7 +50,7 @@ def build(services: Services, tab: gr.Tab) -> gr.Dropdown:
     reader = StackReader(services)
     with gr.Row(elem_id="viewer"):
         with gr.Column(scale=1, min_width=280):
-            path = _file_choice("Image", "viewer-path", "Any TIFF of the workspace.")
+            path = _file_choice("Image", "viewer-path", "Any image of the workspace.")
             labels = _file_choice("Labels over it", "viewer-labels", "Those that belong to it come first.")
             opacity = gr.Slider(0, 100, value=40, step=5, label="Opacity of the labels (%)", visible=False)
             classes = gr.CheckboxGroup(label="Classes shown", visible=False, elem_id="viewer-classes")

@@ -18,6 +18,7 @@ from segcore.data.arrays import hushed, naming_file
 from segcore.data.calibration import ome_sizes, read_pixel_size
 from segcore.data.integrity import check_proportion, truncated
 from segcore.data.source import Region, full_region
+from segcore.data.thinning import BAND_BYTES
 from segcore.data.tiff_header import Facts, Headers, read_header
 from segcore.data.tiff_thinning import thinned_page
 from segcore.errors import DataError, SegcoreError
@@ -105,12 +106,7 @@ class TiffSource:
             if self._opened is None:
                 self._opened, _ = _open(self.path, self._given)
             if self._opened.offset is not None:
-                mapped = self._mapped(self._opened.offset)
-                steps = [
-                    slice(*bound, step if axis in "YX" else 1)
-                    for axis, bound in zip(self.axes, bounds, strict=True)
-                ]
-                return np.array(mapped[tuple(steps)], dtype=self.dtype, order="C", subok=False)
+                return self._thinned_mapped(bounds, self._opened.offset, step)
             outer = [start for start, _ in bounds[: self._opened.outer]]
             number = int(np.ravel_multi_index(outer, self.shape[: self._opened.outer])) if outer else 0
             with self._file():
@@ -132,6 +128,17 @@ class TiffSource:
 
     def _read_mapped(self, bounds: tuple[tuple[int, int], ...], offset: int) -> np.ndarray:
         return np.array(self._mapped(offset)[_slices(bounds)], dtype=self.dtype, order="C", subok=False)
+
+    def _thinned_mapped(self, bounds: tuple[tuple[int, int], ...], offset: int, step: int) -> np.ndarray:
+        at = self.axes.index("Y")
+        rows, line = bounds[at][1], math.prod(stop - start for start, stop in bounds) // bounds[at][1]
+        band = max(1, BAND_BYTES // (line * self.dtype.itemsize * step)) * step
+        steps = [slice(*one, step if axis == "X" else 1) for axis, one in zip(self.axes, bounds, strict=True)]
+        found = []
+        for start in range(0, rows, band):  # mapped anew every time, so that little of it stays in memory
+            steps[at] = slice(start, min(start + band, rows), step)
+            found.append(np.array(self._mapped(offset)[tuple(steps)], self.dtype, order="C", subok=False))
+        return np.concatenate(found, axis=at)
 
     def _mapped(self, offset: int) -> np.ndarray:
         stored = self._series.dtype.newbyteorder(self._series.parent.byteorder)

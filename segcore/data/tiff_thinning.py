@@ -61,15 +61,19 @@ def _is_mosaic(page: Any, form: Any) -> bool:
 def _from_tiles(page: Any, form: Any, dtype: np.dtype[Any], step: int) -> np.ndarray:
     high, wide = form.tilelength, form.tilewidth
     rows, columns = np.arange(0, form.imagelength, step), np.arange(0, form.imagewidth, step)
-    tiles = np.memmap(
-        form.parent.filehandle.path,
-        dtype=form.dtype.newbyteorder(form.parent.byteorder),
-        mode="r",
-        offset=page.dataoffsets[0],
-        shape=(-(-form.imagelength // high), -(-form.imagewidth // wide), high, wide),
-    )
-    at = (rows // high)[:, None], (columns // wide)[None], (rows % high)[:, None], (columns % wide)[None]
-    return np.asarray(tiles[at], dtype)
+    across = -(-form.imagewidth // wide)
+    found = []
+    for row in np.unique(rows // high):  # mapped anew for every row of tiles, so that few stay in memory
+        tiles = np.memmap(
+            form.parent.filehandle.path,
+            dtype=form.dtype.newbyteorder(form.parent.byteorder),
+            mode="r",
+            offset=page.dataoffsets[int(row) * across],
+            shape=(across, high, wide),
+        )
+        inner = rows[rows // high == row] % high
+        found.append(np.asarray(tiles[columns // wide, inner[:, None], columns % wide], dtype))
+    return np.concatenate(found)
 
 
 def _from_pyramid(series: Any, form: Form, region: Region, step: int) -> np.ndarray | None:
