@@ -161,3 +161,11 @@ def test_a_disk_that_is_too_small_is_told_and_nothing_is_queued(
     assert "free" in message
     assert not isinstance(started, str)
     assert not services.jobs("predict")
+
+
+def test_further_models_may_be_runs_too(services: Services) -> None:
+    first, second = trained(services), trained(services)
+    data = {"images": "data/images.tif"}
+    asked = build_config({"data": data, "inference": {"model": first.id, "ensemble": [second.id]}})
+    job = services.submit_segmentation(asked)
+    assert services.job(job.id).config.inference.ensemble == [str(second.folder)]
