@@ -141,8 +141,10 @@ class Segmentations:
     def _check_channels(self, config: RunConfig) -> None:
         """Raise ModelError if it is known before the job runs that model and images do not fit."""
         model = config.inference.model or ""
-        stack = self._data.stack(config.data.model_copy(update={"labels": None}))
-        card = self._job(model).card if _is_job_id(model) else None
+        known = self.described(model, config.inference.config_file or "")
+        data = _images_only(config.data)
+        card, trained = known or (None, None)
+        stack = self._data.stack(as_trained(data, trained.data) if trained else data)
         if card is not None and card.channels != stack.channels:
             raise ModelError(
                 f"The model was trained on images with {card.channels} channels, {stack.path} has "

@@ -19,7 +19,7 @@ from tabs_workspace import make_result, make_run, make_services, write_labels, w
 from app import fitting, forms, zips
 from app.services import Services
 from app.steps import infer
-from segcore.card import Histogram, ModelCard, Normalization, PixelSize, write_config
+from segcore.card import Histogram, ModelCard, Normalization, PixelSize, read_config, write_config
 from segcore.config import RunConfig, build_config
 from segcore.data.open import open_source
 from segcore.data.planes import Planes
@@ -169,3 +169,18 @@ def test_further_models_may_be_runs_too(services: Services) -> None:
     asked = build_config({"data": data, "inference": {"model": first.id, "ensemble": [second.id]}})
     job = services.submit_segmentation(asked)
     assert services.job(job.id).config.inference.ensemble == [str(second.folder)]
+
+
+def test_images_are_read_as_the_training_repaired_them(services: Services) -> None:
+    job = trained(services)
+    options = job.config.model_copy(
+        update={"data": job.config.data.model_copy(update={"recipe": ["images.depth uint16"]})}
+    )
+    _, card = read_config(job.folder / "config.json")
+    write_config(job.folder / "config.json", options, card)
+    folder = services.workspace.root / "data" / "mixed"
+    folder.mkdir()
+    for name, dtype in (("a.tif", np.uint8), ("b.tif", np.uint16)):
+        tifffile.imwrite(folder / name, np.full((40, 30), 9, dtype))
+    asked = build_config({"data": {"images": "data/mixed"}, "inference": {"model": job.id}})
+    assert services.submit_segmentation(asked).state is State.QUEUED
