@@ -21,6 +21,8 @@ from segcore.rescale import SAME, Factors, Rescaled, Restoring
 CHUNK = 512
 """Side of the parts in which large results are stored, px: blocks are a multiple of it where they can."""
 DEEP_CHUNK = 16
+MOST_PIXELS = 2**25
+"""Px (voxels) of a block: its logits and probabilities take some hundred MB at most, for few classes."""
 AHEAD = 2
 """Groups of blocks that are read while another is predicted."""
 
@@ -67,7 +69,12 @@ def divide(images: Slices, predictor: Predictor, factors: Factors = SAME) -> Div
         _side(part, all_of_it, size, step)
         for part, all_of_it, size, step in zip(owned, (grid.depth, *sizes), whole, steps, strict=True)
     )
-    return Division((planes if solid else 1, rows, columns), plan.halo, plan.batch)
+    size = [planes if solid else 1, rows, columns]
+    # A block may be larger on the grid of the image than on that of the network.
+    while math.prod(size) > MOST_PIXELS and max(size[1:]) > CHUNK:
+        axis = 1 if size[1] >= size[2] else 2
+        size[axis] = max(CHUNK, size[axis] // 2 // CHUNK * CHUNK)
+    return Division((size[0], size[1], size[2]), plan.halo, plan.batch)
 
 
 def _side(owned: int, grid: int, size: int, step: int) -> int:

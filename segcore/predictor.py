@@ -270,7 +270,9 @@ class Predictor:
         room = MEMORY_SHARE * self.hardware.free_memory()
         if self.hardware.device.type == "cpu":
             room = min(room, MOST_ON_CPU)
-        return int(room / self.network.bytes_per_pixel(self.hardware.dtype.itemsize))
+        # Kernels of some devices count the numbers of a tensor in 32 bits.
+        most = 2**31 // (2 * self.network.features)
+        return min(int(room / self.network.bytes_per_pixel(self.hardware.dtype.itemsize)), most)
 
     def _batch(self, read: Sequence[int], room: int) -> int:
         """Return how many images or tiles that are read in this size go through the network together."""

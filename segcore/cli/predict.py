@@ -44,6 +44,8 @@ def predict_command(words: list[str]) -> int:
     _require(config, ("images",))
     if options.output and options.queue:
         raise UsageError("--output cannot be used with --queue.", "The result lies in the run folder.")
+    if options.output and options.output.is_file() and config.inference.format == "ome-zarr":
+        raise UsageError(f"{options.output} is a file; an OME-Zarr is a folder.", "Name another place.")
     workspace = Workspace.open(options.workspace)
     needs = _needs(config, workspace)
     if needs is not None:
@@ -61,7 +63,7 @@ def predict_command(words: list[str]) -> int:
     result = prediction_result(job)
     if options.output:
         result["output"] = options.output.expanduser().resolve()
-        _copy(result["segmentation"], result["output"])
+        result["output"] = _copy(result["segmentation"], result["output"])
     write_json(result) if options.json else write_lines(_summary(result))
     return 0
 
@@ -125,23 +127,28 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.1f} MB"
 
 
-def _copy(result: Path, output: Path) -> None:
-    """Copy a segmentation, or those of several images into a folder."""
+def _copy(result: Path, output: Path) -> Path:
+    """Copy a segmentation, or those of several images into a folder; return the copy.
+
+    An OME-Zarr is copied into a folder that is there, unless it is an OME-Zarr itself, which is replaced.
+    """
     from segcore.data.zarr_files import is_zarr
     from segcore.inference.zarr_sink import replace_folder
 
     if is_zarr(result):
+        if output.is_dir() and not is_zarr(output):
+            output = output / result.name
         # Whole or not at all: chunks of an earlier result in between would be believed.
         temporary = output.with_name(f".{output.name}.part")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(result, temporary)
         replace_folder(temporary, output)
-        return
-    if result.is_dir():
+    elif result.is_dir():
         shutil.copytree(result, output, dirs_exist_ok=True)
-        return
-    with atomic_path(output) as temporary:
-        shutil.copyfile(result, temporary)
+    else:
+        with atomic_path(output) as temporary:
+            shutil.copyfile(result, temporary)
+    return output
 
 
 def _summary(result: dict[str, Any]) -> list[str]:

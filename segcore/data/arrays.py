@@ -131,6 +131,8 @@ class ArraySource:
             return None
         factor, opened = max(fitting, key=lambda level: level[0])
         with as_data_error(self._where, "read"), opened() as array:
+            if array is None:
+                return None  # declared, but not there
             shape = tuple(int(array.shape[position]) for position in self._kept)
             copy = Copy(
                 self.axes, shape, self.dtype, lambda part: self._part(array, full_region(part, shape))

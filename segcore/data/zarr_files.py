@@ -77,6 +77,8 @@ def _levels(address: Path | str, node: Any, within: str) -> tuple[tuple[float, O
             (each["scale"] for each in steps if each.get("type") == "scale"), ()
         )
     first = next(iter(scales.values()))
+    if not all(map(float, first)):
+        return ()
     found = []
     for path, scale in scales.items():
         ratios = [float(own) / float(full) for own, full in zip(scale, first, strict=False)]

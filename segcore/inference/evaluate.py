@@ -18,6 +18,7 @@ from segcore.data.splits import Region, Split, parse_slices
 from segcore.data.suitability import as_trained, remarks_on
 from segcore.data.targets import LabelRule, encode_plane
 from segcore.devices import choose
+from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, StageEvent
 from segcore.inference.remarks import Remarks
@@ -75,7 +76,7 @@ def evaluate(
         report(NoteEvent(text=_LEARNED))
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
     scorer = _Scorer(
-        Predictor(model.network, model.card, hardware, config.inference.tile_size),
+        build_predictor(config, model, hardware),
         collection,
         LabelRule.of(data),
         config.inference.rescale,

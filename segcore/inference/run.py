@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from segcore.files import sha256, write_atomic
 from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
 from segcore.inference.pace import Pace, Stopped
-from segcore.inference.partial import PARTIAL, Finished, key_of
+from segcore.inference.partial import PARTIAL, Finished, key_of, stamps
 from segcore.inference.remarks import Remarks
-from segcore.inference.results import PROBABILITIES, SEGMENTATION, Place, places
+from segcore.inference.results import Place, places
+from segcore.inference.sinks import remove
 from segcore.models.saved import LoadedModel, find_model, load_model, place
 
 METADATA = "metadata.json"
@@ -94,10 +95,10 @@ def segment(
             done, failed = _segment_all(work, items, targets)
     except Stopped as stopped:
         if stopped.request is not Request.PAUSE:
-            _remove_results(folder)
+            _remove_results(work, items, targets)
         return Outcome(request=stopped.request, metrics={})
     except (ConfigError, DataError, ModelError):
-        _remove_results(folder)  # what has to be changed makes another result
+        _remove_results(work, items, targets)  # what has to be changed makes another result
         raise
     metrics = _sums(done) | {"seconds": time.monotonic() - began}
     named = {"model": reference or config.inference.model or str(model.weights)}
@@ -157,18 +158,20 @@ def _segment_all(
     failed: list[dict[str, str]] = []
     finished = Finished(work.folder, work.key)
     for number, (item, target) in enumerate(zip(items, targets, strict=True)):
+        stamp = stamps(item.images)
         before = finished.get(item.name)
-        if before is None or not (target.segmentation.exists() or "failed" in before):
+        written = all(path.exists() for path in (target.segmentation, target.probabilities) if path)
+        if before is None or before["stamp"] != stamp or not (written or "failed" in before):
             before = None
             try:
                 entry = segment_image(work, item, target, number)
-                finished.note(item.name, entry=entry)
+                finished.note(item.name, stamp=stamp, entry=entry)
                 done.append(entry)
             except (DataError, ModelError) as error:
                 if len(items) == 1 or (not done and len(failed) == len(items) - 1):
                     raise
                 problem = {"name": item.name, "message": error.message, "remedy": error.remedy}
-                finished.note(item.name, failed=problem)
+                finished.note(item.name, stamp=stamp, failed=problem)
                 failed.append(problem)
                 text = f"{item.name} is left out: {error.message}"
                 work.report(NoteEvent(level="error", text=text, remedy=error.remedy))
@@ -190,9 +193,17 @@ def _sums(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"class_pixels": classes, "slices": sum(entry["slices"] for entry in entries)}
 
 
-def _remove_results(folder: Path) -> None:
-    for path in [folder / PARTIAL, *folder.glob(f"{SEGMENTATION}*"), *folder.glob(f"{PROBABILITIES}*")]:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def _remove_results(work: Work, items: Sequence[Item], targets: Sequence[Place]) -> None:
+    """Remove what this segmentation has made, and nothing else that lies in the folder."""
+    finished = Finished(work.folder, work.key)
+    for item, target in zip(items, targets, strict=True):
+        if finished.get(item.name):
+            for path in filter(None, (target.segmentation, target.probabilities)):
+                remove(path)
+                for folder in path.relative_to(work.folder.parent).parents[:-1]:
+                    with suppress(OSError):  # others' files are in it, or it is gone
+                        (work.folder.parent / folder).rmdir()
+    remove(work.folder)
 
 
 def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:

@@ -33,7 +33,9 @@ class OpenTiff:
     def __init__(self, path: Path) -> None:
         self.path = path
         with told_of_disk(path):
-            self._stream = path.open("r+b", buffering=0)
+            # Write-only: a file that may be read, too, is cached by pages on network disks, and two hosts
+            # that write to the same page would undo each other's pixels.
+            self._stream = os.fdopen(os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0)), "wb", 0)
 
     def put(self, offset: int, pixels: np.ndarray) -> None:
         """Write the pixels of a C-contiguous array from a byte on."""

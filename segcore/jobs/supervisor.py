@@ -222,6 +222,8 @@ def _hand_over(
     tuple, optional
         Whether it had to be ended by force, and its exit code if it has ended by itself.
     """
+    if _is_spread(job):
+        return None  # what it leaves behind may see other GPUs than the next job may
     ready = where.standby.take(job.kind, where.device) if where.standby else None
     if where.standby is None or ready is None:
         return None
@@ -250,15 +252,17 @@ def _start(folder: Path, command: Sequence[str], device: str) -> psutil.Popen | 
         return None
 
 
+def _is_spread(job: Job) -> bool:
+    """Say whether a job uses all GPUs of its host: it shares a batch among them, or has a cluster."""
+    with suppress(SegcoreError):  # the job's own process says what is wrong with its options
+        return job.config.training.devices > 1 if job.kind == "train" else bool(job.config.inference.cluster)
+    return False
+
+
 def _visible_devices(job: Job, device: str) -> Mapping[str, str]:
     kind, _, number = device.partition(":")
-    if kind != "cuda":
+    if kind != "cuda" or _is_spread(job):
         return {}
-    with suppress(SegcoreError):  # the job's own process says what is wrong with its options
-        if job.kind == "train" and job.config.training.devices > 1:
-            return {}  # it shares its batch among all that the host has
-        if job.kind == "predict" and job.config.inference.cluster:
-            return {}  # every process of its cluster takes another one
     # nvidia-smi counts them by their place on the bus, CUDA by speed unless it is told otherwise.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return {"CUDA_VISIBLE_DEVICES": number, **order}

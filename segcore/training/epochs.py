@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import cast
 
 import torch
@@ -55,7 +55,7 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
     clock, looked = time.monotonic(), run.seconds
     ended = Passage(complete=True)
     units = list(islice(batches(part.region_N, run.config.training.batch_size), part.done, None))
-    for unit_B, following in zip(units, [*units[1:], None], strict=True):
+    for unit_B, following in zip_longest(units, units[1:]):
         if request := asked():
             ended = Passage(complete=False, request=request)
             break
