@@ -12,11 +12,11 @@ import numpy as np
 from segcore.card import ModelCard, Normalization
 from segcore.data.neighbours import neighbours
 from segcore.data.normalize import fit_normalization
-from segcore.data.planes import strips
+from segcore.data.planes import Strips, strips
 from segcore.tiling import part_span
 
 
-class Slices(Protocol):
+class Slices(Strips, Protocol):
     """Planes of one image; see `segcore.data.planes.Planes`."""
 
     @property
@@ -26,21 +26,6 @@ class Slices(Protocol):
     @property
     def depth(self) -> int:
         """Planes of one volume: `depth` planes that follow each other belong together."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of a plane."""
-
-    @property
-    def height(self) -> int:
-        """Rows of a plane."""
-
-    @property
-    def width(self) -> int:
-        """Columns of a plane."""
-
-    def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
-        """Return part of plane `index` as `(C, Y, X)`."""
 
 
 @dataclass(frozen=True)
