@@ -32,7 +32,7 @@ from segcore.jobs.supervisor import Where, run_job
 from segcore.workspace import Workspace
 
 TITLE = "Start-up"
-PEERS = ("torch", "nnunetv2", "cellpose")
+PEERS = ("torch", "cellpose")
 BUSY_SECONDS = 90.0
 
 

@@ -139,7 +139,8 @@ class DiskPool:
     They lie on disk, or in main memory where that of a GPU is too small for them.
 
     Draws and arithmetic are those of `PatchPool`, so the patches are the same to the bit. The memory it takes
-    is that of the windows of one batch. Parameters and errors as there.
+    is that of the windows of a batch, and of the next one, which is made ahead (`segcore.training.ahead`).
+    Parameters and errors as there.
     """
 
     def __init__(

@@ -169,21 +169,10 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
             work.report(NoteEvent(text=text))
         if not partial.begun:
             files.create()
-            partial.begin(key)
+            partial.begin()
         _tell(work, images, files)
-        if work.cluster and len(partial.done) < len(prediction.blocks):
-            assignment = Assignment(
-                key=key,
-                config=portable(work.config, work.model.weights),
-                sha256=work.model.sha256,
-                item=item,
-                division=partial.division,
-                normalization=prediction.normalization,
-                sinks=tuple((path, spec) for path, spec, _ in files.pairs),
-            )
-            _predict_elsewhere(work, work.cluster, prediction, partial, assignment)
-        else:
-            _predict(work, prediction, partial, files)
+        if len(partial.done) < len(prediction.blocks):  # else the work files may be results already
+            _predict(work, item, prediction, partial, files)
         files.finish(work.pace)
     except (DataError, ModelError):
         shutil.rmtree(partial.folder, ignore_errors=True)
@@ -213,28 +202,30 @@ def _tell(work: Work, images: Planes, files: Files) -> None:
     work.report(StageEvent(text=f"segmenting {images.source.path.name} on {on}{size}"))
 
 
-def _predict(work: Work, prediction: Prediction, partial: Partial, files: Files) -> None:
-    """Predict and write the blocks that are not done."""
+def _predict(work: Work, item: Item, prediction: Prediction, partial: Partial, files: Files) -> None:
+    """Predict and write the blocks that are not done, here or on the cluster."""
     done = set(partial.done)
-    if len(done) == len(prediction.blocks):
-        return  # the work files may be results already
+    groups = prediction.groups(done)
     work.pace.image_begun(len(prediction.blocks), len(done), prediction.unit)
-    with Writer(partial, *files.open(), work.model.card.class_values) as writer:
-        for group in prediction.stream(prediction.groups(done), work.pace.check):
-            for block, logits_KZYX in group:
-                writer.put(block, logits_KZYX)
-            work.pace.blocks_done(sum(block.number not in done for block, _ in group))
-
-
-def _predict_elsewhere(
-    work: Work, cluster: Cluster, prediction: Prediction, partial: Partial, assignment: Assignment
-) -> None:
-    """Let workers of a cluster predict and write the blocks that are not done."""
-    done = set(partial.done)
-    work.pace.image_begun(len(prediction.blocks), len(done), prediction.unit)
+    if work.cluster is None:
+        with Writer(partial, *files.open(), work.model.card.class_values) as writer:
+            for group in prediction.stream(groups, work.pace.check):
+                for block, logits_KZYX in group:
+                    writer.put(block, logits_KZYX)
+                work.pace.blocks_done(sum(block.number not in done for block, _ in group))
+        return
 
     def take(found: Mapping[int, list[int]]) -> None:
         partial.note(found)
         work.pace.blocks_done(sum(number not in done for number in found))
 
-    cluster.predict(assignment, prediction.groups(done), take, work.pace.check)
+    assignment = Assignment(
+        key=partial.key,
+        config=portable(work.config, work.model.weights),
+        sha256=work.model.sha256,
+        item=item,
+        division=partial.division,
+        normalization=prediction.normalization,
+        sinks=tuple((path, spec) for path, spec, _ in files.pairs),
+    )
+    work.cluster.predict(assignment, groups, take, work.pace.check)

@@ -28,6 +28,8 @@ class Partial:
     ----------
     folder : Path
         Where it lies; files of sinks lie there, too.
+    key : str
+        Stands for all that decides the result, see `key_of`.
     division : Division
         The blocks of the image.
     normalization : Normalization, optional
@@ -39,6 +41,7 @@ class Partial:
     """
 
     folder: Path
+    key: str
     division: Division
     normalization: Normalization | None
     begun: bool = False
@@ -62,10 +65,10 @@ class Partial:
         plan = _read(folder / _PLAN)
         if plan is None or plan["key"] != key:
             shutil.rmtree(folder, ignore_errors=True)
-            return cls(folder, *divide())
+            return cls(folder, key, *divide())
         division = Division(**{name: _tupled(value) for name, value in plan["division"].items()})
         own = plan["normalization"]
-        found = cls(folder, division, Normalization.model_validate(own) if own else None, begun=True)
+        found = cls(folder, key, division, Normalization.model_validate(own) if own else None, begun=True)
         for line in _lines(folder / _DONE):
             found.done[line["block"]] = line["pixels"]
         return found
@@ -75,10 +78,10 @@ class Partial:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.begun, self.done = False, {}
 
-    def begin(self, key: str) -> None:
+    def begin(self) -> None:
         """Write down how the image is divided, once the files of the sinks exist."""
         own = self.normalization.model_dump(mode="json") if self.normalization else None
-        plan = {"key": key, "division": asdict(self.division), "normalization": own}
+        plan = {"key": self.key, "division": asdict(self.division), "normalization": own}
         write_atomic(self.folder / _PLAN, json.dumps(plan) + "\n")
         self.begun = True
 

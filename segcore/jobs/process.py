@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from segcore.errors import SegcoreError
 from segcore.jobs.host import this_host
 from segcore.jobs.store import Job, State, read_job
 from segcore.workspace import Workspace
@@ -121,6 +123,23 @@ def spawn(
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
+
+
+def is_spread(job: Job) -> bool:
+    """Say whether a job uses all GPUs of its host: it shares a batch among them, or has a cluster."""
+    with suppress(SegcoreError):  # the job's own process says what is wrong with its options
+        return job.config.training.devices > 1 if job.kind == "train" else bool(job.config.inference.cluster)
+    return False
+
+
+def visible_devices(job: Job, device: str) -> Mapping[str, str]:
+    """Return the environment in which a job sees `device` only, or all GPUs if it uses all."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or is_spread(job):
+        return {}
+    # nvidia-smi counts them by their place on the bus, CUDA by speed unless it is told otherwise.
+    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {"CUDA_VISIBLE_DEVICES": number, **order}
 
 
 def memory_kills(counters: Sequence[Path] = KILL_COUNTERS) -> int | None:

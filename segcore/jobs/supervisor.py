@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,19 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from segcore.errors import SegcoreError
 from segcore.events import EndEvent, Request
 from segcore.jobs.host import this_host
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.process import (
     explain_death,
     is_running,
+    is_spread,
     job_command,
     job_process,
     kill_tree,
     memory_kills,
     spawn,
+    visible_devices,
 )
 from segcore.jobs.standby import Standby
 from segcore.jobs.store import Job, State, asked, end_job, read_job, update_job
@@ -222,12 +222,12 @@ def _hand_over(
     tuple, optional
         Whether it had to be ended by force, and its exit code if it has ended by itself.
     """
-    if _is_spread(job):
+    if is_spread(job):
         return None  # what it leaves behind may see other GPUs than the next job may
     ready = where.standby.take(job.kind, where.device) if where.standby else None
     if where.standby is None or ready is None:
         return None
-    if not ready.hand(job, workspace, _visible_devices(job, where.device)):
+    if not ready.hand(job, workspace, visible_devices(job, where.device)):
         ready.end()
         return None
     forced = _watch(ready.process, job.folder, on_poll, grace, leaving, ready.has_left(job))
@@ -245,27 +245,11 @@ def _hand_over(
 def _start(folder: Path, command: Sequence[str], device: str) -> psutil.Popen | None:
     try:
         with (folder / "log.txt").open("ab") as log:
-            return spawn(command, log.fileno(), _visible_devices(read_job(folder), device))
+            return spawn(command, log.fileno(), visible_devices(read_job(folder), device))
     except OSError as error:
         remedy = "Close other programs, check the disk, and start it again."
         end_job(folder, State.FAILED, f"The job's process could not be started: {error.strerror}.", remedy)
         return None
-
-
-def _is_spread(job: Job) -> bool:
-    """Say whether a job uses all GPUs of its host: it shares a batch among them, or has a cluster."""
-    with suppress(SegcoreError):  # the job's own process says what is wrong with its options
-        return job.config.training.devices > 1 if job.kind == "train" else bool(job.config.inference.cluster)
-    return False
-
-
-def _visible_devices(job: Job, device: str) -> Mapping[str, str]:
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or _is_spread(job):
-        return {}
-    # nvidia-smi counts them by their place on the bus, CUDA by speed unless it is told otherwise.
-    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    return {"CUDA_VISIBLE_DEVICES": number, **order}
 
 
 def _watch(

@@ -186,7 +186,7 @@ def test_a_torn_line_of_the_record_is_left_out(tmp_path: Path) -> None:
 
     partial = Partial.take_up(tmp_path / "0", "key", divide)
     partial.folder.mkdir()
-    partial.begin("key")
+    partial.begin()
     partial.note({0: [1, 2], 1: [3, 4]})
     with (partial.folder / "done.jsonl").open("a") as stream:
         stream.write('{"block": 2, "pix')
