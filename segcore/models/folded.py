@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from segcore.models.unet import UNet, pad_behind
+from segcore.models.segmenter import pad_behind
+from segcore.models.unet import UNet
 
 COMPOSED_WIDTH = 64
 """Levels with at most so many feature maps go up in one step (`compose`); further down it gains nothing."""

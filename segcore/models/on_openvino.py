@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from segcore.errors import ConfigError
-from segcore.models.unet import UNet, pad_behind
+from segcore.models.segmenter import pad_behind
+from segcore.models.unet import UNet
 
 INSTALL = "pip install 'segcore-studio[openvino]'"
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segcore.estimate import Network, prediction_bytes
+from segcore.models.segmenter import Segmenter
 from segcore.strides import Strides, divisors, kernels, radii
 
 
@@ -38,7 +39,7 @@ class DoubleConv(nn.Sequential):
         super().__init__(*layers)
 
 
-class UNet(nn.Module):
+class UNet(Segmenter):
     """U-Net from an image to one logit per class and pixel, in 2d or 3d.
 
     64 feature maps and 4 layers give the network of the paper (31.0 M parameters), 32 the small one (7.8 M).
@@ -58,12 +59,14 @@ class UNet(nn.Module):
         `segcore.strides.pooling_plan`; one entry per layer.
     """
 
+    is_local = True
+
     def __init__(
         self, channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
     ) -> None:
-        super().__init__()
+        super().__init__(channels, classes)
         assert not strides or len(strides) == layers, (strides, layers)
-        self.channels, self.classes, self.features, self.layers = channels, classes, features, layers
+        self.features, self.layers = features, layers
         self.strides: tuple[tuple[int, ...], ...] = tuple(strides) or ((2, 2),) * layers
         self.kernels: tuple[tuple[int, ...], ...] = kernels(strides) if strides else ((3, 3),) * (layers + 1)
         widths = [features * 2**level for level in range(layers + 1)]
@@ -81,47 +84,24 @@ class UNet(nn.Module):
             DoubleConv(2 * width, width, size)
             for width, size in zip(widths[:-1], self.kernels[:-1], strict=True)
         )
+        self.divisors, self.receptive_radii = divisors(self.strides), radii(self.strides, self.kernels)
         self.head = (nn.Conv3d if strides else nn.Conv2d)(features, classes, 1)
         self.apply(_initialise)
-
-    @property
-    def dimensions(self) -> int:
-        """Axes of an image beside its channels: 2 or 3."""
-        return len(self.strides[0])
-
-    @property
-    def divisors(self) -> tuple[int, ...]:
-        """Per axis the px that images are padded to a multiple of, and that tiles must be aligned to."""
-        return divisors(self.strides)
-
-    @property
-    def receptive_radii(self) -> tuple[int, ...]:
-        """Per axis the distance in px beyond which the input cannot influence an output pixel."""
-        return radii(self.strides, self.kernels)
-
-    @property
-    def divisor(self) -> int:
-        """The largest of `divisors` in plane: rows and columns aligned to it suit both."""
-        return max(self.divisors[-2:])
-
-    @property
-    def receptive_radius(self) -> int:
-        """The largest of `receptive_radii` in plane."""
-        return max(self.receptive_radii[-2:])
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per pixel (voxel), see `segcore.estimate.prediction_bytes`."""
         network = Network(self.features, self.layers, self.channels, self.classes)
         return prediction_bytes(network, itemsize)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits `B K Y X` for images `B C Y X`, or `B K Z Y X` for `B C Z Y X`, of any size.
-
-        What is missing to a multiple of `divisors` behind the last plane, row and column is filled by
-        repeating the edge, and cut off the result.
-        """
-        sizes = image.shape[2:]
-        return self.aligned(pad_behind(image, self.divisors))[:, :, *(slice(size) for size in sizes)]
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the levels of the encoder, the bottom, those of the decoder from below, and the head."""
+        down = [(f"encoder {level}", block) for level, block in enumerate(self.encoder, start=1)]
+        ups = list(zip(self.upsample, self.decoder, strict=True))
+        up = [
+            (f"decoder {level}", nn.ModuleList(parts))
+            for level, parts in reversed(list(enumerate(ups, start=1)))
+        ]
+        return [*down, ("bottom", self.bottom), *up, ("head", self.head)]
 
     def aligned(self, image: Tensor) -> Tensor:
         """Return the logits of images whose sizes are multiples of `divisors`."""
@@ -137,15 +117,6 @@ class UNet(nn.Module):
             x = torch.cat([skips.pop(), self.upsample[level](x)], dim=1)
             x = self.decoder[level](x)
         return self.head(x)
-
-
-def pad_behind(image: Tensor, steps: Sequence[int]) -> Tensor:
-    """Repeat the last plane, row and column until the axes are multiples of `steps`."""
-    missing = [-size % step for size, step in zip(image.shape[2:], steps, strict=True)]
-    if not any(missing):
-        return image
-    both = [(0, amount) for amount in reversed(missing)]  # functional.pad begins with the last axis
-    return functional.pad(image, [side for pair in both for side in pair], mode="replicate")
 
 
 def _initialise(module: nn.Module) -> None:

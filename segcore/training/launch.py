@@ -99,7 +99,7 @@ def assembled(config: RunConfig, folder: Path) -> Iterator[Team]:
     for old in folder.glob(".failed-*.json"):
         old.unlink(missing_ok=True)
     threads = torch.get_num_threads()
-    members = None
+    members, team = None, None
     if place is None:
         place = Place(size=training.devices, local_size=training.devices, port=_free_port())
         if device == "cpu":
@@ -118,6 +118,8 @@ def assembled(config: RunConfig, folder: Path) -> Iterator[Team]:
         torch.set_num_threads(threads)
         if members is not None:
             members.end()
+        if team is not None and device == "cpu":  # NCCL would wait for the dead
+            team.close()
 
 
 class Members:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from torch import distributed
 from trainings import config_for
 
 from segcore.config import TrainingConfig
@@ -108,17 +109,21 @@ def test_a_training_whose_process_is_killed_ends_and_goes_on_from_its_checkpoint
     config = config.model_copy(update={"model": config.model.model_copy(update={"features": 2, "layers": 1})})
     asked = 0
 
+    def members() -> list[psutil.Process]:
+        children = psutil.Process().children()
+        return [each for each in children if "segcore.training.member" in each.cmdline()]
+
     def kill_one() -> Request | None:
         nonlocal asked
         asked += 1
         if asked == 3:
-            children = psutil.Process().children()
-            (member,) = (each for each in children if "segcore.training.member" in each.cmdline())
+            (member,) = members()
             os.kill(member.pid, signal.SIGKILL)
         return None
 
     with pytest.raises(LostProcess, match=r"was killed|connection"):
         train(config, tmp_path / "run", asked=kill_one)
-    assert not psutil.Process().children()
+    assert not members()
+    assert not distributed.is_initialized()
     alone = config.model_copy(update={"training": config.training.model_copy(update={"devices": 1})})
     assert train(alone, tmp_path / "run", unheard).metrics["val_dice"] > 0
