@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from segcore.card import ModelCard, Normalization
 from segcore.data.neighbours import neighbours
 from segcore.data.normalize import fit_normalization
-from segcore.data.planes import Strips, strips
+from segcore.data.planes import Strips, strips, strips_of
 from segcore.tiling import part_span
 
 
@@ -177,8 +177,19 @@ def view_block(
     return View(tuple(found), keep)
 
 
-def own_normalization(images: Slices, trained: Normalization) -> Normalization | None:
+def own_normalization(
+    images: Slices, trained: Normalization, told: Callable[[int, int], None] = lambda read, total: None
+) -> Normalization | None:
     """Return the statistics of an image, over all its planes, where the model takes every image's own.
+
+    Parameters
+    ----------
+    images : Slices
+        The image.
+    trained : Normalization
+        That of the model.
+    told : callable
+        Told after every strip how many have been read, and how many there are; may raise to break off.
 
     Raises
     ------
@@ -187,4 +198,11 @@ def own_normalization(images: Slices, trained: Normalization) -> Normalization |
     """
     if trained.per == "set":
         return None
-    return fit_normalization(strips(images, range(images.count)), trained.kind)
+    total = images.count * len(strips_of(images.height, images.width, images.channels))
+
+    def read() -> Iterator[np.ndarray]:
+        for number, strip in enumerate(strips(images, range(images.count)), start=1):
+            told(number, total)
+            yield strip
+
+    return fit_normalization(read(), trained.kind)

@@ -65,6 +65,10 @@ class Hardware:
         cores = torch.get_num_threads()
         return f"CPU, {cores} core{'s' if cores != 1 else ''}, {precision}"
 
+    def kind(self) -> str:
+        """Name the kind of device and the number format: alike, results differ in rounding at most."""
+        return f"{self.device.type}, {str(self.dtype).removeprefix('torch.')}"
+
     def free_memory(self) -> int:
         """Return the bytes that can still be allocated on the device."""
         if self.device.type == "cuda":

@@ -100,6 +100,8 @@ class Prediction:
         The blocks; by default what suits the memory there is now.
     normalization : Normalization, optional
         The image's own statistics, if they are known.
+    told : callable
+        Told of the strips that are read where they are not, see `own_normalization`.
 
     Raises
     ------
@@ -114,9 +116,10 @@ class Prediction:
         factors: Factors = SAME,
         division: Division | None = None,
         normalization: Normalization | None = None,
+        told: Callable[[int, int], None] = lambda read, total: None,
     ) -> None:
         trained = predictor.card.normalization
-        self.normalization = normalization or own_normalization(images, trained)
+        self.normalization = normalization or own_normalization(images, trained, told)
         self.division = division or divide(images, predictor, factors)
         self.blocks = BlockGrid.of(images, self.division.size)
         self._predictor = predictor

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,15 @@ class Cluster:
         The device of this process: workers should have the same.
     report : Reporter
         Told of workers and the address of the dashboard.
+    folder : Path
+        A folder that all workers see.
     """
 
-    def __init__(self, config: RunConfig, hardware: Hardware, report: Reporter) -> None:
+    def __init__(self, config: RunConfig, hardware: Hardware, report: Reporter, folder: Path) -> None:
         self._config = config
         self._hardware = hardware
         self._report = report
+        self._folder = folder
         self._name = f"segcore-{uuid.uuid4().hex[:12]}"
         self._stack = ExitStack()
         self._started: Started | None = None
@@ -118,16 +122,12 @@ class Cluster:
     def _start(self) -> Client:
         if self._started:
             return self._started.client
-        from segcore.inference.cluster_task import Bench
-
         kind = self._config.inference.cluster
         assert kind
         self._report(StageEvent(text=f"starting the cluster {kind}"))
-        self._started = started = start_cluster(kind, self._hardware, self._stack)
+        self._started = started = start_cluster(kind, self._hardware, self._folder, self._stack)
         client, self._alive = started.client, time.monotonic()
         self._look()
-        with _told_of_loss():
-            client.register_plugin(Bench(self._name, started.threads), name=self._name)
         if not started.ours:
             self._stack.callback(self._leave, client)
         count = len(self._seen)
@@ -139,16 +139,20 @@ class Cluster:
 
     def _leave(self, client: Client) -> None:
         """Let workers that go on forget the job."""
+        from segcore.inference.cluster_task import leave
+
         with suppress(Exception):  # they may be gone
-            client.unregister_worker_plugin(self._name)
+            client.run(leave, self._name, on_error="ignore")
 
     def _submit(
         self, client: Client, assignment: Assignment, numbers: list[int], ended: SimpleQueue[Future]
     ) -> Future:
         from segcore.inference.cluster_task import predict_group
 
+        assert self._started
+        given = self._name, self._started.threads, assignment, numbers
         with _told_of_loss():
-            future = client.submit(predict_group, self._name, assignment, numbers, pure=False)
+            future = client.submit(predict_group, *given, pure=False)
         future.add_done_callback(ended.put)
         return future
 
@@ -224,7 +228,7 @@ class Cluster:
         JobError
             One has other versions.
         """
-        from segcore.inference.cluster_task import describe_device, inspect
+        from segcore.inference.cluster_task import inspect
 
         answers: dict[str, Any] = client.run(inspect, self._config, workers=addresses, on_error="return")
         devices = set()
@@ -238,7 +242,7 @@ class Cluster:
                 ) from answer
             compare_versions(address, answer)
             devices.add(answer["device"])
-        ours = describe_device(self._hardware)
+        ours = self._hardware.kind()
         if others := devices - {ours}:
             self._report(
                 NoteEvent(
@@ -275,8 +279,13 @@ class Cluster:
             client.cancel(list(pending))
 
 
-def choose_cluster(config: RunConfig, hardware: Hardware, report: Reporter) -> Cluster | None:
+def choose_cluster(config: RunConfig, hardware: Hardware, report: Reporter, folder: Path) -> Cluster | None:
     """Return the cluster that `config` asks for, if any; a context, at whose end the cluster ends.
+
+    Parameters
+    ----------
+    config, hardware, report, folder
+        See `Cluster`.
 
     Raises
     ------
@@ -286,7 +295,7 @@ def choose_cluster(config: RunConfig, hardware: Hardware, report: Reporter) -> C
     if config.inference.cluster is None:
         return None
     check_cluster(config.inference.cluster)
-    return Cluster(config, hardware, report)
+    return Cluster(config, hardware, report, folder)
 
 
 def compare_versions(address: str, theirs: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def check_cluster(kind: str) -> None:
         A package or a command is missing.
     """
     needed = ["distributed", *(["dask_jobqueue"] if kind == SLURM else [])]
+    needed += ["cryptography"] if kind == SLURM or kind.startswith(LOCAL) else []
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"inference.cluster is {kind}, but {' and '.join(missing)} is not installed.",
@@ -89,7 +91,7 @@ def check_cluster(kind: str) -> None:
         )
 
 
-def start_cluster(kind: str, hardware: Hardware, stack: ExitStack) -> Started:
+def start_cluster(kind: str, hardware: Hardware, folder: Path, stack: ExitStack) -> Started:
     """Start a cluster or connect to it; leaving `stack` ends what was started here.
 
     Parameters
@@ -98,6 +100,8 @@ def start_cluster(kind: str, hardware: Hardware, stack: ExitStack) -> Started:
         `local:N`, `tcp://HOST:PORT` or `slurm`.
     hardware : Hardware
         The device that local processes share.
+    folder : Path
+        A folder that workers on other hosts see, too; gets keys, which only their owner may read.
     stack : ExitStack
         Takes what is to be ended.
 
@@ -112,12 +116,12 @@ def start_cluster(kind: str, hardware: Hardware, stack: ExitStack) -> Started:
     if name == LOCAL:
         return _local(int(count), hardware, stack)
     if kind == SLURM:
-        return _slurm(stack)
+        return _slurm(folder, stack)
     return Started(_connect(kind, kind, stack), ours=False)
 
 
 def _local(count: int, hardware: Hardware, stack: ExitStack) -> Started:
-    """Start processes on this machine; one that dies is started again, as often as its tasks may fail."""
+    """Start processes here that speak TLS; one that dies is started again, as often as its tasks may fail."""
     from distributed import LocalCluster
 
     on_cpu = hardware.device.type == "cpu"
@@ -127,6 +131,9 @@ def _local(count: int, hardware: Hardware, stack: ExitStack) -> Started:
             n_workers=count,
             threads_per_worker=1 if on_cpu else STEPS,
             memory_limit=0,  # of ours, the blocks are small enough; Dask would end workers that others crowd
+            # Whoever may talk to a scheduler may run code as its owner: without the key, which lies in memory
+            # only, other people of this machine may not.
+            security=True,
             dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=logging.ERROR,
@@ -151,13 +158,19 @@ def _local(count: int, hardware: Hardware, stack: ExitStack) -> Started:
     return Started(client, ours=True, threads=threads, scarce=scarce)
 
 
-def _slurm(stack: ExitStack) -> Started:
-    """Ask SLURM for workers, more the more work there is, as the files in ~/.config/dask say."""
+def _slurm(folder: Path, stack: ExitStack) -> Started:
+    """Ask SLURM for workers, more the more work there is, as the files in ~/.config/dask say.
+
+    Every host reaches the scheduler, so it speaks TLS: with the keys of those files, or with some of its own.
+    """
     import dask
     from dask_jobqueue.slurm import SLURMCluster
+    from distributed.security import Security
 
+    own_keys = bool(dask.config.get("distributed.comm.tls.ca-file", None))
+    shared = dask.config.get("jobqueue.slurm.shared-temp-directory", None) or str(folder.absolute())
     try:
-        cluster = SLURMCluster()
+        cluster = SLURMCluster(security=Security() if own_keys else True, shared_temp_directory=shared)
     except (ValueError, TypeError) as error:
         raise JobError(
             f"Dask's configuration for SLURM is incomplete: {error}",

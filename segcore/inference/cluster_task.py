@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Worker, get_worker
 
 from segcore.config import RunConfig
 from segcore.devices import Hardware, choose, versions
@@ -22,6 +24,11 @@ from segcore.inference.sinks import Sink, reopen_sink
 from segcore.inference.writing import Decided
 from segcore.models.saved import find_model, load_model
 from segcore.prediction import Prediction
+
+IDLE_SECONDS = 600.0
+"""How long a worker keeps what it has open for a job that asks for nothing: its leader may have died."""
+_benches: WeakKeyDictionary[Worker, dict[str, Bench]] = WeakKeyDictionary()
+_among_benches = threading.Lock()
 
 
 @dataclass
@@ -40,39 +47,41 @@ class _Opened:
                 sink.close()
 
 
-class Bench(WorkerPlugin):
-    """Where a worker keeps what it has open; lives as long as the job does.
+class Bench:
+    """Where a worker keeps what it has open for one job: made when the job first asks, gone when it leaves.
 
     A worker of several Dask threads reads a group, computes one and writes one at the same time.
     In bf16 the number of torch's threads changes no bit of a result, in float32 the last ones here and there.
 
     Parameters
     ----------
-    name : str
-        The job's, so that several may use one cluster.
+    worker : Worker
+        Whose it is.
     threads : int, optional
         Threads for torch; by default those of the worker, or OMP_NUM_THREADS where that is more.
     """
 
-    def __init__(self, name: str, threads: int | None = None) -> None:
-        self.name = name
-        self._threads = threads
-
-    def setup(self, worker: Worker) -> None:
-        """Begin on a worker."""
+    def __init__(self, worker: Worker, threads: int | None = None) -> None:
         self._worker = str(worker.name)
         # Dask's nannies set 1 where nobody has decided it, for numpy's sake.
         told = os.environ.get("OMP_NUM_THREADS", "")
-        self._threads = self._threads or max(worker.state.nthreads, int(told) if told.isdigit() else 1)
+        self._threads = threads or max(worker.state.nthreads, int(told) if told.isdigit() else 1)
         self._number = worker.name if isinstance(worker.name, int) else None
         self._opening, self._reading = threading.Lock(), threading.Lock()
         self._computing, self._writing = threading.Lock(), threading.Lock()
         self._applied: Applied | None = None
         self._opened: _Opened | None = None
         self.halted = ""
+        self.at_work = 0
+        """Groups that are at work on it; counted under the lock of all benches."""
+        self.left_off = time.monotonic()
+        """When the last one ended."""
+        self.watch: threading.Timer | None = None
 
-    def teardown(self, worker: Worker) -> None:
-        """Let go of the files."""
+    def close(self) -> None:
+        """Let go of the files and the model."""
+        if self.watch:
+            self.watch.cancel()
         with self._writing:
             if self._opened:
                 self._opened.close()
@@ -159,18 +168,59 @@ class Bench(WorkerPlugin):
         return hardware
 
 
-def predict_group(name: str, assignment: Assignment, numbers: Sequence[int]) -> Result:
-    """Predict blocks on the worker that this is called on; see `Bench.predict`."""
-    bench = get_worker().plugins[name]
-    assert isinstance(bench, Bench)
-    return bench.predict(assignment, numbers)
+def predict_group(name: str, threads: int | None, assignment: Assignment, numbers: Sequence[int]) -> Result:
+    """Predict blocks for the job `name` on the worker that this is called on; see `Bench`."""
+    worker = get_worker()
+    with _among_benches:
+        bench = _bench(worker, name, threads)
+        bench.at_work += 1
+    try:
+        return bench.predict(assignment, numbers)
+    finally:
+        with _among_benches:
+            bench.at_work -= 1
+            bench.left_off = time.monotonic()
 
 
 def halt(name: str, key: str, dask_worker: Worker) -> None:
     """Let groups of an image that have not begun return at once, empty."""
-    bench = dask_worker.plugins[name]
-    assert isinstance(bench, Bench)
-    bench.halted = key
+    with _among_benches:
+        _bench(dask_worker, name).halted = key
+
+
+def leave(name: str, dask_worker: Worker) -> None:
+    """Let a worker forget a job that has ended."""
+    with _among_benches:
+        bench = _benches.get(dask_worker, {}).pop(name, None)
+    if bench:
+        bench.close()
+
+
+def _bench(worker: Worker, name: str, threads: int | None = None) -> Bench:
+    """Return the bench of a job. Nothing of it is known to the scheduler, so that nothing stays there."""
+    benches = _benches.setdefault(worker, {})
+    if name not in benches:
+        benches[name] = Bench(worker, threads)
+        _watch(worker, name, benches[name])
+    return benches[name]
+
+
+def _watch(worker: Worker, name: str, bench: Bench) -> None:
+    """Look from time to time whether a job still asks; forget one that does not."""
+    bench.watch = threading.Timer(IDLE_SECONDS, _forget_idle, (worker, name, bench))
+    bench.watch.daemon = True
+    bench.watch.start()
+
+
+def _forget_idle(worker: Worker, name: str, bench: Bench) -> None:
+    with _among_benches:
+        if _benches.get(worker, {}).get(name) is not bench:
+            return
+        if bench.at_work or time.monotonic() - bench.left_off < IDLE_SECONDS:
+            _watch(worker, name, bench)
+            return
+        del _benches[worker][name]
+    bench.close()
 
 
 async def inspect(config: RunConfig) -> dict[str, Any]:
@@ -179,9 +229,4 @@ async def inspect(config: RunConfig) -> dict[str, Any]:
     In a thread: the first look at a device takes seconds, in which the worker must answer its scheduler.
     """
     hardware = await asyncio.to_thread(choose, config.hardware)
-    return versions() | {"device": describe_device(hardware)}
-
-
-def describe_device(hardware: Hardware) -> str:
-    """Name kind and number format of a device, which decide a result, without its cores."""
-    return f"{hardware.device.type}, {str(hardware.dtype).removeprefix('torch.')}"
+    return versions() | {"device": hardware.kind()}

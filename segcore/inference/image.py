@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcore.data.comparison import compare_grey_values
+from segcore.card import Normalization
+from segcore.data.comparison import Comparison, compare_grey_values
 from segcore.data.items import CHANNELS, Item
 from segcore.data.planes import Planes
 from segcore.data.suitability import remarks_on
@@ -33,7 +34,7 @@ from segcore.inference.sinks import (
     result_bytes,
 )
 from segcore.inference.writing import Writer
-from segcore.prediction import Prediction
+from segcore.prediction import Division, Prediction
 
 SHORT_OF_MEMORY = (
     "There is too little memory for blocks of slices with all that the network can see around them: less is "
@@ -143,33 +144,19 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
     Stopped
         Somebody asked for it.
     """
-    images, card = work.open(item), work.model.card
-    for note in remarks_on(images, card, work.config.inference.rescale):
+    images = work.open(item)
+    for note in remarks_on(images, work.model.card, work.config.inference.rescale):
         work.remarks.add(item.name, note)
-    factors = work.factors(images)
-    key = key_of(work.key, item.name, stamps(item.images))
-
-    def divide() -> Any:
-        fresh = Prediction(work.predictor, images, factors)
-        return fresh.division, fresh.normalization
-
-    partial = Partial.take_up(work.folder / str(number), key, divide)
+    partial = _take_up(work, item, images, work.folder / str(number))
     prediction = work.predict(images, partial.division, partial.normalization)
-    comparison = compare_grey_values(images, card, prediction.normalization)
+    comparison = compare_grey_values(images, work.model.card, prediction.normalization)
     work.remarks.compare(comparison)
     if not prediction.is_exact():
         work.remarks.add(item.name, SHORT_OF_MEMORY)
-    labels, wide = specs_of(images, card, partial.division.chunk(images), work.config.inference)
-    files = Files(partial.folder, place, labels, wide)
-    if partial.begun and len(partial.done) < len(prediction.blocks) and not files.exist():
-        partial.clear()
+    chunk = partial.division.chunk(images)
+    files = Files(partial.folder, place, *specs_of(images, work.model.card, chunk, work.config.inference))
     try:
-        if partial.done:
-            text = f"going on after {len(partial.done)} of {len(prediction.blocks)} blocks of {item.name}"
-            work.report(NoteEvent(text=text))
-        if not partial.begun:
-            files.create()
-            partial.begin()
+        _begin(work, item, prediction, partial, files)
         _tell(work, images, files)
         if len(partial.done) < len(prediction.blocks):  # else the work files may be results already
             _predict(work, item, prediction, partial, files)
@@ -177,6 +164,46 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
     except (DataError, ModelError):
         shutil.rmtree(partial.folder, ignore_errors=True)
         raise
+    return _entry(work, item, images, partial, place, comparison)
+
+
+def _take_up(work: Work, item: Item, images: Planes, folder: Path) -> Partial:
+    """Return what was done of an image, or divide it, for which its grey values may have to be read first."""
+
+    def divide() -> tuple[Division, Normalization | None]:
+        fresh = Prediction(work.predictor, images, work.factors(images), told=work.pace.reading)
+        return fresh.division, fresh.normalization
+
+    return Partial.take_up(folder, key_of(work.key, item.name, stamps(item.images)), divide)
+
+
+def _begin(work: Work, item: Item, prediction: Prediction, partial: Partial, files: Files) -> None:
+    """Make the work files, or say that what is in them already is kept."""
+    blocks, device = len(prediction.blocks), work.predictor.hardware.describe()
+    if partial.begun and len(partial.done) < blocks and not files.exist():
+        partial.clear()
+    if partial.done:
+        text = f"going on after {len(partial.done)} of {blocks} blocks of {item.name}"
+        work.report(NoteEvent(text=text))
+    if not partial.begun:
+        files.create()
+    elif device not in partial.devices and len(partial.done) < blocks:
+        work.remarks.add(item.name, _changed(partial.devices, device))
+    if not partial.begun or device not in partial.devices:
+        partial.begin(device)
+
+
+def _changed(devices: Sequence[str], device: str) -> str:
+    return (
+        f"The first blocks were predicted on {' and '.join(devices)}, the others are on {device}: where they "
+        "meet, the result may differ in rounding from that of one device."
+    )
+
+
+def _entry(
+    work: Work, item: Item, images: Planes, partial: Partial, place: Place, comparison: Comparison | None
+) -> dict[str, Any]:
+    """Return what is to be remembered of an image that is finished."""
     return {
         "name": item.name,
         "segmentation": str(place.segmentation.relative_to(work.folder.parent)),
@@ -185,10 +212,11 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
         "axes": images.label_axes,
         "shape": list(images.label_shape),
         "pixel_size": images.source.pixel_size.model_dump(),
-        "rescaled": list(factors),
+        "rescaled": list(work.factors(images)),
         "grey_values": comparison.describe() if comparison else None,
-        "class_pixels": dict(zip(map(str, card.class_values), partial.pixels, strict=True)),
+        "class_pixels": dict(zip(map(str, work.model.card.class_values), partial.pixels, strict=True)),
         "slices": images.count,
+        "devices": partial.devices,
     }
 
 

@@ -53,6 +53,20 @@ class Pace:
         """Say whether somebody wants the job to end."""
         return self._asked() is not None
 
+    def reading(self, done: int, total: int) -> None:
+        """Tell how far the grey values of an image are read, before it is segmented, or raise.
+
+        Raises
+        ------
+        Stopped
+            Somebody asked for it.
+        """
+        self.check()
+        if self.images == 1 and total > 1:
+            if done == 1:
+                self._began = time.monotonic()
+            self._tell_of("reading grey values", done, total, "part", done - 1)
+
     def image_begun(self, blocks: int, done: int, unit: str) -> None:
         """Take note of an image of so many blocks, some of which were done before."""
         self._total, self._done, self._unit = blocks, done, unit
@@ -78,5 +92,9 @@ class Pace:
             self._tell(self._image, self.images, "image")
 
     def _tell(self, done: int, total: int, unit: str) -> None:
-        left = (time.monotonic() - self._began) / self._new * (total - done)
-        self._report(Progress(stage="segmenting", done=done, total=total, unit=unit, seconds_left=left))
+        self._tell_of("segmenting", done, total, unit, self._new)
+
+    def _tell_of(self, stage: str, done: int, total: int, unit: str, new: int) -> None:
+        """Report progress; `new` of the `done` were done since the clock was set."""
+        left = (time.monotonic() - self._began) / new * (total - done) if new else None
+        self._report(Progress(stage=stage, done=done, total=total, unit=unit, seconds_left=left))

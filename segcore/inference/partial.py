@@ -38,6 +38,8 @@ class Partial:
         Whether the files of the sinks exist.
     done : dict
         Number of every block that is on disk → pixels of every class index in it.
+    devices : list of str
+        Those that have worked on it: alike, see `Hardware.kind`, but perhaps with another number of cores.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Partial:
     normalization: Normalization | None
     begun: bool = False
     done: dict[int, list[int]] = field(default_factory=dict)
+    devices: list[str] = field(default_factory=list)
 
     @classmethod
     def take_up(
@@ -69,6 +72,7 @@ class Partial:
         division = Division(**{name: _tupled(value) for name, value in plan["division"].items()})
         own = plan["normalization"]
         found = cls(folder, key, division, Normalization.model_validate(own) if own else None, begun=True)
+        found.devices = plan["devices"]
         for line in _lines(folder / _DONE):
             found.done[line["block"]] = line["pixels"]
         return found
@@ -76,12 +80,14 @@ class Partial:
     def clear(self) -> None:
         """Forget what was done: its files are gone."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.begun, self.done = False, {}
+        self.begun, self.done, self.devices = False, {}, []
 
-    def begin(self) -> None:
-        """Write down how the image is divided, once the files of the sinks exist."""
+    def begin(self, device: str) -> None:
+        """Write down how the image is divided, and what works on it, once the files of the sinks exist."""
+        self.devices += [device] if device not in self.devices else []
         own = self.normalization.model_dump(mode="json") if self.normalization else None
         plan = {"key": self.key, "division": asdict(self.division), "normalization": own}
+        plan["devices"] = self.devices
         write_atomic(self.folder / _PLAN, json.dumps(plan) + "\n")
         self.begun = True
 

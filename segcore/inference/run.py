@@ -41,7 +41,8 @@ def segment(
     """Segment the image or images `config.data.images` and leave the result in `folder`.
 
     What an earlier call with the same options, model and images left unfinished there is taken up: it goes on
-    at the first block that is not on disk, and the result is the same, to the bit on the same machine.
+    at the first block that is not on disk, and the result is the same: to the bit on the same machine with as
+    many threads, else (other cores, another device of its kind) up to rounding, of which a warning is given.
 
     Parameters
     ----------
@@ -69,13 +70,44 @@ def segment(
         Memory or disk space ran out; what is done stays.
     """
     began = time.monotonic()
+    work, items = _prepare(config, folder, report, asked, model)
+    targets = places(folder, [item.name for item in items], config.inference)
+    try:
+        if len(items) > 1:
+            on = work.predictor.hardware.describe()
+            report(StageEvent(text=f"segmenting {len(items)} images on {on}"))
+        with work.cluster or nullcontext():
+            done, failed = _segment_all(work, items, targets)
+    except Stopped as stopped:
+        if stopped.request is not Request.PAUSE:
+            _remove_results(work, items, targets)
+        return Outcome(request=stopped.request, metrics={})
+    except (ConfigError, DataError, ModelError):
+        _remove_results(work, items, targets)  # what has to be changed makes another result
+        raise
+    metrics = _sums(done) | {"seconds": time.monotonic() - began}
+    of_all = _metadata(work, reference) | {"images": done, "failed": failed}
+    metadata = done[0] | of_all if len(items) == 1 else of_all
+    write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    return Outcome(request=None, metrics=metrics)
+
+
+def _prepare(
+    config: RunConfig,
+    folder: Path,
+    report: Reporter,
+    asked: Callable[[], Request | None],
+    model: LoadedModel | None,
+) -> tuple[Work, tuple[Item, ...]]:
+    """Load the model and list the images; see `segment`."""
     folder.mkdir(parents=True, exist_ok=True)
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
     config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
-    cluster = choose_cluster(config, hardware, report)
+    cluster = choose_cluster(config, hardware, report, folder)
     work = Work(
         config=config,
         model=model,
@@ -87,26 +119,7 @@ def segment(
         remarks=Remarks(len(items), report),
         cluster=cluster,
     )
-    targets = places(folder, [item.name for item in items], config.inference)
-    try:
-        if len(items) > 1:
-            report(StageEvent(text=f"segmenting {len(items)} images on {hardware.describe()}"))
-        with cluster or nullcontext():
-            done, failed = _segment_all(work, items, targets)
-    except Stopped as stopped:
-        if stopped.request is not Request.PAUSE:
-            _remove_results(work, items, targets)
-        return Outcome(request=stopped.request, metrics={})
-    except (ConfigError, DataError, ModelError):
-        _remove_results(work, items, targets)  # what has to be changed makes another result
-        raise
-    metrics = _sums(done) | {"seconds": time.monotonic() - began}
-    named = {"model": reference or config.inference.model or str(model.weights)}
-    of_all = named | _metadata(config, model, hardware) | {"images": done, "failed": failed}
-    metadata = done[0] | of_all if len(items) == 1 else of_all
-    write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
-    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    return Outcome(request=None, metrics=metrics)
+    return work, items
 
 
 def open_model(config: RunConfig, hardware: Hardware, model: LoadedModel | None = None) -> LoadedModel:
@@ -207,21 +220,27 @@ def _remove_results(work: Work, items: Sequence[Item], targets: Sequence[Place])
 
 
 def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:
-    """Return what stands for all that decides a result, but for the image."""
+    """Return what stands for all that decides a result but for rounding, and but for the image.
+
+    The number of cores and the name of a graphics card are left out: who goes on with others after days keeps
+    what is done, as a cluster of unlike workers does, and is told.
+    """
     options = config.inference.model_dump(
         mode="json", exclude={"model", "config_file", "ensemble", "cluster"}
     )
     data = config.data.model_dump(mode="json")
     models = [model.sha256, *(sha256(find_model(name)[0]) for name in config.inference.ensemble)]
-    return key_of(options, data, models, hardware.describe(), versions())
+    return key_of(options, data, models, hardware.kind(), versions())
 
 
-def _metadata(config: RunConfig, model: LoadedModel, hardware: Hardware) -> dict[str, Any]:
+def _metadata(work: Work, reference: str | None) -> dict[str, Any]:
     """Return what must be known to do the segmentation again."""
+    options, model = work.config.inference, work.model
     return {
+        "model": reference or options.model or str(model.weights),
         "model_sha256": model.sha256,
         "class_names": dict(zip(map(str, model.card.class_values), model.card.class_names, strict=True)),
-        "parameters": config.inference.model_dump(mode="json"),
-        "device": hardware.describe(),
+        "parameters": options.model_dump(mode="json"),
+        "device": work.predictor.hardware.describe(),
         "versions": versions(),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+from distributed import Client
+from distributed.security import Security
 
 from segcore import prediction as prediction_module
 from segcore.config import RunConfig
@@ -18,7 +22,9 @@ from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, DataError, JobError
 from segcore.events import Request
 from segcore.files import sha256
+from segcore.inference import cluster_task
 from segcore.inference.cluster import Cluster, choose_cluster, compare_versions
+from segcore.inference.cluster_start import start_cluster
 from segcore.inference.partial import Partial
 from segcore.inference.run import segment
 
@@ -182,6 +188,47 @@ def _processes() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
+def test_others_of_this_machine_cannot_talk_to_local_processes(
+    make_config: MakeConfig, tmp_path: Path, listener
+) -> None:
+    config = make_config(inference={"cluster": "local:1"})
+    with ExitStack() as stack:
+        client = start_cluster("local:1", choose(config.hardware), tmp_path, stack).client
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        assert all(worker.startswith("tls://127.0.0.1:") for worker in client.nthreads())
+        for scheme in ("tcp", "tls"):  # without a key, and with another one
+            security = Security.temporary() if scheme == "tls" else None
+            with pytest.raises((OSError, TimeoutError)):
+                Client(address.replace("tls", scheme), security=security, timeout=2, set_as_default=False)
+
+
+def test_what_a_killed_leader_left_is_forgotten(
+    make_config: MakeConfig,
+    large: dict[str, str],
+    tmp_path: Path,
+    scheduler: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("segcore.inference.cluster_task.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(Cluster, "_leave", lambda *given: None)
+    forgotten = threading.Event()
+    real = cluster_task.Bench.close
+
+    def close(bench: cluster_task.Bench) -> None:
+        real(bench)
+        forgotten.set()
+
+    monkeypatch.setattr(cluster_task.Bench, "close", close)
+    segment(make_config(data=large, inference=TILED | {"cluster": scheduler}), tmp_path / "run")
+    assert forgotten.wait(60)
+    with Client(scheduler, set_as_default=False) as client:
+        left = client.run(
+            lambda dask_worker: [name for name in dask_worker.plugins if "segcore" in str(name)]
+        )
+    assert not any(left.values())
+
+
 @pytest.mark.parametrize("name", ["segcore-studio", "torch", "python"])
 def test_a_worker_with_other_versions_is_refused(name: str) -> None:
     compare_versions("tcp://host:1", versions())
@@ -204,11 +251,18 @@ def test_a_scheduler_that_does_not_answer_is_named(
     [
         ("local:2", "distributed", r"distributed is not installed.*segcore-studio\[cluster\]"),
         ("slurm", "dask_jobqueue", r"dask_jobqueue is not installed.*segcore-studio\[cluster\]"),
+        ("local:2", "cryptography", r"cryptography is not installed.*segcore-studio\[cluster\]"),
         ("slurm", "", "no command sbatch"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_begins(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, listener, kind: str, missing: str, says: str
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listener,
+    kind: str,
+    missing: str,
+    says: str,
 ) -> None:
     from segcore.inference import cluster_start
 
@@ -219,5 +273,5 @@ def test_what_is_missing_is_said_before_anything_begins(
     config = make_config(inference={"cluster": kind})
     hardware: Hardware = choose(config.hardware)
     with pytest.raises(ConfigError, match=says):
-        choose_cluster(config, hardware, listener)
-    assert choose_cluster(make_config(), hardware, listener) is None
+        choose_cluster(config, hardware, listener, tmp_path)
+    assert choose_cluster(make_config(), hardware, listener, tmp_path) is None

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from segcore import prediction as prediction_module
 from segcore.config import RunConfig
+from segcore.devices import choose
 from segcore.errors import JobError
 from segcore.events import Request
 from segcore.files import sha256
@@ -20,6 +22,7 @@ from segcore.inference import image as image_module
 from segcore.inference.partial import Partial
 from segcore.inference.run import segment
 from segcore.inference.sinks import Sink
+from segcore.models.saved import find_model, load_model
 from segcore.prediction import Division
 from segcore.predictor import Predictor
 
@@ -113,6 +116,52 @@ def test_a_death_at_any_write_costs_only_what_was_not_on_disk(
     assert _sums(tmp_path / "parts") == _sums(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_other_cores_go_on_with_what_is_done(
+    make_config: MakeConfig,
+    large: dict[str, str],
+    tmp_path: Path,
+    listener,
+    passes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    config = make_config(data=large, inference=TILED, hardware={"device": "cpu", "precision": precision})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        segment(config, tmp_path / "whole", listener)
+        in_all = sum(passes)
+        passes.clear()
+        segment(config, tmp_path / "parts", listener, _at(3, Request.PAUSE))
+        torch.set_num_threads(2)
+        segment(config, tmp_path / "parts", listener)
+    finally:
+        torch.set_num_threads(before)
+    assert sum(passes) == in_all
+    whole, parts = (tifffile.imread(tmp_path / name / "probabilities.tif") for name in ("whole", "parts"))
+    np.testing.assert_allclose(parts, whole, atol=1e-5)  # in bf16 equal, but that is not promised of all CPUs
+    devices = json.loads((tmp_path / "parts" / "metadata.json").read_text())["devices"]
+    assert devices == [f"CPU, 1 core, {precision}", f"CPU, 2 cores, {precision}"]
+    assert any("may differ in rounding" in event.text for event in listener.of("note"))
+
+
+def test_grey_values_that_are_read_can_be_broken_off(
+    make_config: MakeConfig, large: dict[str, str], tmp_path: Path, listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segcore.data.planes.STRIP_PIXELS", 130 * 10)
+    config = make_config(data=large, inference=TILED)
+    model = load_model(*find_model(config.inference.model or ""), choose(config.hardware))
+    own = model.card.normalization.model_copy(update={"per": "image", "kind": "percentile"})
+    model = replace(model, card=model.card.model_copy(update={"normalization": own}))
+    paused = segment(config, tmp_path / "run", listener, _at(4, Request.PAUSE), model=model)
+    assert paused.request is Request.PAUSE
+    told = [event for event in listener.of("progress") if event.stage == "reading grey values"]
+    assert [event.done for event in told] == [1, 2, 3, 4]
+    assert {event.total for event in told} == {30}
+    assert not (tmp_path / "run" / "partial" / "0" / "plan.json").exists()
+
+
 @pytest.mark.parametrize("change", ["image", "options"])
 def test_what_would_give_another_result_begins_anew(
     make_config: MakeConfig, large: dict[str, str], tmp_path: Path, listener, change: str
@@ -186,7 +235,7 @@ def test_a_torn_line_of_the_record_is_left_out(tmp_path: Path) -> None:
 
     partial = Partial.take_up(tmp_path / "0", "key", divide)
     partial.folder.mkdir()
-    partial.begin()
+    partial.begin("CPU")
     partial.note({0: [1, 2], 1: [3, 4]})
     with (partial.folder / "done.jsonl").open("a") as stream:
         stream.write('{"block": 2, "pix')
