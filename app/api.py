@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import gradio as gr
 from gradio.events import api
@@ -15,12 +15,12 @@ from app.services import Services
 from app.session import Problem, attempt
 from segcore.config import SECTIONS, build_config
 from segcore.errors import ConfigError, SegcoreError
-from segcore.jobs.store import Kind
+from segcore.jobs.store import Compared, Kind
 
 ENDPOINTS = (
-    "sample_data", "list_files", "check_data", "start_training", "start_segmentation", "job_status",
-    "history_csv", "pause_job", "resume_job", "stop_job", "discard_job", "move_job", "list_queue",
-    "list_jobs", "list_models", "register_model", "check_model",
+    "sample_data", "list_files", "check_data", "start_training", "start_segmentation", "evaluate",
+    "job_status", "history_csv", "pause_job", "resume_job", "stop_job", "discard_job", "move_job",
+    "list_queue", "list_jobs", "list_models", "register_model", "check_model",
 )  # fmt: skip
 LINES: dict[str, Kind] = {"trainings": "train", "segmentations": "predict"}
 
@@ -82,6 +82,28 @@ class Api:
         values["data"] = {**values.get("data", {}), "images": images}
         values["inference"] = {**values.get("inference", {}), "model": model, "config_file": config_file}
         return describe(self.services.job(self.services.submit_segmentation(build_config(values)).id))
+
+    def evaluate(
+        self,
+        model: str,
+        images: str | None = None,
+        labels: str | None = None,
+        part: str | None = None,
+        options: dict | None = None,
+    ) -> dict:
+        """Queue the comparison of a model's segmentation with annotations.
+
+        `images` and `labels` are workspace paths; without them, the model's own images of `part`: "test",
+        "validation" or "all". Returns the job as `job_status` does; once it is finished, `results` holds
+        what `segcore evaluate` tells: val_dice, val_dice_per_class, val_iou_per_class, mean_iou, slices …
+        """
+        if part not in (None, "test", "validation", "all"):
+            raise ConfigError(f"There is no part {part!r}.", 'Use "test", "validation" or "all".')
+        values = nested(options or {})
+        values["data"] = {**values.get("data", {}), "images": images, "labels": labels}
+        values["inference"] = {**values.get("inference", {}), "model": model}
+        job = self.services.submit_evaluation(build_config(values), cast(Compared, part or "default"))
+        return describe(self.services.job(job.id))
 
     def job_status(self, job: str) -> dict:
         """Return state, place in the queue, progress, history, results and result files of a job."""
@@ -157,6 +179,7 @@ def describe(view: JobView) -> dict[str, Any]:
     return {
         "id": view.id,
         "kind": view.kind,
+        "evaluates": view.evaluates,
         "session": view.session,
         "state": view.state.value,
         "place": view.place,

@@ -116,6 +116,8 @@ def _step_places(steps: Steps) -> dict[str, Any]:
         **{f"data.{name}": item for name, item in zip(forms.DATA, steps.data.chosen, strict=True)},
         "segmented": steps.infer.images,
         "segmented_axes": steps.infer.axes,
+        "annotated": steps.infer.compare.labels.path,
+        "part": steps.infer.compare.part,
         "model": steps.infer.model,
         "config_file": steps.infer.config_file,
         "source": steps.source,

@@ -34,6 +34,11 @@ SAID: dict[Kind, dict[Request, str]] = {
         Request.DISCARD: "Discarding: the segmentation ends, and nothing is kept of it.",
     },
 }
+EVALUATION: dict[Request, str] = SAID["predict"] | {
+    Request.PAUSE: "Pausing: the device is made free. Resume begins it anew.",
+    Request.STOP: "Stopping; nothing is kept of this evaluation.",
+    Request.DISCARD: "Discarding: the evaluation ends, and nothing is kept of it.",
+}
 RESUMED = "Resuming: it goes on as soon as a device is free."
 
 
@@ -124,7 +129,7 @@ def wire(
         if after is not None:
             done.then(**after)
 
-    do(controls.pause.click, control.pause, "Pausing: it saves where it stands, then the device is free.")
+    do(controls.pause.click, control.pause, "Pausing …")
     do(controls.stopping.yes.click, control.stop, SAID["train"][Request.STOP])
     do(controls.discarding.yes.click, control.discard, "Discarding …")
     do(controls.resume.click, control.resume, RESUMED)
@@ -148,7 +153,8 @@ def updates(view: JobView | None) -> list[Any]:
     if view is None:
         return [*(gr.Button(visible=False),) * 4, "", *(gr.Column(visible=False),) * 2]
     stops, discards, request = can_stop(view), can_discard(view), view.request
-    said = SAID[view.kind][request] if request else ""
+    words = EVALUATION if view.evaluates else SAID[view.kind]
+    said = words[request] if request else ""
     if not said and view.state is State.QUEUED and has_checkpoint(view):
         said = RESUMED
     return [
@@ -201,9 +207,9 @@ def discard_question(view: JobView) -> str:
     if view.state in (State.FINISHED, State.DISCARDED):
         raise JobError(f"The run is {view.state}.", "The tab Files can delete its folder.")
     if view.state is State.QUEUED and view.started is None:
-        return f"Discard this {NAMES[view.kind]}? It only waits: nothing is lost."
+        return f"Discard this {view.noun}? It only waits: nothing is lost."
     if view.kind == "predict":
-        return "Discard this segmentation? What it has computed so far is lost; images and model stay."
+        return f"Discard this {view.noun}? What it has computed so far is lost; images and model stay."
     best = f" (best Dice {view.best.val_dice:.3f})" if view.best else ""
     return (
         f"Discard this run? Its model{best}, checkpoints and previews are deleted for good; options, log and "

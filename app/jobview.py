@@ -14,8 +14,9 @@ from segcore.card import ModelCard, read_config
 from segcore.config import RunConfig
 from segcore.errors import SegcoreError
 from segcore.events import EpochEvent, InterventionEvent, NoteEvent, Progress, Request, ResumeEvent
+from segcore.jobs.job import noun_of
 from segcore.jobs.journal import read_log, read_progress, read_results
-from segcore.jobs.store import Job, Kind, State, asked, queue_place
+from segcore.jobs.store import Compared, Job, Kind, State, asked, queue_place
 from segcore.workspace import Workspace
 
 
@@ -57,8 +58,10 @@ class JobView:
         Epochs whose weights lie in the folder, the best apart; ascending.
     group, parent : str
         As in `job.json`: what it is a repeat of, and what it goes on from.
+    evaluates : str
+        As in `job.json`: "" unless it compares a segmentation with annotations.
     results : Mapping
-        `results.json` of a training, `metadata.json` of a segmentation; empty until it is written.
+        `metadata.json` of a segmentation, else `results.json`; empty until it is written.
     """
 
     id: str
@@ -88,6 +91,12 @@ class JobView:
     kept: tuple[int, ...] = ()
     group: str = ""
     parent: str = ""
+    evaluates: Compared = ""
+
+    @property
+    def noun(self) -> str:
+        """What a person calls it: training, segmentation or evaluation."""
+        return noun_of(self.kind, self.evaluates)
 
     @property
     def stopping(self) -> bool:
@@ -123,7 +132,7 @@ class JobView:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """What a segmentation calls its label values, where the name is not just the value."""
+        """What a segmentation or its evaluation calls label values, where the name is not just the value."""
         names = self.results.get("class_names", {}) if self.kind == "predict" else {}
         return {int(value): name for value, name in names.items() if name != value}
 
@@ -201,7 +210,7 @@ def kept_epochs(folder: Path) -> tuple[int, ...]:
 _EPOCH_FILE = re.compile(r"epoch-(\d+)\.pth")
 _JOB_FIELDS = {
     "id", "kind", "session", "state", "created", "started", "ended", "message", "remedy", "mlflow_run_id",
-    "group", "parent",
+    "group", "parent", "evaluates",
 }  # fmt: skip
 
 

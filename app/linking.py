@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import forms, views, watch
+from app import forms, views
 from app.jobview import JobView
 from app.pretrained import model_label
 from app.services import Services
@@ -19,8 +19,8 @@ from segcore.config import RunConfig
 FIELDS = forms.training_fields()
 PLACES = (
     "tabs", "walkthrough", "train_run", "infer_run", "banner", "resume_text", "resume_run", "resume",
-    "viewed", *(f"data.{name}" for name in forms.DATA), "segmented", "segmented_axes", "model", "config_file",
-    "source",
+    "viewed", *(f"data.{name}" for name in forms.DATA), "segmented", "segmented_axes", "annotated", "part",
+    "model", "config_file", "source",
 )  # fmt: skip
 """What an address can change, before the fields of the form."""
 
@@ -65,7 +65,7 @@ def watch_run(services: Services, run: str) -> list[Any]:
 
 def offer(view: JobView) -> dict[str, Any]:
     """Return updates that offer to watch a run that is under way."""
-    text = f"A {watch.KINDS[view.kind]} of this workspace is under way"
+    text = f"{'An' if view.evaluates else 'A'} {view.noun} of this workspace is under way"
     return {
         "banner": gr.Row(visible=True),
         "resume_text": f"{text}: {escape(view.session)}.",
@@ -90,6 +90,7 @@ def lead_to(services: Services, view: JobView) -> dict[str, Any]:
         "infer_run": view.id,
         "segmented": shown.images,
         "segmented_axes": data.axes or "",
+        **({"annotated": shown.labels, "part": view.evaluates} if view.evaluates else {}),
         "model": as_choice(services, model_of(services, inference.model or "")),
         "config_file": services.relative(inference.config_file) if inference.config_file else "",
     }

@@ -142,7 +142,8 @@ def ended_text(view: JobView) -> str:
     sign = SIGNS[view.state]
     if view.state in (State.FINISHED, State.CANCELLED) and view.kind == "train" and view.best:
         return f"{sign} Dice {view.best.val_dice:.2f}"
-    words = {State.FINISHED: "segmented", State.CANCELLED: "stopped"}
+    done = "evaluated" if view.evaluates else "segmented"
+    words = {State.FINISHED: done, State.CANCELLED: "stopped"}
     return f"{sign} {words.get(view.state, view.state.value)}"
 
 
@@ -157,7 +158,7 @@ def sentence(view: JobView) -> str:
 
 
 def _name(view: JobView) -> str:
-    return f"{watch.KINDS[view.kind]} {view.session}"
+    return f"{view.noun} {view.session}"
 
 
 def _views(services: Services, identities: Sequence[str]) -> Iterator[JobView]:

@@ -26,7 +26,6 @@ MOST_HELD = 8
 """So many paused and interrupted jobs are listed; the table of runs has all."""
 EMPTY = "Nothing runs and nothing waits."
 LINES: dict[Kind, str] = {"train": "Waiting trainings", "predict": "Waiting segmentations"}
-TITLES: dict[Kind, str] = {"train": "Training", "predict": "Segmentation"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def _view(services: Services, job: Job) -> JobView | None:
 def _entry(
     job: Job, text: str, actions: list[dict[str, Any]], fraction: float | None = None
 ) -> dict[str, Any]:
-    name = f"{TITLES[job.kind]} {job.session}"
+    name = f"{job.noun.capitalize()} {job.session}"
     return {"id": job.id, "name": name, "text": text, "fraction": fraction, "actions": actions}
 
 

@@ -1,4 +1,4 @@
-"""Segmentations: with which model, whether the images suit it, what it will need; and putting it in line."""
+"""Segmentations and their evaluation: with which model, whether images suit it; and putting it in line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from app.data_desk import DataDesk
 from app.jobview import JobView
 from app.registry import Registry
 from segcore.card import ModelCard, read_config
-from segcore.config import DataConfig, RunConfig
+from segcore.config import DataConfig, InferenceConfig, RunConfig
 from segcore.data.suitability import as_trained
 from segcore.errors import DataError, ModelError, SegcoreError
 from segcore.estimate import read_machine
 from segcore.inference.needs import Needs, needs_of
 from segcore.jobs import queue
-from segcore.jobs.store import Job
+from segcore.jobs.store import Compared, Job
 from segcore.workspace import Workspace
 
 
@@ -66,20 +66,50 @@ class Segmentations:
             raise DataError("A segmentation needs images.", "Choose an image stack.")
         located = self._data.located(_images_only(config.data))
         self._check_channels(config)
-        inference = config.inference.model_copy(
-            update={
-                "model": self.model_source(config.inference.model),
-                "config_file": str(self._resolve(config.inference.config_file))
-                if config.inference.config_file
-                else None,
-                "ensemble": [self.model_source(model) for model in config.inference.ensemble],
-            }
-        )
+        inference = self._located(config)
         needs = self.needs(config)
         if needs is not None:
             needs.check_disk(inference.format)
         config = config.model_copy(update={"data": located, "inference": inference})
         job = queue.submit(self._workspace, "predict", config)
+        self._wake()
+        return job
+
+    def submit_evaluation(self, config: RunConfig, part: Compared = "default") -> Job:
+        """Put the comparison of a model's segmentation with annotations in line.
+
+        Parameters
+        ----------
+        config : RunConfig
+            `data.images` and `data.labels`; without them, the images of the training are meant.
+        part : {"default", "test", "validation", "all"}
+            Which of the annotated images count, as of `segcore evaluate`.
+
+        Raises
+        ------
+        DataError, ModelError
+            Model, images or annotations are missing, or do not fit.
+        """
+        model, file = config.inference.model, config.inference.config_file
+        if not model:
+            raise ModelError("A comparison needs a model.", "Choose a model.")
+        data = config.data
+        if bool(data.images) != bool(data.labels):
+            missing, there = ("annotations", "images") if data.images else ("images", "annotations")
+            raise DataError(f"There are {there}, but no {missing}.", f"Choose {missing}, too.")
+        if not data.images and part not in ("test", "validation", "all"):
+            raise DataError(
+                "A comparison needs images and annotations.",
+                "Choose both, or compare on the model's own test or validation images.",
+            )
+        if data.images:
+            located = self._data.located(data)
+            self._check_channels(config)
+        else:
+            located = data
+            self._check_own_images(model, file or "")
+        config = config.model_copy(update={"data": located, "inference": self._located(config)})
+        job = queue.submit(self._workspace, "predict", config, evaluates=part)
         self._wake()
         return job
 
@@ -137,6 +167,26 @@ class Segmentations:
                 )
             return str(view.folder)
         return str(self._resolve(model))
+
+    def _located(self, config: RunConfig) -> InferenceConfig:
+        """Return the options of the segmentation as a job wants them: models and files where they lie."""
+        given = config.inference
+        return given.model_copy(
+            update={
+                "model": self.model_source(given.model or ""),
+                "config_file": str(self._resolve(given.config_file)) if given.config_file else None,
+                "ensemble": [self.model_source(model) for model in given.ensemble],
+            }
+        )
+
+    def _check_own_images(self, model: str, file: str) -> None:
+        """Raise unless it is known on which images of the workspace a model was trained."""
+        known = self.described(model, file)
+        if known is None or not (known[1].data.images and known[1].data.labels):
+            raise ModelError(
+                "It is not known on which images this model was trained.", "Choose images and annotations."
+            )
+        self._data.located(known[1].data)
 
     def _check_channels(self, config: RunConfig) -> None:
         """Raise ModelError if it is known before the job runs that model and images do not fit."""

@@ -39,7 +39,7 @@ from segcore.errors import DataError
 from segcore.estimate import Machine, network_of, read_machine, training_seconds, unet_parameters
 from segcore.jobs import store as jobs
 from segcore.jobs.lineage import check_unneeded
-from segcore.jobs.store import Job, Kind
+from segcore.jobs.store import Compared, Job, Kind
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -260,6 +260,10 @@ class Services:
     def submit_segmentation(self, config: RunConfig) -> Job:
         """Queue the segmentation of `data.images` with `inference.model`; see `Segmentations.submit`."""
         return self.segmentations.submit(config)
+
+    def submit_evaluation(self, config: RunConfig, part: Compared = "default") -> Job:
+        """Queue the comparison with annotations; see `Segmentations.submit_evaluation`."""
+        return self.segmentations.submit_evaluation(config, part)
 
     def model_source(self, model: str) -> str:
         """Return what `inference.model` must hold; see `Segmentations.model_source`."""

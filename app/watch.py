@@ -20,9 +20,8 @@ def headline(view: JobView) -> str:
 
     A job that waits says for what, a job that failed says why.
     """
-    kind = KINDS[view.kind]
     if view.state is State.QUEUED:
-        return waiting_text(view.place, kind)
+        return waiting_text(view.place, KINDS[view.kind])
     if view.state is State.RUNNING:
         if view.request is not None:
             return _asked_text(view, view.request)
@@ -41,7 +40,7 @@ def headline(view: JobView) -> str:
 def _asked_text(view: JobView, request: Request) -> str:
     kept = "; the best model so far is kept" if view.kind == "train" else ""
     return {
-        Request.PAUSE: "pausing: saving where it stands",
+        Request.PAUSE: "pausing" if view.evaluates else "pausing: saving where it stands",
         Request.STOP: f"stopping{kept}",
         Request.DISCARD: "discarding",
     }[request]
@@ -115,7 +114,9 @@ def message_html(view: JobView) -> str:
 
 def meaning_text(view: JobView) -> str:
     """Return what the state means for the person, "" where the headline says it all."""
-    saved = "from where it was saved"
+    saved = "from the beginning" if view.evaluates else "from where it was saved"
+    if view.evaluates and view.state is State.PAUSED:
+        return "Paused: the device is free. Resume begins it anew."
     if view.kind == "predict" and view.state is State.PAUSED:
         return "Paused: what is done stays on the disk, and the device is free. Resume goes on from here."
     if view.state is State.PAUSED:
@@ -229,7 +230,7 @@ def active_html(device: str, active: list[JobView]) -> str:
         where = position(view)
         inside = f" ({where}{left})" if where else ""
         parts.append(
-            f'<a href="?run={escape(view.id)}">{KINDS[view.kind]} {escape(view.session)}{escape(inside)}</a>'
+            f'<a href="?run={escape(view.id)}">{view.noun} {escape(view.session)}{escape(inside)}</a>'
         )
     if waiting:
         parts.append(f"{waiting} waiting")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
-from app import controls, fitting, forms, views, watch, zips
+from app import comparing, controls, fitting, forms, outcome, views, watch
 from app.controls import Controls
 from app.files_input import file_input
 from app.jobview import JobView
@@ -19,7 +17,7 @@ from app.pretrained import model_choices, run_choices
 from app.preview import Scene, empty_html, picture_html
 from app.services import Services
 from app.session import Problem, attempt
-from segcore.jobs.store import State
+from segcore.jobs.store import Compared, State
 
 DAILY = (
     forms.axes_field(),
@@ -30,11 +28,9 @@ RARE = forms.visible_fields("inference", folded=True)
 FIELDS = (*DAILY, *RARE)
 EMPTY = "Choose a model and images, then run the segmentation.\nThe result appears here."
 
-LISTED = 60
-"""Results with a link; of more, the folder is in the tab Files."""
 SHOWN = (
-    "timer", "start", "progress", "message", "result", "picture", "sliders", "plane", "classes", "done",
-    "download",
+    "timer", "start", "compare_start", "progress", "message", "result", "picture", "sliders", "plane",
+    "classes", "done", "download", "viewer",
 )  # fmt: skip
 
 
@@ -51,6 +47,7 @@ class InferStep:
     fit: gr.HTML
     adapt: gr.Button
     start: gr.Button
+    compare: comparing.Choice
     controls: Controls
     progress: gr.HTML
     message: gr.HTML
@@ -64,6 +61,11 @@ class InferStep:
     download: gr.HTML
     viewer: gr.Button
     again: gr.Button
+
+    @property
+    def compare_start(self) -> gr.Button:
+        """The button that starts a comparison."""
+        return self.compare.start
 
     @property
     def axes(self) -> Any:
@@ -101,6 +103,7 @@ def build(services: Services) -> InferStep:
             fit = gr.HTML(elem_id="infer-fit")
             adapt = gr.Button("Adapt the pixel size", size="sm", visible=False, elem_id="adapt-size")
             start_button = gr.Button("Run segmentation", variant="primary", elem_id="run-segmentation")
+            compare = comparing.build(services)
             progress = gr.HTML(elem_id="infer-progress")
             buttons = controls.build("predict")
             message = gr.HTML(elem_id="infer-message")
@@ -127,8 +130,8 @@ def build(services: Services) -> InferStep:
     gr.Markdown(forms.step_help_html("step-segment"))
     return InferStep(
         run, gr.Timer(1.0, active=False), model, config_file, images.path, values, fit, adapt,
-        start_button, buttons, progress, message, result, picture, sliders, plane, opacity, classes, done,
-        download, viewer, again,
+        start_button, compare, buttons, progress, message, result, picture, sliders, plane, opacity, classes,
+        done, download, viewer, again,
     )  # fmt: skip
 
 
@@ -144,6 +147,16 @@ def wire(services: Services, step: InferStep) -> None:
         lambda model, config, images, *shown: start(services, model, config, images, shown),
         [step.model, step.config_file, step.images, *step.values], [step.run, step.message],
         concurrency_limit=4, api_visibility="private",
+    )  # fmt: skip
+    step.compare_start.click(
+        lambda model, config, images, labels, part, *shown: start(
+            services, model, config, images, shown, labels, part
+        ),
+        [
+            step.model, step.config_file, step.images, step.compare.labels.path, step.compare.part,
+            *step.values,
+        ],
+        [step.run, step.message], concurrency_limit=4, api_visibility="private",
     )  # fmt: skip
     gr.on(
         [step.run.change, step.timer.tick], lambda run, opacity: show(services, run, opacity),
@@ -174,15 +187,26 @@ def wire(services: Services, step: InferStep) -> None:
 
 
 def start(
-    services: Services, model: str | None, config_file: str, images: str | None, shown: Sequence[Any]
+    services: Services,
+    model: str | None,
+    config_file: str,
+    images: str | None,
+    shown: Sequence[Any],
+    labels: str | None = None,
+    part: Compared = "",
 ) -> tuple:
-    """Start a segmentation; return its id and a message, or what stands in its way."""
+    """Start a segmentation, or with a `part` its comparison; return its id and a message, or what hinders."""
+    if part not in ("", "default"):
+        images = labels = None  # the model's own
     uses_file = bool(model and model.endswith(".pth") and config_file)
     hidden = {"model": model or None, "config_file": config_file if uses_file else None}
-    config, problems = forms.check(forms.merged(_values(images, shown), {"inference": hidden}))
+    more = {"inference": hidden, "data": {"labels": labels or None}}
+    config, problems = forms.check(forms.merged(_values(images, shown), more))
     if config is None:
         return gr.skip(), views.mark_html("error", "\n".join(problems.values()))
-    job = attempt(lambda: services.submit_segmentation(config))
+    job = attempt(
+        lambda: services.submit_evaluation(config, part) if part else services.submit_segmentation(config)
+    )
     if isinstance(job, Problem):
         return gr.skip(), views.mark_html("error", job.message, job.remedy)
     return job.id, ""
@@ -198,9 +222,10 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
     # One that is paused may be resumed by somebody else.
     live = isinstance(view, JobView) and not view.state.final
     updates |= {"timer": gr.Timer(active=live), "start": gr.Button(visible=ended)}
+    updates["compare_start"] = gr.Button(visible=ended)
     if isinstance(view, JobView):
         updates |= {"progress": watch.progress_html(view), "message": watch.message_html(view)}
-        if view.state is State.FINISHED and view.segmentations:
+        if view.state is State.FINISHED and (view.segmentations or comparing.found(view)):
             updates |= _result_updates(services, view, opacity)
     elif view is None:
         updates |= {"progress": "", "picture": empty_html(EMPTY)}
@@ -211,56 +236,42 @@ def show(services: Services, run: str, opacity: float) -> list[Any]:
 
 
 def _result_updates(services: Services, view: JobView, opacity: float) -> dict[str, Any]:
-    names = list(view.segmentations)
-    picture, sliders, plane = choose(services, view.id, names[0], opacity)
+    compared = comparing.found(view)
+    names = comparing.classes(view, compared) if compared else [(name, name) for name in view.segmentations]
+    picture, sliders, plane = choose(services, view.id, names[0][1], opacity)
+    said = comparing if compared else outcome
     return {
-        "result": gr.Dropdown(choices=names, value=names[0], visible=len(names) > 1),
+        "result": gr.Dropdown(
+            choices=names, value=names[0][1], visible=len(names) > 1, label="Class" if compared else "Image"
+        ),
         "picture": picture,
         "sliders": sliders,
         "plane": plane,
-        "classes": classes_html(view),
+        "classes": said.classes_html(view),
         "done": gr.Column(visible=True),
-        "download": downloads_html(view),
+        "download": said.downloads_html(view),
+        "viewer": gr.Button(visible=not compared),
     }
-
-
-def downloads_html(view: JobView) -> str:
-    """Return links to the files of a segmentation; they are served from where they lie, never copied."""
-    names = list(view.segmentations.items())
-    links = []
-    if len(names) > 1:
-        links.append(_download(view, view.folder / "segmentation", f"Download all {len(names)} results"))
-        links += [_download(view, path, name) for name, path in names[:LISTED]]
-    elif names:
-        links.append(_download(view, names[0][1], f"Download {names[0][1].name}"))
-    links += [_download(view, path, path.name) for path in view.more_results]
-    more = "" if len(names) <= LISTED else f"<p>All {len(names)} results lie in the tab Files.</p>"
-    return f'<div class="downloads">{"".join(links)}</div>{more}'
-
-
-def _download(view: JobView, path: Path, text: str) -> str:
-    """Return a link to a result; a folder is sent as a ZIP that is made on the way."""
-    if path.is_dir():
-        within = path.relative_to(view.folder).as_posix()
-        return zips.link_html(path, f"results/{view.folder.name}/{within}", f"{text} (ZIP)")
-    address = f"gradio_api/file={quote(str(path))}"
-    return f'<a class="download" href="{address}" download="{escape(path.name)}">{escape(text)}</a>'
 
 
 def choose(services: Services, run: str, name: str | None, opacity: float) -> tuple[Any, Any, Any]:
     """Return updates of picture, sliders and slice for the result of one image."""
     view = attempt(lambda: services.job(run)) if run else None
+    if isinstance(view, JobView) and view.evaluates:
+        return comparing.choose(services, view, name, opacity)
     if not isinstance(view, JobView) or not view.segmentations:
         return gr.skip(), gr.skip(), gr.skip()
     stack = attempt(lambda: services.stack(str(_path(view, name))))
     count = 1 if isinstance(stack, Problem) else stack.planes
-    slider = gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1)
+    slider = gr.Slider(0, max(count - 1, 1), value=0, visible=count > 1, label="Slice")
     return draw(services, view, name, 0, opacity), gr.Row(visible=True), slider
 
 
 def redraw(services: Services, run: str, name: str | None, plane: float, opacity: float) -> Any:
     """Return the picture of a plane of the finished segmentation."""
     view = attempt(lambda: services.job(run)) if run else None
+    if isinstance(view, JobView) and view.evaluates:
+        return comparing.draw(services, view, name, int(plane), opacity)
     if not isinstance(view, JobView) or view.segmentation is None:
         return gr.skip()
     return draw(services, view, name, int(plane), opacity)
@@ -274,7 +285,7 @@ def draw(services: Services, view: JobView, name: str | None, plane: int, opacit
         items = services.data.listing(data, labelled=False).items
         item = next((one for one in items if one.name == name), items[0])
         alone = data.model_copy(update={"images": ";".join(item.images)})
-        return Scene(alone, tuple(class_pixels(view)), str(_path(view, name)))
+        return Scene(alone, tuple(outcome.class_pixels(view)), str(_path(view, name)))
 
     html = attempt(lambda: picture_html(services, scene(), plane, opacity / 100))
     return empty_html(html.message) if isinstance(html, Problem) else html
@@ -315,30 +326,3 @@ def _values(images: str | None, shown: Sequence[Any]) -> dict[str, Any]:
 def _path(view: JobView, name: str | None) -> Path:
     found = view.segmentations
     return found.get(name or "") or next(iter(found.values()))
-
-
-def class_pixels(view: JobView) -> dict[int, int]:
-    """Return the pixels of every label value, ascending, as `metadata.json` says."""
-    found = view.results.get("class_pixels", {})
-    return dict(sorted((int(value), int(count)) for value, count in found.items()))
-
-
-def classes_html(view: JobView) -> str:
-    """Return the legend and the table of the classes found."""
-    counts = class_pixels(view)
-    total = sum(counts.values()) or 1
-    texts = [view.class_names.get(value, "") for value in counts]
-    named = any(texts)
-    rows = [
-        (
-            str(value),
-            *([text] if named else []),
-            f"{count:,}".replace(",", " "),
-            views.share_text(count / total),
-        )
-        for (value, count), text in zip(counts.items(), texts, strict=True)
-    ]
-    head = ("Class", "Name", "Pixels", "Share") if named else ("Class", "Pixels", "Share")
-    legend = views.legend_html(views.class_entries(counts, texts))
-    model = escape(str(view.results.get("model", "")).rpartition("/models/")[2])
-    return legend + views.table_html(head, rows) + f'<p class="subdued">Model: {model}</p>'

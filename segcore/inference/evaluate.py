@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from segcore.blocks import Block
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
 from segcore.data.split_file import load_split
 from segcore.data.splits import Region, Split, parse_slices
-from segcore.data.suitability import as_trained, remarks_on
-from segcore.data.targets import LabelRule, encode_plane
+from segcore.data.suitability import as_trained
+from segcore.data.targets import LabelRule
 from segcore.devices import choose
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError
-from segcore.events import NoteEvent, Progress, Reporter, StageEvent
+from segcore.events import NoteEvent, Progress, Reporter, Request, StageEvent, unasked
+from segcore.inference.pace import Stopped
 from segcore.inference.remarks import Remarks
 from segcore.inference.run import open_model
-from segcore.metrics.overlap import Confusion
+from segcore.inference.scorer import Scorer, Watcher
 from segcore.models.saved import LoadedModel
-from segcore.prediction import Prediction
-from segcore.predictor import Predictor
-from segcore.rescale import SAME, scale_factors
-from segcore.tiling import IGNORE
 
 Part = Literal["test", "validation", "all"]
 PARTS: tuple[Part, ...] = ("test", "validation", "all")
 
 
 def evaluate(
-    config: RunConfig, report: Reporter, model: LoadedModel | None = None, part: Part | None = None
+    config: RunConfig,
+    report: Reporter,
+    model: LoadedModel | None = None,
+    part: Part | None = None,
+    asked: Callable[[], Request | None] = unasked,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Compare the model's segmentation of `data.images` with `data.labels`.
 
@@ -52,18 +50,25 @@ def evaluate(
         The part of the training's own images that counts. By default what the training kept for the test, if
         it kept something and these are its images; otherwise all of the images given, or what validated if
         none are given.
+    asked : callable
+        Asked between slices what somebody wants.
+    watcher : Watcher, optional
+        Told what is found slice by slice.
 
     Returns
     -------
     dict
-        val_dice, val_dice_per_class, val_iou_per_class (keyed by label value), mean_iou, part, images,
-        slices, seconds.
+        val_dice, val_dice_per_class, val_iou_per_class, val_precision_per_class, val_recall_per_class (keyed
+        by label value), val_accuracy, mean_iou, part, images, slices, seconds.
 
     Raises
     ------
     ConfigError, DataError, ModelError
         Something the person has to change, for example labels with values the model does not know.
+    Stopped
+        Somebody asked for it.
     """
+    watcher = watcher or Watcher()
     began = time.monotonic()
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
@@ -75,18 +80,23 @@ def evaluate(
     if part == "all" and split is not None:
         report(NoteEvent(text=_LEARNED))
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
-    scorer = _Scorer(
+    scorer = Scorer(
         build_predictor(config, model, hardware),
         collection,
         LabelRule.of(data),
         config.inference.rescale,
+        watcher if watcher.needs_slices else None,
     )
-    slices = _score_all(scorer, regions, report)
+    watcher.begin(data, model)
+    slices = _score_all(scorer, regions, report, asked)
     scores = scorer.counts.scores(model.card.class_values)
     return {
         "val_dice": scores.mean_dice,
         "val_dice_per_class": scores.dice,
         "val_iou_per_class": scores.iou,
+        "val_precision_per_class": scores.precision,
+        "val_recall_per_class": scores.recall,
+        "val_accuracy": scores.accuracy,
         "mean_iou": scores.mean_iou,
         "part": part,
         "images": len({region.item for region in regions}),
@@ -95,7 +105,9 @@ def evaluate(
     }
 
 
-def _score_all(scorer: _Scorer, regions: Sequence[Region], report: Reporter) -> int:
+def _score_all(
+    scorer: Scorer, regions: Sequence[Region], report: Reporter, asked: Callable[[], Request | None]
+) -> int:
     """Score the slices of regions, image by image, and return how many there were."""
     began, done = time.monotonic(), 0
     total = sum(region.planes[1] - region.planes[0] for region in regions)
@@ -105,6 +117,8 @@ def _score_all(scorer: _Scorer, regions: Sequence[Region], report: Reporter) -> 
         for note in scorer.notes(group[0].item):
             remarks.add(scorer.collection.entries[group[0].item].item.name, note)
         for _ in scorer.score(group):
+            if request := asked():
+                raise Stopped(request)
             done += 1
             left = (time.monotonic() - began) / done * (total - done)
             report(Progress(stage="evaluating", done=done, total=total, unit="slice", seconds_left=left))
@@ -123,64 +137,6 @@ _PART_TEXT: dict[Part, str] = {
     "validation": "what validated",
     "all": "all annotated slices",
 }
-
-
-class _Scorer:
-    """Predicts the slices of regions and counts right and wrong pixels."""
-
-    def __init__(self, predictor: Predictor, collection: Collection, rule: LabelRule, rescale: bool) -> None:
-        self.predictor = predictor
-        self.collection = collection
-        self.rule = rule
-        self.rescale = rescale
-        self.counts = Confusion(len(predictor.card.class_values), predictor.hardware.device)
-
-    def notes(self, item: int) -> list[str]:
-        """Return what is to be said of an image before it is predicted."""
-        images = self.collection.open(item).images
-        return remarks_on(images, self.predictor.card, self.rescale)
-
-    def score(self, regions: Sequence[Region]) -> Iterator[int]:
-        """Count the pixels in regions of one image; yield every slice that was scored."""
-        images = self.collection.open(regions[0].item).images
-        rows: dict[int, list[slice]] = {}
-        for region in regions:
-            for plane in range(*region.planes):
-                if self._annotated(region, plane):
-                    rows.setdefault(plane, []).append(slice(*region.rows))
-        size = images.source.pixel_size
-        factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
-        if not rows:
-            return
-        prediction = Prediction(self.predictor, images, factors)
-        blocks = prediction.blocks
-        for group in prediction.stream(prediction.groups(planes=rows.keys())):
-            for block, logits_KZYX in group:
-                index_ZYX = logits_KZYX.argmax(0)
-                for plane, index_YX in zip(block.planes, index_ZYX, strict=True):
-                    for part in rows.get(plane, ()):
-                        self._count(regions[0].item, plane, part, block, index_YX)
-                if block.number % blocks.per_layer == blocks.per_layer - 1:
-                    yield from (plane for plane in block.planes if plane in rows)
-
-    def _count(self, item: int, plane: int, part: slice, block: Block, index_YX: Tensor) -> None:
-        """Count the pixels of a block in those rows of a plane that count."""
-        top, end = max(part.start, block.rows[0]), min(part.stop, block.rows[1])
-        if top < end:
-            target_YX = self._target(item, plane, slice(top, end), slice(*block.columns))
-            self.counts.update(index_YX[top - block.rows[0] : end - block.rows[0]], target_YX)
-
-    def _annotated(self, region: Region, plane: int) -> bool:
-        """Say whether anything is annotated; only asked of the labels where something can be missing."""
-        opened = self.collection.open(region.item)
-        if self.rule == LabelRule(self.rule.labels_as) and not opened.masks:
-            return True
-        return bool((self._target(region.item, plane, slice(*region.rows)) != IGNORE).any())
-
-    def _target(self, item: int, plane: int, rows: slice, columns: slice = slice(None)) -> Tensor:
-        values = self.predictor.card.class_values
-        label_YX = encode_plane(self.collection, item, plane, values, self.rule, rows, columns)
-        return torch.from_numpy(label_YX).to(self.predictor.hardware.device)
 
 
 def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:

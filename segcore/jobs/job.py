@@ -15,8 +15,11 @@ from segcore.config import RunConfig
 
 Kind = Literal["train", "predict"]
 Owner = Literal["worker", "command"]
+Compared = Literal["", "default", "test", "validation", "all"]
 PARTIAL = "partial"
 """Folder in a run folder with the blocks of a segmentation that is not finished."""
+COMPARISON = "comparison"
+"""Folder in a run folder with what an evaluation found, slice by slice."""
 
 
 class State(StrEnum):
@@ -74,9 +77,17 @@ class Job(BaseModel):
     """How often it was resumed by itself without having got on since."""
     attempts: int = 0
     """How often a process has begun it; tells the present one from those before."""
+    evaluates: Compared = ""
+    """Of a job in the line of segmentations that compares one with annotations: which part of the annotated
+    images counts, "default" for what `segcore evaluate` chooses; "" for a job that compares nothing."""
     mark: str = ""
     """What stands in the command line of its process, if not its id: a process that had waited for a job."""
     folder: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def noun(self) -> str:
+        """What a person calls it."""
+        return noun_of(self.kind, self.evaluates)
 
     @property
     def config(self) -> RunConfig:
@@ -113,3 +124,14 @@ class Job(BaseModel):
             with suppress(OSError):  # finished a moment ago
                 times.append(path.stat().st_mtime)
         return max(times)
+
+
+def noun_of(kind: Kind, evaluates: Compared = "") -> str:
+    """Return what a person calls a job.
+
+    Examples
+    --------
+    >>> noun_of("train"), noun_of("predict"), noun_of("predict", "test")
+    ('training', 'segmentation', 'evaluation')
+    """
+    return "training" if kind == "train" else "evaluation" if evaluates else "segmentation"

@@ -84,8 +84,8 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def read_results(job: Job) -> dict[str, Any]:
-    """Return what the job left, results.json of a training or metadata.json; empty until it is written."""
-    name = "results.json" if job.kind == "train" else "metadata.json"
+    """Return what the job left: metadata.json of a segmentation, else results.json; empty before its end."""
+    name = "metadata.json" if job.noun == "segmentation" else "results.json"
     try:
         content = json.loads((job.folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):

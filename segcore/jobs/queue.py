@@ -15,6 +15,7 @@ from segcore.errors import JobError
 from segcore.events import Request
 from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import (
+    Compared,
     Job,
     Kind,
     State,
@@ -33,15 +34,22 @@ from segcore.jobs.tokens import QueueUnreachable, Tokens
 from segcore.workspace import Workspace
 
 
-def submit(workspace: Workspace, kind: Kind, config: RunConfig, parent: str = "", group: str = "") -> Job:
-    """Make a job and put it at the end of its line; `parent` and `group` as in `create_job`.
+def submit(
+    workspace: Workspace,
+    kind: Kind,
+    config: RunConfig,
+    parent: str = "",
+    group: str = "",
+    evaluates: Compared = "",
+) -> Job:
+    """Make a job and put it at the end of its line; `parent`, `group`, `evaluates` as in `create_job`.
 
     Raises
     ------
     JobError
         The run folder or the queue cannot be written; no job is left behind.
     """
-    job = create_job(workspace, kind, config, parent=parent, group=group)
+    job = create_job(workspace, kind, config, parent=parent, group=group, evaluates=evaluates)
     try:
         with Tokens(workspace, kind) as tokens:
             tokens.put()

@@ -21,7 +21,8 @@ from segcore.errors import JobError
 from segcore.events import Request
 from segcore.files import remove_leftovers, write_atomic
 from segcore.jobs.host import this_host
-from segcore.jobs.job import PARTIAL
+from segcore.jobs.job import COMPARISON, PARTIAL
+from segcore.jobs.job import Compared as Compared
 from segcore.jobs.job import Job as Job
 from segcore.jobs.job import Kind as Kind
 from segcore.jobs.job import Owner as Owner
@@ -36,6 +37,7 @@ def create_job(
     owner: Owner = "worker",
     parent: str = "",
     group: str = "",
+    evaluates: Compared = "",
 ) -> Job:
     """Make the folder of a new job, state queued. Paths in `config` must be absolute or run-independent.
 
@@ -53,6 +55,8 @@ def create_job(
         Id of the run it continues or starts from.
     group : str
         Id shared by the repeats of one training.
+    evaluates : {"", "default", "test", "validation", "all"}
+        See `Job.evaluates`.
 
     Raises
     ------
@@ -68,6 +72,7 @@ def create_job(
         owner=owner,
         parent=parent,
         group=group,
+        evaluates=evaluates,
         folder=folder,
     )
     try:
@@ -223,6 +228,7 @@ MADE = (
     "probabilities.ome.zarr",
     "probabilities",
     "metadata.json",
+    COMPARISON,
     PARTIAL,
 )
 _END_FIELDS = ("state", "ended", "message", "remedy", "pid")

@@ -119,6 +119,9 @@ def _attempt(job: Job, report: Reporter, switch: Switch, run: Callable[[], Reque
     return _ending(job, request, switch.wish)
 
 
+_FURTHER = {False: "It goes on from here.", True: "Resumed, it begins anew."}
+
+
 def _ending(job: Job, request: Request | None, wish: Request | None) -> Ending:
     """Return how a job ended that did what it was asked to.
 
@@ -136,11 +139,11 @@ def _ending(job: Job, request: Request | None, wish: Request | None) -> Ending:
     if request is None:
         return Ending(State.FINISHED)
     if request is Request.PAUSE and wish is Request.PAUSE:
-        return Ending(State.PAUSED, "Paused. It goes on from here.")
+        return Ending(State.PAUSED, f"Paused. {_FURTHER[bool(job.evaluates)]}")
     if request is Request.PAUSE:
-        return Ending(
-            State.INTERRUPTED, "Its process was told to end, and saved its state. It goes on from here."
-        )
+        saved = "" if job.evaluates else ", and saved its state"
+        text = f"Its process was told to end{saved}. {_FURTHER[bool(job.evaluates)]}"
+        return Ending(State.INTERRUPTED, text)
     kept = (job.folder / "best_model.pth").exists()
     return Ending(
         State.CANCELLED,
@@ -161,10 +164,15 @@ def _run(
         outcome = train(config, job.folder, report, switch)
         _remember_speed(job, workspace)
         return outcome.request
-    from segcore.inference.run import segment
-
     model = kept.load(config) if kept and config.inference.model else None
     reference = job.config.inference.model
+    if job.evaluates:
+        from segcore.inference.compare import compare
+
+        part = None if job.evaluates == "default" else job.evaluates
+        return compare(config, job.folder, report, switch, model, part, reference).request
+    from segcore.inference.run import segment
+
     return segment(config, job.folder, report, switch, model, reference).request
 
 
@@ -172,11 +180,9 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
     """Let the next prediction of a duration use what this training showed of the machine."""
     results = read_results(job)
     config, card = job.config, job.card
-    if card is None or not results:
+    if card is None or not results or not config.model.kind.is_unet:
         return
-    network = Network(
-        config.model.features, config.model.layers, card.inputs, len(card.class_values), card.strides
-    )
+    network = Network(*config.model.like, card.inputs, len(card.class_values), card.strides)
     macs = unet_macs(network, patch_shape(config))
     record_speed(workspace, results["device"], results["patches_per_second"], macs)
 

@@ -38,7 +38,6 @@ WORDS = {
     State.INTERRUPTED: "was interrupted",
     State.DISCARDED: "was discarded",
 }
-KINDS = {"train": "Training", "predict": "Segmentation"}
 
 
 class Notifier:
@@ -159,7 +158,7 @@ def message(job: Job) -> dict[str, Any]:
 
 def sentence(job: Job, best: EpochEvent | None) -> str:
     """Return how a job ended in one sentence, with what it said about it."""
-    parts = [f"{KINDS[job.kind]} {job.id} ({job.session}) {WORDS.get(job.state, job.state.value)}"]
+    parts = [f"{job.noun.capitalize()} {job.id} ({job.session}) {WORDS.get(job.state, job.state.value)}"]
     if best is not None:
         parts.append(f", best Dice {best.val_dice:.3f} in epoch {best.epoch} of {best.epochs}")
     if job.host:
