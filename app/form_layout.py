@@ -8,6 +8,7 @@ from typing import Any
 
 from app.forms import FormField
 from segcore.config import RunConfig
+from segcore.families import FAMILIES
 
 Values = Mapping[str, Any]
 HEADINGS: dict[str, tuple[str, ...]] = {
@@ -23,7 +24,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Normalisation": ("data.normalization", "data.normalize_per"),
     "Loss": ("training.loss", "training.class_weights", "training.class_weight_values"),
     "Optimizer": (
-        "training.optimizer", "training.schedule", "training.warm_up", "training.gradient_clipping",
+        "training.optimizer", "training.schedule", "training.schedule_steps", "training.schedule_factor",
+        "training.schedule_patience", "training.warm_up", "training.gradient_clipping",
         "training.averaging", "training.micro_batch",
     ),
     "When to stop": ("training.max_minutes", "training.patience", "training.min_gain"),
@@ -34,6 +36,14 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Machine": ("hardware.device", "hardware.precision"),
 }  # fmt: skip
 """The folded options in their order; what is named nowhere comes last, without a heading."""
+OF_FAMILY = tuple(dict.fromkeys(f"model.{name}" for family in FAMILIES.values() for name in family.options))
+"""Options that describe some families, and say nothing for the others."""
+
+
+def _describes(path: str) -> Callable[[Values], bool]:
+    return lambda values: path.removeprefix("model.") in FAMILIES[values["model.family"]].options
+
+
 APPLIES: dict[str, Callable[[Values], bool]] = {
     "data.context_slices": lambda values: values["data.mode"] == "2.5d",
     "data.context_spacing": lambda values: values["data.mode"] == "2.5d",
@@ -43,7 +53,10 @@ APPLIES: dict[str, Callable[[Values], bool]] = {
     "data.test_groups": lambda values: values["data.split_by"] == "groups",
     "data.fold": lambda values: bool(values["data.folds"]),
     "training.class_weight_values": lambda values: values["training.class_weights"] == "by-hand",
-    "training.min_gain": lambda values: bool(values["training.patience"]),
+    "training.min_gain": lambda values: bool(values["training.patience"]) or _plateau(values),
+    "training.schedule_steps": lambda values: values["training.schedule"] == "step",
+    "training.schedule_factor": lambda values: values["training.schedule"] == "step" or _plateau(values),
+    "training.schedule_patience": lambda values: _plateau(values),
 }
 """Options that say nothing unless others ask for them."""
 
@@ -78,7 +91,13 @@ def applies(path: str, values: Values) -> bool:
         What the form shows, by option.
     """
     rule = APPLIES.get(path)
-    return rule is None or rule(values) or values[path] not in ("", None, _default(path))
+    if rule is None or rule(values):
+        return True
+    return path not in OF_FAMILY and values[path] not in ("", None, _default(path))
+
+
+def _plateau(values: Values) -> bool:
+    return bool(values["training.schedule"] == "plateau")
 
 
 def _default(path: str) -> Any:

@@ -113,7 +113,7 @@ def status_text(view: JobView) -> str:
 def options_text(config: RunConfig) -> str:
     """Return the options that people compare first."""
     return (
-        f"patch {config.data.patch_size}, {config.model.features} features, {config.model.layers} layers, "
+        f"patch {config.data.patch_size}, {config.model.text}, "
         f"batch {config.training.batch_size}, rate {config.training.learning_rate:g}"
     )
 

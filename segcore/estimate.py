@@ -81,7 +81,7 @@ def plan_strides(config: RunConfig, voxel: Sequence[float | None] | None) -> Str
     """Return the strides of the network that `config` asks for, for images with voxels of this size."""
     if config.data.mode != "3d":
         return ()
-    return pooling_plan(voxel, patch_shape(config), config.model.layers)
+    return pooling_plan(voxel, patch_shape(config), config.model.like[1])
 
 
 def patch_shape(config: RunConfig) -> tuple[int, ...]:
@@ -91,12 +91,11 @@ def patch_shape(config: RunConfig) -> tuple[int, ...]:
 
 
 def network_of(config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Network:
-    """Return the network that `config` asks for, for such images."""
+    """Return the U-Net that `config` asks for, or whose memory its network takes about, for such images."""
     channels = stack.channels if stack else 1
     inputs = channels * (config.data.context_slices if config.data.mode == "2.5d" else 1)
-    model = config.model
     strides = plan_strides(config, stack.voxel if stack else None)
-    return Network(model.features, model.layers, inputs, classes, strides)
+    return Network(*config.model.like, inputs, classes, strides)
 
 
 def unet_parameters(network: Network) -> int:

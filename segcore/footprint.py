@@ -178,7 +178,12 @@ def _pool_bytes(stack: Stack) -> int:
 
 
 def estimate_here(config: RunConfig, stack: Stack, machine: Machine | None) -> MemoryNeed | None:
-    """Return what can be calculated for this machine; None on a GPU, whose memory torch alone can see."""
+    """Return what can be calculated for this machine; None on a GPU, whose memory torch alone can see.
+
+    None, too, for networks whose memory only a dry run knows.
+    """
+    if not config.model.kind.is_unet:
+        return None
     text = machine.text if machine else "CPU"
     if not text.startswith("CPU") and config.hardware.device != "cpu":
         return None
@@ -229,7 +234,8 @@ def propose(config: RunConfig, stack: Stack, have: int, footprint: Footprint) ->
 def _smaller(config: RunConfig) -> Iterator[RunConfig]:
     """Yield the options with ever smaller features, patches and micro-batches, the last changing fastest."""
     model, data, training = config.model, config.data, config.training
-    features = [model.features, *(number for number in FEATURES if number < model.features)]
+    fewer = [number for number in FEATURES if number < model.features]
+    features = [model.features, *(fewer if "features" in model.kind.options else ())]
     patches = [data.patch_size, *(size for size in PATCHES if size < data.patch_size)]
     batch = training.batch_size
     micro = [batch >> halvings for halvings in range(batch.bit_length())]

@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+from torch import nn
 
 from segcore.config import HardwareConfig
 from segcore.devices import Hardware, choose
@@ -48,7 +49,7 @@ def measure_machine(workspace: Workspace, seconds: float = SECONDS) -> Machine |
 
 
 def _step(
-    network: UNet,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     hardware: Hardware,
     image_BCYX: torch.Tensor,

@@ -22,6 +22,8 @@ from segcore.errors import DataError
 from segcore.estimate import MEMORY_SHARE, MOST_ON_CPU
 from segcore.models.folded import Folded
 from segcore.models.on_openvino import OnOpenVino, require_openvino
+from segcore.models.plain import Plain
+from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
 from segcore.tiling import Tile, align, tile_grid
 
@@ -55,11 +57,12 @@ class Predictor:
 
     An image goes through the network whole where that fits into memory, else in the largest tiles that fit;
     the result is the same up to rounding (see `segcore.tiling.tile_grid`). Only where memory is very short
-    for a volume, its blocks see less around them than they could (`is_exact`).
+    for a volume, its blocks see less around them than they could, and so do all tiles for a network that
+    looks at the whole image (`is_exact`).
 
     Parameters
     ----------
-    network : UNet
+    network : Segmenter
         On `hardware.device`. It is not changed and may be in training mode: what is applied is made from it
         (`segcore.models.folded`) and made anew when its weights have changed.
     card : ModelCard
@@ -79,7 +82,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: UNet,
+        network: Segmenter,
         card: ModelCard,
         hardware: Hardware,
         tile_size: int | None = None,
@@ -92,7 +95,7 @@ class Predictor:
         self._openvino = backend == "openvino" and hardware.device.type == "cpu"
         if self._openvino:
             require_openvino()
-        self._folded: Folded | OnOpenVino
+        self._folded: Folded | OnOpenVino | Plain
         self._seen: tuple[object, ...] | None = None
 
     def tiles(self, *shape: int) -> list[Tile]:
@@ -137,6 +140,8 @@ class Predictor:
 
     def is_exact(self, *shape: int) -> bool:
         """Say whether tiles of an image of this size read all that the network can see around them."""
+        if not self.network.is_local:
+            return len(self.tiles(*shape)) == 1
         return self.plan(*shape).halo == self.network.receptive_radii
 
     def logits(
@@ -252,7 +257,7 @@ class Predictor:
         """Look at the network anew; needed only where its weights change unseen, as in a CUDA graph."""
         self._seen = None
 
-    def _made(self) -> Folded | OnOpenVino:
+    def _made(self) -> Folded | OnOpenVino | Plain:
         """Return the network made for prediction, anew if its weights have changed."""
         weights = [*self.network.parameters(), *self.network.buffers()]
         seen = (
@@ -261,8 +266,13 @@ class Predictor:
         )
         if seen != self._seen:
             layout, dtype = self.hardware.layout(self.network.dimensions), self.hardware.dtype
-            made = OnOpenVino(self.network, dtype) if self._openvino else Folded(self.network, dtype, layout)
-            self._folded, self._seen = made, seen
+            if self._openvino:
+                self._folded = OnOpenVino(self.network, dtype)
+            elif isinstance(self.network, UNet):
+                self._folded = Folded(self.network, dtype, layout)
+            else:
+                self._folded = Plain(self.network, self.hardware)
+            self._seen = seen
         return self._folded
 
     def _room(self) -> int:
@@ -271,7 +281,9 @@ class Predictor:
         if self.hardware.device.type == "cpu":
             room = min(room, MOST_ON_CPU)
         # Kernels of some devices count the numbers of a tensor in 32 bits.
-        most = 2**31 // (2 * self.network.features)
+        network = self.network
+        maps = 2 * network.features if isinstance(network, UNet) else network.bytes_per_pixel(2) // 2
+        most = 2**31 // maps
         return min(int(room / self.network.bytes_per_pixel(self.hardware.dtype.itemsize)), most)
 
     def _batch(self, read: Sequence[int], room: int) -> int:

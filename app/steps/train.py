@@ -175,7 +175,7 @@ def plan_html(config: RunConfig) -> str:
         ("Images", (config.data.images or "").rpartition("/")[2]),
         ("Annotations", (config.data.labels or "").rpartition("/")[2]),
         ("Patches", f"{config.data.patches_per_image} per slice, {config.data.patch_size} px"),
-        ("Network", f"{config.model.features} features, {config.model.layers} layers"),
+        ("Network", config.model.text),
         ("Training", f"{config.training.epochs} epochs, batch {config.training.batch_size}"),
     ]
     training = config.training

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from segcore.config.option import Section, option
+from segcore.config.option import ENCODER_PATTERN, Section, option
+from segcore.families import ENCODERS, FAMILIES, Family
+
+# One truth: the names are those of the registry, which a type checker cannot read.
+FamilyName = str if TYPE_CHECKING else Literal[tuple(FAMILIES)]
 
 
 class ModelConfig(Section):
     """The network."""
 
-    family: Literal["unet"] = option("unet", "Model family.", label="Family", form="hidden")
+    family: FamilyName = option("unet", "The kind of network.", label="Family")
     features: int = option(
         64,
         "Feature maps of the first level; every level below doubles them.",
@@ -34,3 +38,46 @@ class ModelConfig(Section):
         label="Freeze encoder",
         form="more",
     )
+    encoder: str = option(
+        "resnet34",
+        "The network that looks at the image on the way down; for families that take any.",
+        label="Encoder",
+        form=list(ENCODERS),
+        pattern=ENCODER_PATTERN,
+    )
+    pretrained: str = option(
+        "",
+        "Weights the network begins with: a name on the Hugging Face hub or a file; nothing: random weights.",
+        label="Pretrained weights",
+    )
+
+    @property
+    def kind(self) -> Family:
+        """What is known of the family."""
+        return FAMILIES[self.family]
+
+    @property
+    def like(self) -> tuple[int, int]:
+        """Features and layers of the U-Net that it is, or whose memory it takes about."""
+        return self.kind.like or (self.features, self.layers)
+
+    @property
+    def shape(self) -> dict[str, str | int]:
+        """Family and the options that decide its weights' sizes, by name."""
+        options = [name for name in self.kind.options if name != "pretrained"]
+        return {"family": self.family, **{name: getattr(self, name) for name in options}}
+
+    @property
+    def size_text(self) -> str:
+        """What decides its size, beside the family: "64 features and 4 layers"."""
+        return " and ".join(
+            f"{value} {name}" if isinstance(value, int) else f"{name} {value}"
+            for name, value in self.shape.items()
+            if name != "family"
+        )
+
+    @property
+    def text(self) -> str:
+        """The network in a few words: "64 features and 4 layers", "FPN, encoder resnet34"."""
+        named = "" if self.family == "unet" else self.kind.title
+        return ", ".join(filter(None, (named, self.size_text)))

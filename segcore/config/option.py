@@ -15,6 +15,7 @@ SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
 PIXEL_SIZE_PATTERN = r"^\s*\d*\.?\d+(\s*,\s*\d*\.?\d+\s*,\s*\d*\.?\d+)?\s*$"
 REGION_PATTERN = r"^\s*\d+(\s*,\s*\d+){4}\s*$"
 WEBHOOK_PATTERN = r"^https?://[^\s/]+\S*$"
+ENCODER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 CLUSTER_PATTERN = r"^(local:[1-9]\d{0,2}|(tcp|tls)://[^\s/]+:\d+|slurm)$"
 PATTERN_RULES = {
     SESSION_PATTERN: "use up to 64 letters from A to Z, digits, spaces, dots, dashes and underscores, "
@@ -25,6 +26,7 @@ PATTERN_RULES = {
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
     CLUSTER_PATTERN: "use local:N for N processes, tcp://HOST:PORT of a Dask scheduler, or slurm",
     WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
+    ENCODER_PATTERN: "use the name of an encoder, for example resnet34 or tu-convnext_tiny",
 }
 """What a pattern means, in the user's words."""
 

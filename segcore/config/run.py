@@ -13,6 +13,7 @@ from segcore.config.model import ModelConfig
 from segcore.config.option import SESSION_PATTERN, Section, explain
 from segcore.config.training import TrainingConfig
 from segcore.errors import ConfigError
+from segcore.families import Facts
 
 
 class RunConfig(Section):
@@ -34,17 +35,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patch_fits_network(self) -> RunConfig:
-        step = 2**self.model.layers
-        size = self.data.patch_size
-        # In 3d every axis keeps four voxels at the deepest level, see segcore.strides.
-        least = (4 if self.data.mode == "3d" else 2) * step
-        if size % step or size < least:
-            raise ValueError(
-                f"data.patch_size {size} does not fit model.layers {self.model.layers}: "
-                f"{self.model.layers} layers need a multiple of {step} px of at least {least} px"
-                f"{' in 3d' if self.data.mode == '3d' else ''}. "
-                f"Use patch size {max(least, 32, -(-size // step) * step)} or fewer layers."
-            )
+        data = self.data
+        layers = self.model.like[1]
+        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, self.model.encoder)
+        for obstacle in self.model.kind.obstacles(facts):
+            raise ValueError(obstacle.text)
         return self
 
 

@@ -120,13 +120,11 @@ def needs_of(
         labels += result_bytes(narrow)
         required += required_bytes(narrow) + (required_bytes(wide) if wide else 0)
         probabilities += result_bytes(wide) if wide else 0
-    network = Network(
-        trained.model.features, trained.model.layers, card.inputs, len(card.class_values), card.strides
-    )
+    network = Network(*trained.model.like, card.inputs, len(card.class_values), card.strides)
     on_cpu = machine is None or machine.text.startswith("CPU") or config.hardware.device == "cpu"
     available = main_memory().available
     itemsize = _itemsize(config, machine)
-    known = machine is not None and options.cluster is None
+    known = machine is not None and options.cluster is None and trained.model.kind.is_unet
     seconds = 0.0
     times = (FLIPS if options.flips else 1) * (1 + len(options.ensemble))
     if machine and known:

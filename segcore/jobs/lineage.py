@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segcore.card import read_config
-from segcore.config import RunConfig
+from segcore.config import ModelConfig, RunConfig
 from segcore.errors import ConfigError, JobError, ModelError, SegcoreError
 from segcore.jobs.store import Job, State, find_job, list_jobs, read_job
 from segcore.workspace import Workspace
@@ -154,7 +154,7 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
 
 
 def _check_size(origin: Path, config: RunConfig, name: str) -> None:
-    """Compare features and layers with those in the config.json beside the weights, or in the run folder."""
+    """Compare the network with that of the config.json beside the weights, or in the run folder."""
     places = [origin / "config.json"] if origin.is_dir() else [
         origin.with_name("config.json"), origin.with_suffix(".json"), origin.parents[1] / "config.json"
     ]  # fmt: skip
@@ -164,14 +164,23 @@ def _check_size(origin: Path, config: RunConfig, name: str) -> None:
             f"{name} has no configuration: {places[0]} is missing.",
             "Put the config.json of its run beside it.",
         )
-    options = read_config(found)[0]
-    features, layers = options.model.features, options.model.layers
-    if (features, layers) != (config.model.features, config.model.layers):
-        raise ModelError(
-            f"{name} has {features} features and {layers} layers, this run {config.model.features} and "
-            f"{config.model.layers}.",
-            f"Set features to {features} and layers to {layers}.",
-        )
+    there = read_config(found)[0].model
+    if there.shape != config.model.shape:
+        raise other_network(name, there, config.model)
+
+
+def other_network(name: str, there: ModelConfig, here: ModelConfig) -> ModelError:
+    """Return what is to be said of weights of another network: how it differs, and what to set."""
+    settings = [
+        f"{option} to {value}" for option, value in there.shape.items() if value != here.shape.get(option)
+    ]
+    same = there.family == here.family
+    message = (
+        f"{name} has {there.size_text}, this run {here.size_text}."
+        if same
+        else f"{name} is a {there.kind.title}, this run trains a {here.kind.title}."
+    )
+    return ModelError(message, f"Set {' and '.join(settings)}.")
 
 
 def _run_of(weights: Path, workspace: Workspace) -> str:

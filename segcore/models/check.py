@@ -36,15 +36,14 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
         return {"ok": False, "message": error.message, "remedy": error.remedy, "summary": {}}
     options, card = model.config.model, model.card
     values = ", ".join(str(value) for value in card.class_values)
-    kind = "U-Net" if card.mode == "2d" else f"U-Net ({card.mode})"
+    kind = options.kind.title if card.mode == "2d" else f"{options.kind.title} ({card.mode})"
     return {
         "ok": True,
-        "message": f"{kind} with {options.features} features and {options.layers} layers, classes {values}.",
+        "message": f"{kind}{f' with {options.size_text}' if options.size_text else ''}, classes {values}.",
         "remedy": "",
         "summary": {
             "session": model.config.session,
-            "features": options.features,
-            "layers": options.layers,
+            **options.shape,
             "mode": card.mode,
             "channels": card.channels,
             "class_values": list(card.class_values),

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import ConfigError
-from segcore.models.segmenter import pad_behind
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter, pad_behind
 
 INSTALL = "pip install 'segcore-studio[openvino]'"
 
@@ -27,7 +26,7 @@ class OnOpenVino:
 
     Parameters
     ----------
-    network : UNet
+    network : Segmenter
         The trained network, on the CPU.
     dtype : torch.dtype
         Number format of the arithmetic: bfloat16 or float32.
@@ -38,13 +37,13 @@ class OnOpenVino:
         OpenVINO is not installed.
     """
 
-    def __init__(self, network: UNet, dtype: torch.dtype) -> None:
+    def __init__(self, network: Segmenter, dtype: torch.dtype) -> None:
         require_openvino()
         import openvino
 
         self._divisors = network.divisors
         aligned: Any = deepcopy(network).float().eval()
-        aligned.forward = MethodType(UNet.aligned, aligned)
+        aligned.forward = MethodType(type(network).aligned, aligned)
         # The size is open, so that tiles of every shape share what is compiled here once.
         size = [-1, network.channels, *[-1] * network.dimensions]
         example = torch.zeros(1, network.channels, *(2 * step for step in network.divisors))

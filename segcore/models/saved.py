@@ -18,8 +18,9 @@ from segcore.config import RunConfig
 from segcore.devices import Hardware
 from segcore.errors import JobError, ModelError
 from segcore.files import atomic_path, sha256
-from segcore.models.build import build_model
-from segcore.models.unet import UNet, architecture
+from segcore.models.build import empty_model
+from segcore.models.segmenter import Segmenter
+from segcore.models.unet import architecture
 
 WEIGHTS = "best_model.pth"
 CONFIG = "config.json"
@@ -32,7 +33,7 @@ class LoadedModel:
 
     Parameters
     ----------
-    network : UNet
+    network : Segmenter
         In evaluation mode.
     config : RunConfig
         The options it was trained with.
@@ -44,7 +45,7 @@ class LoadedModel:
         Hash of that file.
     """
 
-    network: UNet
+    network: Segmenter
     config: RunConfig
     card: ModelCard
     weights: Path
@@ -166,7 +167,7 @@ def load_model(weights: Path, config: Path, hardware: Hardware | None = None) ->
     return LoadedModel(network.eval(), options, card, weights, sha256(weights))
 
 
-def place(network: UNet, hardware: Hardware) -> UNet:
+def place(network: Segmenter, hardware: Hardware) -> Segmenter:
     """Move a network to the device, in the memory layout its convolutions prefer."""
     layout = hardware.layout(network.dimensions)
     return network.to(hardware.device).to(memory_format=layout)  # type: ignore[call-overload]
@@ -233,26 +234,29 @@ def _checked_state(content: Any, weights: Path) -> dict[str, Tensor]:
     raise ModelError(f"{weights} holds a {type(content).__name__}, not the weights of a network.", _ANOTHER)
 
 
-def _fill(state: dict[str, Tensor], options: RunConfig, card: ModelCard, weights: Path) -> UNet:
+def _fill(state: dict[str, Tensor], options: RunConfig, card: ModelCard, weights: Path) -> Segmenter:
     """Build the network that `options` and `card` describe and put `state` into it, if it fits."""
-    with torch.device("meta"):  # no memory, no random numbers: the weights come from the file
-        network = build_model(options.model, card.inputs, len(card.class_values), card.strides)
+    network = empty_model(options.model, card)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != given:
         raise ModelError(
-            f"The model file does not belong to this configuration: {_difference(given, expected)}.",
+            f"The model file does not belong to this configuration: {_difference(given, expected, options)}.",
             f"Use the config.json that was saved with {weights.name}.",
         )
     network.load_state_dict(state, assign=True)
     return network
 
 
-def _difference(given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:
+def _difference(
+    given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], options: RunConfig
+) -> str:
     """Say in the user's words how the network in the file differs from that of the configuration."""
     file, wanted = architecture(given), architecture(expected)
-    if not file:
+    if not file and options.model.kind.is_unet:
         return "it is not a U-Net of this program"
+    if not given.keys() & expected.keys():
+        return f"it is not a {options.model.kind.title} ({options.model.size_text}) of this program"
     parts = [
         f"{name} {file[name]} in the file, {value} in the configuration"
         for name, value in wanted.items()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segcore.devices import Hardware
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter
 
 EMA_DECAY = 0.999
 """Weight of the past in the running average, once there is enough of it."""
@@ -26,7 +26,7 @@ class WeightAverage:
 
     Parameters
     ----------
-    network : UNet
+    network : Segmenter
         The network that is trained.
     kind : {"ema", "swa"}
         ema: exponential moving average whose memory grows with the run, up to a thousand steps. swa: plain
@@ -34,8 +34,8 @@ class WeightAverage:
         of over the epochs, because a short run has only a few epochs.
     """
 
-    def __init__(self, network: UNet, kind: str) -> None:
-        self.network: UNet = deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: Segmenter, kind: str) -> None:
+        self.network: Segmenter = deepcopy(network).eval().requires_grad_(False)
         self.kind = kind
         self.count = 0
         """Steps in the average."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from segcore.data.sampling import batches, epoch_units
 from segcore.events import EpochEvent, Progress, Request
 from segcore.metrics.overlap import Confusion
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter
 from segcore.training.context import Run
 from segcore.training.optim import frozen_parts, set_training_mode
 from segcore.training.state import EpochPart
@@ -49,7 +49,7 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         Memory is nearly used up.
     """
     state = run.state
-    set_training_mode(cast(UNet, run.view), run.config.model)
+    set_training_mode(cast(Segmenter, run.view), run.config.model)
     part = state.part = state.part or _new_epoch(run)
     run.usage.restart()
     clock, looked = time.monotonic(), run.seconds
@@ -147,11 +147,11 @@ def _count(run: Run, part: EpochPart, prediction: Tensor, label: Tensor) -> None
     part.counts += fresh
 
 
-def _network_to_keep(run: Run) -> UNet:
+def _network_to_keep(run: Run) -> Segmenter:
     """Return the network to validate; the average of the weights gets batch statistics of its own."""
     average = run.state.average
     if average and average.kind == "swa" and average.count:
-        view = cast(UNet, run.team.view(average.network, run.hardware.device))
+        view = cast(Segmenter, run.team.view(average.network, run.hardware.device))
         frozen = frozen_parts(view, run.config.model)
         average.recount(statistics_images(run), run.hardware, frozen, view)
     return run.state.kept_network

@@ -29,7 +29,7 @@ from segcore.jobs.feedback import (
     scene_folder,
     wanted,
 )
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor, to_labels
 from segcore.tiling import Span, Tile, align
 
@@ -246,7 +246,7 @@ def _seen(
     return image, (at, *tile.keep) if solid else tile.keep
 
 
-def _spans(window: Window, shape: tuple[int, ...], network: UNet) -> list[Span]:
+def _spans(window: Window, shape: tuple[int, ...], network: Segmenter) -> list[Span]:
     """Return the rows and columns to read so that the prediction of a part is that of the whole slice."""
     starts, lengths = (window.row, window.column), (window.height, window.width)
     steps, halos = network.divisors[-2:], network.receptive_radii[-2:]

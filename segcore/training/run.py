@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
@@ -36,9 +35,9 @@ from segcore.events import (
     unheard,
 )
 from segcore.files import write_atomic
-from segcore.models.build import build_model
+from segcore.models.build import empty_model
 from segcore.models.saved import place
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
 from segcore.strides import Strides, pooling_plan
 from segcore.tasks import build_task
@@ -134,9 +133,7 @@ def build_run(
     hardware = team.hardware(choose(config.hardware))
     prepare_process(hardware)
     strides = _strides(config, data)
-    inputs = model_card(data, 0).inputs
-    with torch.device("meta"):  # neither memory nor random numbers: the weights come next
-        network = build_model(config.model, inputs, len(data.class_values), strides)
+    network = empty_model(config.model, model_card(data, 0, strides))  # the weights come next
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters, strides)
     weights = first_weights(config, card, report)
@@ -182,7 +179,7 @@ def _strides(config: RunConfig, data: TrainingData) -> Strides:
         return ()
     voxel, options = data.pixel_size, config.data
     patch = (options.patch_depth, options.patch_size, options.patch_size)
-    return pooling_plan((voxel.z, voxel.y, voxel.x), patch, config.model.layers)
+    return pooling_plan((voxel.z, voxel.y, voxel.x), patch, config.model.like[1])
 
 
 def _fits(data: TrainingData, hardware: Hardware) -> bool:
@@ -227,7 +224,9 @@ _FROZEN_NOISE = "The encoder is frozen but has random weights: it will never lea
 _START_FROM = "Start from a trained model (training.start_from), or do not freeze the encoder."
 
 
-def _first_state(config: RunConfig, network: UNet, weights: FirstWeights, hardware: Hardware) -> TrainState:
+def _first_state(
+    config: RunConfig, network: Segmenter, weights: FirstWeights, hardware: Hardware
+) -> TrainState:
     """Return the state of a run before its first step."""
     training = config.training
     network.load_state_dict(weights(training.seed), assign=True)

@@ -13,7 +13,7 @@ from segcore.devices import Hardware
 from segcore.errors import ModelError
 from segcore.events import EpochEvent, InterventionEvent
 from segcore.metrics.overlap import Confusion
-from segcore.models.unet import UNet
+from segcore.models.segmenter import Segmenter
 from segcore.training.averaging import WeightAverage
 from segcore.training.randomness import random_state, restore_random_state
 from segcore.training.treatment import Treatment
@@ -52,7 +52,7 @@ class TrainState:
     the others are kept too, for networks that draw from them.
     """
 
-    network: UNet
+    network: Segmenter
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     generator: torch.Generator
@@ -82,7 +82,7 @@ class TrainState:
     history: list[EpochEvent] = field(default_factory=list)
 
     @property
-    def kept_network(self) -> UNet:
+    def kept_network(self) -> Segmenter:
         """The network that is validated and kept: the average of the weights where there is one."""
         return self.average.network if self.average and self.average.count else self.network
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,15 @@ from segcore.config import RunConfig
 from segcore.errors import ConfigError, ModelError
 from segcore.events import NoteEvent, Reporter
 from segcore.files import share_file
-from segcore.models.build import build_model
+from segcore.jobs.lineage import other_network
+from segcore.models.build import empty_model, random_model
 from segcore.models.saved import WEIGHTS, find_model, read_weights, save_state_dict
+from segcore.models.segmenter import Segmenter
 from segcore.training.checkpoints import BEST, LAST
 from segcore.training.state import Phase, TrainState, kept_weights, read_checkpoint
 
 FirstWeights = Callable[[int], dict[str, Tensor]]
 """From a seed to the weights a run begins with."""
-_GROUPS = {
-    "encoder": "encoder",
-    "bottom": "bottom",
-    "upsample": "decoder",
-    "decoder": "decoder",
-    "head": "head",
-}
-"""Part of the U-Net that people speak of, by the first word of an array's name."""
 
 
 def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> FirstWeights:
@@ -42,9 +36,7 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
 
     def drawn(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        network = build_model(config.model, card.inputs, len(card.class_values), card.strides)
-        weights: dict[str, Tensor] = network.state_dict()
-        return weights
+        return random_model(config.model, card).state_dict()
 
     if config.training.start_from is None:
         return drawn
@@ -58,8 +50,9 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
         for name, tensor in given.items()
         if name in expected and tensor.shape == expected[name].shape
     }
-    _check_parts(expected, taken, weights)
-    report(NoteEvent(text=_describe(expected, taken, weights)))
+    parts = _parts(empty_model(config.model, card))
+    _check_parts(parts, taken, weights)
+    report(NoteEvent(text=_describe(parts, taken, weights)))
     return lambda seed: {**drawn(seed), **taken}
 
 
@@ -122,11 +115,12 @@ def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, 
             f"The run {parent.name} cannot be continued: its config.json describes no network.",
             "Choose another run.",
         )
+    sizes = tuple(dict.fromkeys([*options.model.shape, *config.model.shape]))
     wanted, there = (
-        (run.model.features, run.model.layers, of.mode, of.inputs, _plan(of), of.class_values)
+        (*_size(run, sizes), of.mode, of.inputs, _plan(of), of.class_values)
         for run, of in ((config, card), (options, other))
     )
-    names = ("features", "layers", "dimensions", "input channels", "strides", "label values")
+    names = (*sizes, "dimensions", "input channels", "strides", "label values")
     if wanted != there:
         differences = [
             f"{name} {_words(old)} there, {_words(new)} here"
@@ -172,12 +166,8 @@ def _take_best(parent: Path, folder: Path) -> None:
 
 def _check_size(options: RunConfig, other: ModelCard | None, config: RunConfig, card: ModelCard) -> None:
     """Refuse a model whose network is of another size or has other dimensions."""
-    if (options.model.features, options.model.layers) != (config.model.features, config.model.layers):
-        raise ModelError(
-            f"The model to start from has {options.model.features} features and {options.model.layers} "
-            f"layers, this run {config.model.features} and {config.model.layers}.",
-            f"Set features to {options.model.features} and layers to {options.model.layers}.",
-        )
+    if options.model.shape != config.model.shape:
+        raise other_network("The model to start from", options.model, config.model)
     if other is None or other.strides == card.strides:
         return
     if not (other.strides and card.strides):
@@ -193,30 +183,51 @@ def _check_size(options: RunConfig, other: ModelCard | None, config: RunConfig, 
     )
 
 
-def _check_parts(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> None:
+def _parts(network: Segmenter) -> dict[str, list[str]]:
+    """Return the names of the arrays of every part that people speak of: encoder, bottom, decoder, head."""
+    owner = {
+        id(tensor): name.split()[0]
+        for name, part in network.stages()
+        for tensor in part.state_dict(keep_vars=True).values()
+    }
+    parts: dict[str, list[str]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        parts.setdefault(owner.get(id(tensor), "rest"), []).append(name)
+    return parts
+
+
+def _ends(parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
+    """Return the arrays of the first convolution and of the head, which depend on the data."""
+    return set(next(iter(parts.values()))[:1]), set(list(parts.values())[-1])
+
+
+def _check_parts(parts: dict[str, list[str]], taken: dict[str, Tensor], weights: Path) -> None:
     """Refuse a model of which more than the first convolution and the head do not fit."""
-    free = ("encoder.0.0.", "head.")
-    missing = [name for name in expected if name not in taken and not name.startswith(free)]
+    first, last = _ends(parts)
+    names = [name for part in parts.values() for name in part]
+    missing = [name for name in names if name not in taken and name not in first | last]
     if missing:
         raise ModelError(
-            f"{weights} does not fit this network: {len(missing)} of its {len(expected)} arrays differ "
+            f"{weights} does not fit this network: {len(missing)} of its {len(names)} arrays differ "
             f"({', '.join(missing[:3])} …).",
             "Use a model trained with the same features and layers.",
         )
 
 
-def _describe(expected: dict[str, Tensor], taken: dict[str, Tensor], weights: Path) -> str:
+def _describe(parts: dict[str, list[str]], taken: dict[str, Tensor], weights: Path) -> str:
     """Say part by part what was taken over."""
-    parts: dict[str, list[bool]] = {}
-    for name in expected:
-        parts.setdefault(_GROUPS.get(name.split(".")[0], name), []).append(name in taken)
-    whole = [part for part, fits in parts.items() if all(fits)]
+    whole = [part for part, names in parts.items() if all(name in taken for name in names)]
+    first, last = _ends(parts)
     texts = [f"{', '.join(whole)} taken over"]
-    if not all(parts["encoder"]):
+    if not first <= taken.keys():
         texts.append("first convolution new, as the input has another number of channels")
-    if not all(parts["head"]):
+    if not last <= taken.keys():
         texts.append("head new, as there is another number of classes")
     return f"Starting from {weights.parent.name}/{weights.name}: {'; '.join(texts)}."
+
+
+def _size(run: RunConfig, names: Sequence[str]) -> tuple[object, ...]:
+    return tuple(run.model.shape.get(name, "none") for name in names)
 
 
 def _plan(card: ModelCard) -> str:

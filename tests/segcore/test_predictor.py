@@ -61,7 +61,7 @@ def test_tiled_prediction_is_whole_prediction(height: int, width: int, tile: int
 def test_too_small_a_halo_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, image = _network(), _image(96, 96)
     whole = Predictor(network, CARD, FP32).logits(image)
-    monkeypatch.setattr(UNet, "receptive_radii", (4, 4))
+    monkeypatch.setattr(network, "receptive_radii", (4, 4))
     tiled = Predictor(network, CARD, FP32, tile_size=32).logits(image)
     assert (tiled - whole).abs().max() > 1e-3
 
