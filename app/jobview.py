@@ -139,7 +139,7 @@ class JobView:
     @property
     def segmentations(self) -> dict[str, Path]:
         """The label images that the segmentation wrote, by the name of their image."""
-        if self.kind != "predict":
+        if self.noun != "segmentation":
             return {}
         alone = {key: self.results[key] for key in ("name", "segmentation") if key in self.results}
         paths = {
