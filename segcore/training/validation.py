@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from segcore.memory import is_out_of_memory
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
 from segcore.tasks import Task
-from segcore.tiling import align
+from segcore.tiling import Tile, align, tile_grid
 from segcore.training.distributed import Team
 
 BLOCK_VOXELS = 2**25
-"""Of a larger volume, blocks are judged one by one: logits take 4 bytes per class and voxel."""
+"""Larger slices and volumes are judged block by block: logits take 4 bytes per class and voxel."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Verdict:
     """What a validation found."""
 
     loss: float
-    """Mean over the slices, in 3d over the blocks of slices."""
+    """Mean over the slices or blocks in which something is annotated."""
     scores: Scores
     predicted_share: dict[str, float]
     """Share of the annotated pixels that were predicted as each class, keyed by label value."""
@@ -39,8 +40,9 @@ class Verdict:
 class Validator:
     """Scores the network on whole validation slices, in 3d on blocks of them; only annotated pixels count.
 
-    A block is predicted with so many slices around it that the prediction is that of the whole volume. Slices
-    that nobody annotated cost nothing, but for those that the network sees beside annotated ones.
+    A block, also one of a slice that is too large, is predicted with so much around it that the prediction is
+    that of the whole. What nobody annotated costs nothing, unless the network sees it beside what somebody
+    did.
 
     Parameters
     ----------
@@ -107,20 +109,24 @@ class Validator:
         device = self.predictor.hardware.device
         counts = Confusion(len(self.class_values), device)
         loss_S = torch.zeros(len(self.scenes), device=device)
+        counted_S = torch.zeros(len(self.scenes), device=device)
         for number in range(self.team.rank, self.rounds * self.team.size, self.team.size):
             if give_up():
                 return None
             if number >= len(self.scenes):
                 continue  # others have one more
             scene = self.scenes[number]
+            label = scene.label()
+            if not (label >= 0).any():
+                continue
             logits = scene.judged_part(self._logits(scene))
-            target = torch.from_numpy(np.ascontiguousarray(scene.label())).to(device).long()
-            loss_S[number] = self.task.judge(logits, target)
+            target = torch.from_numpy(np.ascontiguousarray(label)).to(device).long()
+            loss_S[number], counted_S[number] = self.task.judge(logits, target), 1
             counts.update(logits.argmax(0), target)
-        self.team.add(loss_S)
-        self.team.add(counts.counts_KK)
+        for part in (loss_S, counted_S, counts.counts_KK):
+            self.team.add(part)
         scores = counts.scores(self.class_values)
-        mean_loss = float(loss_S.cpu().double().mean())  # MPS has no float64
+        mean_loss = float(loss_S.cpu().double().sum() / counted_S.cpu().sum())  # MPS has no float64
         self.seconds = self.team.lead_numbers(lambda: (time.monotonic() - began, 0.0))[0]
         self.expected_seconds = max(self.seconds, 0.7 * self.expected_seconds)
         return Verdict(mean_loss, scores, self._shares(counts))
@@ -149,7 +155,7 @@ class Validator:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is predicted at once: a slice, alone or with its neighbours, or a block of slices."""
+    """What is predicted at once: a slice, alone or with its neighbours, some slices, or a part of them."""
 
     volume: Volume
     seen: tuple[int, ...]
@@ -158,42 +164,54 @@ class Scene:
     """Slices whose prediction counts."""
     solid: bool
     """Whether the slices are an axis of their own, as in 3d, and not channels."""
+    tile: Tile
+    """The rows and columns."""
 
     def image(self) -> np.ndarray:
         """Return grey values `(C, Y, X)`, in 3d `(C, Z, Y, X)`; in 2.5d slice by slice."""
-        image_ZCYX = _picked(self.volume.image_ZCYX, self.seen)
+        image_ZCYX = _picked(self.volume.image_ZCYX, self.seen, (slice(None), *self.tile.read))
         if self.solid:
             return image_ZCYX.swapaxes(0, 1)
         return image_ZCYX.reshape(-1, *image_ZCYX.shape[2:])
 
     def label(self) -> np.ndarray:
         """Return class indices `(Y, X)`, in 3d `(Z, Y, X)`."""
-        label_ZYX = _picked(self.volume.label_ZYX, self.judged)
+        label_ZYX = _picked(self.volume.label_ZYX, self.judged, self.tile.write)
         return label_ZYX if self.solid else label_ZYX[0]
 
     def judged_part(self, logits: Tensor) -> Tensor:
-        """Return the logits of the slices that count."""
+        """Return the logits of what counts."""
         if not self.solid:
-            return logits
+            return logits[:, *self.tile.keep]
         start = self.judged[0] - self.seen[0]
-        return logits[:, start : start + len(self.judged)]
+        return logits[:, start : start + len(self.judged), *self.tile.keep]
 
 
 def _scenes(volume: Volume, predictor: Predictor) -> list[Scene]:
     card, depth = predictor.card, volume.label_ZYX.shape[0]
+    tiles = _tiles(volume.label_ZYX.shape[1:], predictor)
     if card.mode != "3d":
         slices, spacing = card.context_slices, card.context_spacing
         return [
-            Scene(volume, neighbours(plane, depth, slices, spacing), (plane,), solid=False)
+            Scene(volume, neighbours(plane, depth, slices, spacing), (plane,), solid=False, tile=tile)
             for plane in volume.annotated
+            for tile in tiles
         ]
     halo, step = predictor.network.receptive_radii[0], predictor.network.divisors[0]
     scenes = []
     for start, stop in _blocks(volume, halo):
         # What the network shrinks together is then what it shrinks together in the whole volume.
         low, high = max(0, start - halo) // step * step, min(depth, align(stop + halo, step))
-        scenes.append(Scene(volume, tuple(range(low, high)), tuple(range(start, stop)), solid=True))
+        seen, judged = tuple(range(low, high)), tuple(range(start, stop))
+        scenes += [Scene(volume, seen, judged, solid=True, tile=tile) for tile in tiles]
     return scenes
+
+
+def _tiles(shape: tuple[int, ...], predictor: Predictor) -> list[Tile]:
+    """Return the parts in which slices of these rows and columns are judged: one unless they are large."""
+    network = predictor.network
+    side = math.isqrt(BLOCK_VOXELS) if math.prod(shape) > BLOCK_VOXELS else max(shape)
+    return tile_grid(shape, (side, side), network.receptive_radii[-2:], network.divisors[-2:])
 
 
 def _blocks(volume: Volume, halo: int) -> list[tuple[int, int]]:
@@ -209,9 +227,8 @@ def _blocks(volume: Volume, halo: int) -> list[tuple[int, int]]:
     return blocks
 
 
-def _picked(pixels: Pixels, planes: tuple[int, ...]) -> np.ndarray:
-    """Return some slices of an array, which are read from disk where it lies there."""
-    rest = (slice(None),) * (len(pixels.shape) - 1)
+def _picked(pixels: Pixels, planes: tuple[int, ...], rest: tuple[slice, ...]) -> np.ndarray:
+    """Return a part of some slices of an array, which are read from disk where it lies there."""
     if planes == tuple(range(planes[0], planes[-1] + 1)):
         return pixels[slice(planes[0], planes[-1] + 1), *rest]
     return np.concatenate([pixels[slice(plane, plane + 1), *rest] for plane in planes])

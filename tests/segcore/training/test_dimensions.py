@@ -158,6 +158,22 @@ def test_a_volume_judged_in_blocks_has_the_scores_of_the_whole(
     assert [len(scene.judged) for scene in blocks.validator.scenes] == [3, 3, 3, 1]
 
 
+@pytest.mark.parametrize(("mode", "voxels"), [("2d", 20 * 20), ("2.5d", 20 * 20), ("3d", 24 * 24)])
+def test_large_slices_judged_in_parts_have_the_scores_of_the_whole(
+    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, voxels: int
+) -> None:
+    options = {"data__validation_slices": "0-13", "data__mask": str(volume / "mask.tif")}
+    whole = run_in(tmp_path / "whole", config_of(volume, mode, **options))
+    monkeypatch.setattr(validation, "BLOCK_VOXELS", voxels)
+    parts = run_in(tmp_path / "parts", config_of(volume, mode, **options))
+    assert len(parts.validator.scenes) > len(whole.validator.scenes)
+    one, other = whole.validator(), parts.validator()
+    assert one is not None
+    assert other is not None
+    assert other.scores.dice == pytest.approx(one.scores.dice, abs=2e-3)
+    assert other.predicted_share == pytest.approx(one.predicted_share, abs=2e-3)
+
+
 def test_class_weights_are_told_and_used(volume: Path, tmp_path: Path) -> None:
     heard: list[Event] = []
     config = config_of(
