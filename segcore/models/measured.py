@@ -1,0 +1,182 @@
+"""What a network really needs, found by running it once on tensors that have a shape and nothing else."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from segcore.models.segmenter import Segmenter
+
+Module = TypeVar("Module", bound=nn.Module)
+
+SIDES = {2: 512, 3: 64}
+"""About how many px (voxels) wide the images are that memory is measured with."""
+HALF_MARGIN = 1.5
+"""With numbers of two bytes: normalisations and attention are computed in float32, convolutions copy."""
+MARGIN = 1.15
+"""What no tensor shows: workspace of the kernels, and blocks that the allocator cannot fill."""
+
+
+class Measured(Segmenter):
+    """A network whose memory is measured instead of calculated: once, in milliseconds, without computing."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, classes)
+        self._peaks: dict[torch.dtype, float] = {}
+
+    def bytes_per_pixel(self, itemsize: int) -> int:
+        """Return the memory prediction needs per pixel (voxel) of the input, numbers of `itemsize` bytes.
+
+        What lives at once at the worst moment of a prediction of a middling image, with a margin; then the
+        float32 logits, their softmax and the input. Of a network that compares all pixels with all (attention
+        without windows) larger images need more.
+        """
+        dtype = torch.float32 if itemsize >= 4 else torch.bfloat16
+        if dtype not in self._peaks:
+            self._peaks[dtype] = peak_bytes_per_pixel(self, dtype)
+        margin = MARGIN if itemsize >= 4 else HALF_MARGIN
+        return math.ceil(margin * self._peaks[dtype] + 4 * (3 * self.classes + 2 * self.channels))
+
+
+def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype) -> float:
+    """Return the most bytes per pixel that live at once while `network` predicts, its weights left out.
+
+    Parameters
+    ----------
+    network : Segmenter
+        Its weights are looked at only for their shapes; its mode is as before afterwards.
+    dtype : torch.dtype
+        Of image and weights.
+    """
+    sizes = _sizes(network.divisors)
+    image = torch.empty(1, network.channels, *sizes, dtype=dtype, device="meta")
+    live = _Live()
+    state = _shapes(network, dtype)
+    with _evaluating(network), torch.no_grad(), live:
+        functional_call(network, state, (image,))
+    return live.peak / math.prod(sizes)
+
+
+def prune(network: nn.Module, image: Sequence[int]) -> None:
+    """Take out of a network of another library the parts that no output depends on.
+
+    A classifier, or levels deeper than those asked for: they would be saved, counted as parameters, and
+    waited for where several processes train together.
+
+    Parameters
+    ----------
+    network : Module
+        Is changed.
+    image : sequence of int
+        Shape of an image it takes, `B C Y X` or `B C Z Y X`.
+    """
+    state = _shapes(network, torch.float32)
+    weights = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
+    blank = torch.empty(*image, device="meta")
+    with _evaluating(network), torch.enable_grad():
+        total = functional_call(network, state, (blank,)).sum()
+    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    unused = {name for name, gradient in zip(weights, gradients, strict=True) if gradient is None}
+    taken = []
+    for path in sorted({name.rpartition(".")[0] for name in unused} - {""}):
+        inside, _, last = path.rpartition(".")
+        part = network.get_submodule(path)
+        if all(f"{path}.{name}" in unused for name, _ in part.named_parameters()):
+            setattr(network.get_submodule(inside), last, nn.Identity())
+            taken.append((inside, last, part))
+    try:
+        with _evaluating(network), torch.no_grad():
+            functional_call(network, _shapes(network, torch.float32), (blank,))
+    except Exception:  # some are run through, though nothing is made of it
+        for inside, last, part in taken:
+            setattr(network.get_submodule(inside), last, part)
+    for name, weight in network.named_parameters():
+        if name in unused:
+            weight.requires_grad_(False)
+
+
+def _shapes(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return parameters and buffers by name, without their numbers."""
+    return {
+        name: tensor.detach().to("meta", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in [*network.named_parameters(), *network.named_buffers()]
+    }
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Let a network predict; afterwards each of its parts is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _sizes(divisors: Sequence[int]) -> list[int]:
+    side = SIDES[len(divisors)]
+    return [-(-side // step) * step for step in divisors]
+
+
+class _Live(TorchDispatchMode):
+    """Adds up the bytes of all tensors that are alive, and keeps the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.device.type == "meta":
+                self._born(leaf.untyped_storage())
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _born(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            weakref.finalize(storage, self._died, key, size)
+
+    def _died(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def built(build: Callable[[], Module]) -> Module:
+    """Return what `build` returns, also where torch builds without memory and `build` cannot.
+
+    Networks of other libraries read numbers out of tensors while they are built, which tensors on the device
+    "meta" do not have. So they are built in main memory, the run's random numbers left as they are, and
+    parameters and saved buffers are moved afterwards; what a file does not bring back keeps its values.
+    """
+    if torch.get_default_device().type != "meta":
+        return build()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        module = build()
+    moved: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                empty = nn.Parameter(weight.detach().to("meta"), requires_grad=weight.requires_grad)
+                part._parameters[name] = moved.setdefault(id(weight), empty)
+        for name, buffer in part._buffers.items():
+            if buffer is not None and name not in part._non_persistent_buffers_set:
+                part._buffers[name] = buffer.to("meta")
+    return module
