@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,8 @@ def describe_machine() -> str:
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
-        device = f"{_processor()}, {torch.get_num_threads()} cores"
+        limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+        device = f"{_processor()}, {torch.get_num_threads()} cores{f', only {limit}' if limit else ''}"
     return f"{device}; torch {torch.__version__}"
 
 
