@@ -16,7 +16,7 @@ README = Path(__file__).with_name("README.md")
 
 
 def describe_machine() -> str:
-    """Name the processor or GPU, the cores torch uses, what limits its instructions, and the version of torch."""
+    """Name the processor or GPU, its cores and the limit of its instructions, and the version of torch."""
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
