@@ -46,6 +46,8 @@ class FormField:
         The option's `form` metadata.
     optional, whole : bool
         May be empty; is an integer.
+    free : bool
+        The choices are proposals; another text may be typed.
     """
 
     path: str
@@ -57,6 +59,7 @@ class FormField:
     choices: tuple[Any, ...]
     optional: bool
     whole: bool
+    free: bool = False
 
     @property
     def section(self) -> str:
@@ -157,7 +160,7 @@ def component(field: FormField, value: Any, name: str = "") -> gr.components.Com
     if field.kind == "bool":
         return gr.Checkbox(value, **common)
     if field.kind == "choice":
-        return gr.Dropdown(list(field.choices), value=value, **common)
+        return gr.Dropdown(list(field.choices), value=value, allow_custom_value=field.free, **common)
     if field.kind == "slider":
         limits = field.form
         return gr.Slider(limits["min"], limits["max"], value=value, step=limits["step"], buttons=[], **common)
@@ -300,16 +303,18 @@ def _field(path: str, info: FieldInfo) -> FormField:
     extra: Any = info.json_schema_extra or {}
     form = extra.get("form")
     kind, choices, optional, whole = _kind(info.annotation, form)
+    proposals = tuple(extra.get("choices", ()))
     return FormField(
         path=path,
         label=extra.get("label", path),
         help=info.description or "",
         unit=extra.get("unit", ""),
-        kind=kind,
+        kind="choice" if proposals else kind,
         form=form,
-        choices=choices,
+        choices=proposals or choices,
         optional=optional,
         whole=whole,
+        free=bool(proposals),
     )
 
 

@@ -60,6 +60,10 @@ class EpochEvent(_Event):
     """How busy the device was, 0 to 1; None where nobody can say."""
     without_gain: int = 0
     """Epochs since the last gain in validation Dice, see `training.min_gain`."""
+    val_precision_per_class: dict[str, float] = {}
+    val_recall_per_class: dict[str, float] = {}
+    val_accuracy: float | None = None
+    """Share of the annotated validation pixels that were predicted rightly, 0 to 1; None in older runs."""
 
 
 class ResumeEvent(_Event):

@@ -33,8 +33,8 @@ FEATURES = (128, 96, 64, 48, 32, 16)
 """The choices of the form."""
 _PROCESS, _CONTEXT = 780 * 10**6, 600 * 10**6
 """A process with torch and its libraries; what a CUDA context takes on the device."""
-_STATE = {"adamw": 12, "adam": 12, "sgd": 8}
-"""Bytes of a weight and the optimizer's one or two moments; its gradient takes four more."""
+_STATE = {"adamw": 12, "adam": 12, "radam": 12, "lamb": 12, "sgd": 8, "gd": 4}
+"""Bytes of a weight and the optimizer's moments, two at most; its gradient takes four more."""
 
 
 class Footprint(NamedTuple):

@@ -84,6 +84,8 @@ def facts_line(name: str, field: FieldInfo) -> str:
         facts.append(("In the form", ", ".join(str(choice) for choice in form) + unit))
     elif isinstance(form, dict):
         facts.append(("In the form", f"{_number(form['min'])} to {_number(form['max'])}{unit}"))
+    if extra.get("choices"):
+        facts.append(("Choices", f"{', '.join(extra['choices'])}; others can be typed"))
     facts.append(("Command line", f"`--{name.replace('_', '-')}`"))
     return " · ".join(f"**{key}** {value}" for key, value in facts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,8 +15,8 @@ AXES_PATTERN = r"^[TCZYXtczyx]{2,5}$"
 SLICES_PATTERN = r"^\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*$"
 PIXEL_SIZE_PATTERN = r"^\s*\d*\.?\d+(\s*,\s*\d*\.?\d+\s*,\s*\d*\.?\d+)?\s*$"
 REGION_PATTERN = r"^\s*\d+(\s*,\s*\d+){4}\s*$"
-WEBHOOK_PATTERN = r"^https?://[^\s/]+\S*$"
 ENCODER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+WEBHOOK_PATTERN = r"^https?://[^\s/]+\S*$"
 CLUSTER_PATTERN = r"^(local:[1-9]\d{0,2}|(tcp|tls)://[^\s/]+:\d+|slurm)$"
 PATTERN_RULES = {
     SESSION_PATTERN: "use up to 64 letters from A to Z, digits, spaces, dots, dashes and underscores, "
@@ -25,13 +26,22 @@ PATTERN_RULES = {
     PIXEL_SIZE_PATTERN: "use one number, or three for z, y and x with commas between, as in 0.5,0.1,0.1",
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
     CLUSTER_PATTERN: "use local:N for N processes, tcp://HOST:PORT of a Dask scheduler, or slurm",
-    WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
     ENCODER_PATTERN: "use the name of an encoder, for example resnet34 or tu-convnext_tiny",
+    WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
 }
 """What a pattern means, in the user's words."""
 
 
-def option(default: Any, help: str, *, label: str, form: Any = None, unit: str = "", **rules: Any) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *,
+    label: str,
+    form: Any = None,
+    unit: str = "",
+    choices: Sequence[str] = (),
+    **rules: Any,
+) -> Any:
     """Return a pydantic field that also carries what the form needs.
 
     Parameters
@@ -47,10 +57,12 @@ def option(default: Any, help: str, *, label: str, form: Any = None, unit: str =
         be narrower than the rule. `"more"`: folded away under "More options". `"hidden"`: not in the form.
     unit : str
         Unit of the value, if it has one.
+    choices : sequence of str
+        What the form offers for a text; others can be typed.
     **rules : Any
         Passed to `pydantic.Field`: `ge`, `le`, `multiple_of`, `pattern` …
     """
-    extra = {"label": label, "form": form, "unit": unit}
+    extra = {"label": label, "form": form, "unit": unit, **({"choices": list(choices)} if choices else {})}
     return Field(default, description=help, json_schema_extra=extra, validate_default=False, **rules)
 
 

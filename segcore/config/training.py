@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator, model_validator
+
+from segcore.config.loss import LOSS_MENU, UNDIVIDED, parse_loss
 from segcore.config.option import REGION_PATTERN, Section, option
+from segcore.errors import ConfigError
 
 
 class TrainingConfig(Section):
@@ -39,12 +43,12 @@ class TrainingConfig(Section):
         form="more",
         gt=0,
     )
-    loss: Literal["dice+ce", "dice", "ce", "focal", "tversky", "generalised-dice", "ce+border"] = option(
+    loss: str = option(
         "dice+ce",
-        "What the network minimises: Dice + cross-entropy, either alone, focal, Tversky or generalised Dice "
-        "loss, or cross-entropy that counts more between close objects.",
+        "What the network minimises: one loss, or a sum with weights such as 0.7*dice+0.3*focal.",
         label="Loss",
         form="more",
+        choices=LOSS_MENU,
     )
     class_weights: Literal["none", "inverse", "square-root", "median-frequency", "by-hand"] = option(
         "none",
@@ -59,17 +63,42 @@ class TrainingConfig(Section):
         label="Weights by hand",
         form="more",
     )
-    optimizer: Literal["adamw", "adam", "sgd"] = option(
+    optimizer: Literal["adamw", "adam", "radam", "lamb", "sgd", "gd"] = option(
         "adamw",
-        "Optimizer: AdamW, Adam, or SGD with Nesterov momentum 0.9.",
+        "Optimizer: AdamW, Adam, RAdam, LAMB, SGD with Nesterov momentum 0.9, or plain gradient descent.",
         label="Optimizer",
         form="more",
     )
-    schedule: Literal["cosine", "constant"] = option(
+    schedule: Literal["cosine", "constant", "polynomial", "step", "one-cycle", "plateau"] = option(
         "cosine",
-        "Learning rate over the run: cosine with a short warm-up, or constant.",
+        "Learning rate over the run: cosine, constant, polynomial, in steps, one cycle up and down, or lower "
+        "whenever the validation Dice stands still.",
         label="Schedule",
         form="more",
+    )
+    schedule_steps: int = option(
+        2,
+        "How many times the schedule in steps lowers the learning rate, evenly over the run.",
+        label="Steps",
+        form="more",
+        ge=1,
+        le=20,
+    )
+    schedule_factor: float = option(
+        0.1,
+        "By what the learning rate is multiplied at every step, or where the validation Dice stands still.",
+        label="Factor of a step",
+        form="more",
+        gt=0,
+        lt=1,
+    )
+    schedule_patience: int = option(
+        10,
+        "Epochs without gain in validation Dice after which the plateau schedule lowers the learning rate.",
+        label="Patience of the plateau",
+        unit="epochs",
+        form="more",
+        ge=1,
     )
     warm_up: float = option(
         0.03,
@@ -207,3 +236,28 @@ class TrainingConfig(Section):
         label="Resume by itself",
         form="more",
     )
+
+    @field_validator("loss", mode="after")
+    @classmethod
+    def _loss_is_known(cls, value: str) -> str:
+        try:
+            parse_loss(value)
+        except ConfigError as error:
+            raise ValueError(f"training.loss: {error}") from error
+        return "".join(value.split())
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainingConfig:
+        undivided = [term.name for term in parse_loss(self.loss) if term.name in UNDIVIDED]
+        if undivided and self.devices * self.num_nodes > 1:
+            raise ValueError(
+                f"training.loss {self.loss} needs all pixels of a batch at once: {undivided[0]} sorts them, "
+                "so several devices cannot share a batch. Use one device, or another loss."
+            )
+        if self.schedule == "plateau" and 0 < self.patience <= self.schedule_patience:
+            raise ValueError(
+                f"training.patience {self.patience} ends the run before the plateau schedule lowers the "
+                f"rate, after {self.schedule_patience} epochs. Use a larger training.patience, or a smaller "
+                "training.schedule_patience."
+            )
+        return self

@@ -1,4 +1,4 @@
-"""Dice and IoU from a confusion matrix that can be filled piece by piece."""
+"""Dice, IoU, precision, recall and accuracy from a confusion matrix that can be filled piece by piece."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Totals = tuple[int, int, int]
+"""Of a class: pixels predicted rightly, annotated, predicted."""
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Overlap of prediction and annotation, keyed by label value; a class absent in both is left out."""
+    """Overlap of prediction and annotation, keyed by label value; a class absent in both is left out.
+
+    A class that was not predicted has no precision, one that was not annotated no recall.
+    """
 
     dice: dict[str, float]
     iou: dict[str, float]
+    precision: dict[str, float]
+    recall: dict[str, float]
     mean_dice: float
     mean_iou: float
+    accuracy: float
+    """Share of the annotated pixels that were predicted rightly; nan if there are none."""
 
 
 class Confusion:
@@ -64,11 +74,19 @@ class Confusion:
 
     def dice(self) -> list[float]:
         """Return 2·TP / (2·TP + FP + FN) of every class, nan for one absent in prediction and annotation."""
-        return [_ratio(2 * hit, annotated + predicted) for hit, annotated, predicted in self._totals()]
+        return _dice(self._totals())
 
     def iou(self) -> list[float]:
         """Return TP / (TP + FP + FN) of every class, nan for a class absent in prediction and annotation."""
-        return [_ratio(hit, annotated + predicted - hit) for hit, annotated, predicted in self._totals()]
+        return _iou(self._totals())
+
+    def precision(self) -> list[float]:
+        """Return TP / (TP + FP) of every class, nan for one that was not predicted."""
+        return _precision(self._totals())
+
+    def recall(self) -> list[float]:
+        """Return TP / (TP + FN) of every class, nan for one that was not annotated."""
+        return _recall(self._totals())
 
     @property
     def mean_dice(self) -> float:
@@ -80,6 +98,11 @@ class Confusion:
         """Mean IoU over the classes present in prediction or annotation; nan if nothing was counted."""
         return _mean(self.iou())
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the pixels that were predicted rightly; nan if nothing was counted."""
+        return _accuracy(self._totals())
+
     def scores(self, class_values: Sequence[int]) -> Scores:
         """Return all scores, keyed by the label value of each class.
 
@@ -88,10 +111,19 @@ class Confusion:
         class_values : sequence of int
             Label value of every class index.
         """
-        dice, iou = self.dice(), self.iou()
-        return Scores(_keyed(class_values, dice), _keyed(class_values, iou), _mean(dice), _mean(iou))
+        totals = self._totals()
+        dice, iou = _dice(totals), _iou(totals)
+        return Scores(
+            dice=_keyed(class_values, dice),
+            iou=_keyed(class_values, iou),
+            precision=_keyed(class_values, _precision(totals)),
+            recall=_keyed(class_values, _recall(totals)),
+            mean_dice=_mean(dice),
+            mean_iou=_mean(iou),
+            accuracy=_accuracy(totals),
+        )
 
-    def _totals(self) -> list[tuple[int, int, int]]:
+    def _totals(self) -> list[Totals]:
         """Return (hits, annotated, predicted) per class; the one place that waits for the device."""
         counts = self.counts_KK.cpu()
         return list(
@@ -102,6 +134,26 @@ class Confusion:
                 strict=True,
             )
         )
+
+
+def _dice(totals: Sequence[Totals]) -> list[float]:
+    return [_ratio(2 * hit, annotated + predicted) for hit, annotated, predicted in totals]
+
+
+def _iou(totals: Sequence[Totals]) -> list[float]:
+    return [_ratio(hit, annotated + predicted - hit) for hit, annotated, predicted in totals]
+
+
+def _precision(totals: Sequence[Totals]) -> list[float]:
+    return [_ratio(hit, predicted) for hit, _, predicted in totals]
+
+
+def _recall(totals: Sequence[Totals]) -> list[float]:
+    return [_ratio(hit, annotated) for hit, annotated, _ in totals]
+
+
+def _accuracy(totals: Sequence[Totals]) -> float:
+    return _ratio(sum(hit for hit, _, _ in totals), sum(annotated for _, annotated, _ in totals))
 
 
 def _ratio(part: int, whole: int) -> float:

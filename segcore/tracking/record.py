@@ -125,6 +125,9 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **({} if event.device_use is None else {"device_use": event.device_use}),
         **{f"val_dice_class_{value}": score for value, score in event.val_dice_per_class.items()},
         **{f"val_iou_class_{value}": score for value, score in event.val_iou_per_class.items()},
+        **{f"val_precision_class_{value}": score for value, score in event.val_precision_per_class.items()},
+        **{f"val_recall_class_{value}": score for value, score in event.val_recall_per_class.items()},
+        **({} if event.val_accuracy is None else {"val_accuracy": event.val_accuracy}),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
 

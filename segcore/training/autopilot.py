@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from segcore.config import TrainingConfig
+from segcore.config.loss import parse_loss
 from segcore.events import EpochEvent
 from segcore.training.treatment import HIGHEST_RATE, LOWEST_RATE, USUAL_RATE, Diagnosis, Treatment, treat
 
@@ -23,7 +24,11 @@ SLOW = 2
 """So many times the evidence is needed where a run may only be slow: a class without a hit, a flat loss."""
 LAST_PART = 0.85
 """Share of the run after which only numbers that are not finite are worth going back for."""
-OPTIMIZER_NAMES = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+OPTIMIZER_NAMES = {
+    "adamw": "AdamW", "adam": "Adam", "radam": "RAdam", "lamb": "LAMB", "sgd": "SGD", "gd": "gradient descent"
+}  # fmt: skip
+PIXELWISE = {"ce", "focal", "mse", "mae"}
+"""Losses that count every pixel alike."""
 RARE = 0.05
 """Share of the pixels below which a loss that counts pixels hardly notices that a class is left out."""
 _STILL_FALLING = 0.97
@@ -205,7 +210,7 @@ class Autopilot:
             return cause
         label, share = min(self.shares.items(), key=lambda item: item[1], default=("", 1.0))
         loss = self.treatment.loss or self.training.loss
-        if share < RARE and loss in ("ce", "focal"):
+        if share < RARE and PIXELWISE.issuperset(term.name for term in parse_loss(loss)):
             return (
                 f"Only {_percent(share)} of the annotated pixels are class {label}: predicting {easy} "
                 f"everywhere is the easy way out for the loss {loss}, which counts every pixel alike."

@@ -22,7 +22,7 @@ from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import SWA_START
 from segcore.training.checkpoints import Checkpoints
 from segcore.training.distributed import Team
-from segcore.training.optim import rate_factor
+from segcore.training.schedules import plateau_drops, rate_factor
 from segcore.training.state import TrainState
 from segcore.training.tuning import Compiled, compiles
 from segcore.training.usage import Usage
@@ -120,8 +120,17 @@ class Run:
         if training.averaging == "swa":
             # An average gains from weights that still move: the rate stays where it is when averaging begins.
             progress = min(progress, SWA_START)
-        factor = treatment.rate_factor * rate_factor(training.schedule, progress, warm_up)
+        factor = treatment.rate_factor * rate_factor(training, progress, warm_up, self._drops)
         return training.learning_rate * factor
+
+    @property
+    def _drops(self) -> int:
+        """How many times the score has stood still since the schedule began; the history tells."""
+        if self.config.training.schedule != "plateau":
+            return 0
+        since = self.state.phase.epoch
+        dices = [event.val_dice for event in self.state.history if event.epoch > since]
+        return plateau_drops(self.config.training, dices)
 
     @property
     def clipping(self) -> float:

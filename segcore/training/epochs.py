@@ -191,6 +191,9 @@ def _describe(run: Run, part: EpochPart, verdict: Verdict, best: bool) -> EpochE
         memory=run.usage.memory,
         device_use=run.usage.device_use,
         without_gain=state.epoch - state.gain_epoch,
+        val_precision_per_class=scores.precision,
+        val_recall_per_class=scores.recall,
+        val_accuracy=scores.accuracy,
     )
 
 

@@ -301,8 +301,9 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
 
 
 def _metrics(event: EpochEvent) -> dict[str, Any]:
-    names = ("val_dice", "val_dice_per_class", "val_iou_per_class", "val_loss", "train_dice", "train_loss")
-    return event.model_dump(include=set(names))
+    scores = ("val_dice", "val_dice_per_class", "val_iou_per_class", "val_loss", "train_dice", "train_loss")
+    more = ("val_precision_per_class", "val_recall_per_class", "val_accuracy")
+    return event.model_dump(include={*scores, *more})
 
 
 def _unseen(epoch: int) -> None:

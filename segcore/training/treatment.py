@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from segcore.config import TrainingConfig
 
 MOST_TREATMENTS = 3
-USUAL_RATE = {"adamw": 1e-3, "adam": 1e-3, "sgd": 3e-2}
-HIGHEST_RATE = {"adamw": 1e-2, "adam": 1e-2, "sgd": 0.3}
-LOWEST_RATE = {"adamw": 3e-6, "adam": 3e-6, "sgd": 1e-4}
+USUAL_RATE = {"adamw": 1e-3, "adam": 1e-3, "radam": 1e-3, "lamb": 3e-3, "sgd": 3e-2, "gd": 0.3}
+HIGHEST_RATE = {"adamw": 1e-2, "adam": 1e-2, "radam": 1e-2, "lamb": 3e-2, "sgd": 0.3, "gd": 3.0}
+LOWEST_RATE = {"adamw": 3e-6, "adam": 3e-6, "radam": 3e-6, "lamb": 1e-5, "sgd": 1e-4, "gd": 1e-3}
 WARM_UP, CLIPPING = 0.1, 1.0
 """What every treatment prescribes."""
 

@@ -34,6 +34,10 @@ def test_every_folded_option_has_a_heading_and_every_heading_an_option() -> None
         ("data.fold", {"data.folds": 5}),
         ("training.class_weight_values", {"training.class_weights": "by-hand"}),
         ("training.min_gain", {"training.patience": 5}),
+        ("training.min_gain", {"training.schedule": "plateau"}),
+        ("training.schedule_patience", {"training.schedule": "plateau"}),
+        ("training.schedule_factor", {"training.schedule": "step"}),
+        ("training.schedule_steps", {"training.schedule": "step"}),
     ],
 )
 def test_an_option_is_there_when_it_says_something(path: str, because: dict[str, Any]) -> None:
@@ -53,6 +57,20 @@ def test_what_is_wrong_between_options_stands_at_one_of_them() -> None:
         _, problems = forms.check({"data": data})
         assert set(problems) == {place}
     assert set(configure.conditional()) == set(form_layout.APPLIES)
+
+
+def test_a_sum_of_losses_can_be_typed_and_mistakes_stand_at_their_field() -> None:
+    field = next(field for field in FIELDS if field.path == "training.loss")
+    assert (field.kind, field.free, field.folded) == ("choice", True, True)
+    assert forms.component(field, "0.3*dice+ce").allow_custom_value
+    assert forms.to_values([field], ["0.3*dice+ce"]) == {"training": {"loss": "0.3*dice+ce"}}
+    for training, place in (
+        ({"loss": "hinge"}, "training.loss"),
+        ({"loss": "lovasz", "devices": 2}, "training.loss"),
+        ({"schedule": "plateau", "patience": 3}, "training.patience"),
+    ):
+        _, problems = forms.check({"training": training})
+        assert set(problems) == {place}
 
 
 def test_lists_of_numbers_go_through_the_form() -> None:

@@ -109,12 +109,15 @@ def test_half_precision_logits_are_summed_in_float32(name: str, dtype: torch.dty
     value = build_loss(name)(logits, target)
     expected = {"dice": 0.5, "ce": math.log(2), "dice+ce": 0.5 + math.log(2), "focal": math.log(2) / 4}
     expected |= {"tversky": 0.5, "generalised-dice": 0.5, "ce+border": math.log(2)}
+    expected |= {"focal-tversky": 0.5**0.75, "mse": 0.25, "mae": 0.5, "border": 0.0, "boundary": 75.5 / 2}
+    # With all errors 1/2, the sum of what they take from the IoU is the whole of it, times 1/2.
+    expected |= {"lovasz": 0.5}
     assert value.dtype is torch.float32
     assert value.item() == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_an_unknown_loss_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"hinge.*ce, ce\+border, dice, dice\+ce, focal"):
+    with pytest.raises(ConfigError, match=r"hinge.*Known: border, boundary, ce, dice, focal"):
         build_loss("hinge")
 
 

@@ -15,7 +15,6 @@ from segcore.events import InterventionEvent, unasked
 from segcore.training import steps
 from segcore.training.context import Run
 from segcore.training.loop import fit
-from segcore.training.optim import rate_factor
 
 
 def gradients(
@@ -132,16 +131,6 @@ def test_clipping_bounds_the_step_of_plain_gradient_descent(stack: Path, tmp_pat
     ).norm()
     # Nesterov momentum makes the first step 1.9 times as long as the gradient.
     assert 0 < moved.item() <= 1.91 * rate * norm
-
-
-def test_the_rate_rises_over_the_warm_up_and_stays_or_falls_afterwards() -> None:
-    for schedule, end in (("constant", 1.0), ("cosine", 0.0)):
-        factors = [rate_factor(schedule, share / 100, 0.2) for share in range(101)]
-        assert factors[:20] == sorted(factors[:20])
-        assert factors[0] < 0.05
-        assert factors[20] == pytest.approx(1)
-        assert factors[100] == pytest.approx(end)
-    assert rate_factor("cosine", 0, 0) == 1
 
 
 def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(stack: Path, tmp_path: Path) -> None:
