@@ -39,7 +39,7 @@ class Stack:
 class Estimate:
     """What a configuration will cost; None where nobody can say."""
 
-    parameters: int
+    parameters: int | None
     seconds: float | None
 
 

@@ -189,6 +189,10 @@ class Services:
     def estimate(self, config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Estimate:
         """Predict the parameters of a network and, for a stack, how long it trains on this machine."""
         size = stack.size if stack else None
+        model = config.model
+        if not model.kind.is_unet:
+            usual = model.encoder == type(model)().encoder
+            return Estimate(model.kind.parameters if usual else None, None)
         parameters = unet_parameters(network_of(config, size, classes))
         machine = self.machine()
         if machine is None or stack is None:

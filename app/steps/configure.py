@@ -12,6 +12,7 @@ from gradio.events import Dependency
 
 from app import dividing, form_layout, forms, memory_panel, views
 from app.facts import Stack
+from app.family_notes import family_html
 from app.forms import FormField
 from app.memory_panel import MemoryPanel
 from app.services import Services
@@ -34,6 +35,8 @@ class ConfigureStep:
     boxes: dict[str, gr.Column]
     """What holds a field that is hidden as long as it says nothing, by option."""
     findings: gr.HTML
+    family: gr.HTML
+    """What the chosen family is good for, and which others cannot work here."""
     cost: gr.HTML
     memory: MemoryPanel
 
@@ -62,6 +65,8 @@ def build(services: Services) -> ConfigureStep:
                     name = f"more-{heading.title or section}".lower().replace(" ", "-")
                     with gr.Accordion(heading.title or "More options", open=False, elem_id=name):
                         _add_fields(heading.fields, values, errors, boxes)
+                if section == "model":
+                    family = gr.HTML(family_html(_defaults()), elem_id="family-about")
                 if section == "data":
                     findings = gr.HTML(elem_id="form-findings")
         with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
@@ -80,7 +85,7 @@ def build(services: Services) -> ConfigureStep:
             show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     memory_panel.wire_proposal(memory, ordered)
-    return ConfigureStep(ordered, back, next_step, presets, errors, boxes, findings, cost, memory)
+    return ConfigureStep(ordered, back, next_step, presets, errors, boxes, findings, family, cost, memory)
 
 
 def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: Dependency) -> None:
@@ -96,7 +101,7 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
     judging: dict[str, Any] = {
         "fn": lambda *shown: judge(services, shown[:count], shown[count:]),
         "inputs": inputs,
-        "outputs": [*problems, *boxes, step.cost, step.next, *step.presets.values()],
+        "outputs": [*problems, *boxes, step.family, step.cost, step.next, *step.presets.values()],
         **quiet,
     }
     remembering: dict[str, Any] = {
@@ -151,9 +156,10 @@ def judge(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> list
     ]
     known = memory_panel.described(services, chosen)
     texts = [gr.Button(preset_text(services, name, shown, known)) for name in PRESETS]
+    told = [*lines, *boxes, family_html(by_path)]
     if config is None:
-        return [*lines, *boxes, "", gr.Button(interactive=False), *texts]
-    return [*lines, *boxes, cost_html(services, config, known), gr.Button(interactive=True), *texts]
+        return [*told, "", gr.Button(interactive=False), *texts]
+    return [*told, cost_html(services, config, known), gr.Button(interactive=True), *texts]
 
 
 def check_data(services: Services, data: Sequence[Any], shown: Sequence[Any]) -> str:
@@ -175,8 +181,11 @@ def cost_html(services: Services, config: RunConfig, stack: Stack | None) -> str
     estimate = attempt(lambda: services.estimate(config, stack))
     if isinstance(estimate, Problem):
         return views.mark_html("warning", estimate.message, estimate.remedy)
-    rows = [("Parameters", views.count_text(estimate.parameters))]
-    if stack is None:
+    count = estimate.parameters
+    rows = [("Parameters", "counted when it is trained" if count is None else views.count_text(count))]
+    if not config.model.kind.is_unet:
+        rows.append(("Training time", "known after the first epoch"))
+    elif stack is None:
         rows.append(("Training time", "known once data is chosen"))
     elif estimate.seconds is None:
         rows.append(("Training time", "this machine is still being measured"))
@@ -207,6 +216,11 @@ def about_text(seconds: float) -> str:
     """
     unit = next((unit for unit in (86400, 3600, 60) if seconds >= 10 * unit), None)
     return f"about {views.duration_text(round(seconds / unit) * unit if unit else seconds)}"
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what the form shows at first, by option."""
+    return dict(zip((field.path for field in FIELDS), forms.from_config(RunConfig(), FIELDS), strict=True))
 
 
 def _fields(section: str, folded: bool) -> list[FormField]:

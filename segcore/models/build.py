@@ -14,7 +14,7 @@ from segcore.models.segmenter import Segmenter
 from segcore.registry import Registry
 from segcore.strides import Strides
 
-INSTALL = "pip install 'segcore-studio[families]'"
+INSTALL = "pip install 'segcore-studio[models]'"
 Builder = Callable[[ModelConfig, int, int, Strides], Segmenter]
 
 
@@ -22,6 +22,18 @@ def _unet(config: ModelConfig, channels: int, classes: int, strides: Strides) ->
     from segcore.models.unet import UNet
 
     return UNet(channels, classes, *config.like, strides)
+
+
+def _attention(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+    from segcore.models.attention_unet import build_attention_unet
+
+    return build_attention_unet(channels, classes, *config.like, strides)
+
+
+def _residual(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+    from segcore.models.residual_unet import build_residual_unet
+
+    return build_residual_unet(channels, classes, *config.like, strides)
 
 
 def _smp(architecture: str) -> Builder:
@@ -38,6 +50,8 @@ FAMILIES: Registry[Builder] = Registry(
     {
         "unet": _unet,
         "unet-small": _unet,
+        "unet-attention": _attention,
+        "unet-residual": _residual,
         "unet-encoder": _smp("unet"),
         "unetplusplus": _smp("unetplusplus"),
         "manet": _smp("manet"),
