@@ -1,0 +1,99 @@
+"""Instance heads: what a network must answer so that objects can be made of it.
+
+A head knows four things and nothing of networks, loops or files: the target of a label image, the loss, what
+the numbers of the network mean (`activate`), and the objects (`decode`). What travels::
+
+    labels ──encode──► target (T, …)              float32; map 0 is IGNORE where nobody annotated
+    network ─────────► output (B, channels, …)    any numbers, as large as the image
+    output ──activate► maps   (B, channels, …)    what several networks or flipped images may be averaged in
+    maps ────decode──► labels (…)                 int32, 0 background, 1 … n objects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from segcore.postprocess.boundary import BoundaryHead
+from segcore.postprocess.flows import FlowHead
+from segcore.postprocess.stars import StarHead
+from segcore.postprocess.terms import Total, alone
+from segcore.registry import Registry
+
+
+class InstanceHead(Protocol):
+    """What all heads have in common; they are frozen, and their fields decide the target."""
+
+    @property
+    def dimensions(self) -> int:
+        """Axes of an image: 2 or 3."""
+
+    @property
+    def channels(self) -> int:
+        """Maps that the network must answer."""
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Return the target `(T, …)`, float32, of labels `(Y, X)` or `(Z, Y, X)`.
+
+        How objects are numbered makes no difference. Pixels that nobody annotated (IGNORE) have none: map 0
+        is IGNORE there, the others 0. An object ends where the annotation ends.
+
+        Raises
+        ------
+        DataError
+            The labels are not whole numbers, or have other axes.
+        """
+
+    def loss(self, output: Tensor, target: Tensor, total: Total = alone) -> Tensor:
+        """Return the loss of a batch, a scalar: of outputs `(B, channels, …)` and targets `(B, T, …)`.
+
+        What the network says where nobody annotated changes neither loss nor gradient.
+        """
+
+    def activate(self, output: Tensor) -> Tensor:
+        """Return what the output means: probabilities between 0 and 1, distances in px, flows of length 1."""
+
+    def ideal(self, target: np.ndarray) -> np.ndarray:
+        """Return the maps `(channels, …)` that a network gives which answers a target without a fault."""
+
+    def flip(self, maps: np.ndarray, axis: int) -> np.ndarray:
+        """Return the maps `(channels, …)` of the image that is reversed along its `axis`, counted from 0.
+
+        Targets may be given as well, if they have as many maps.
+
+        Raises
+        ------
+        ConfigError
+            The head has no such maps: the rays of a StarDist head in 3d have no mirror images.
+        """
+
+    def decode(self, maps: np.ndarray, options: Any = None) -> np.ndarray:
+        """Return objects 1 … n, int32, from maps `(channels, …)`; None: the head's usual options."""
+
+
+HEADS: Registry[Callable[..., InstanceHead]] = Registry(
+    "instance head", {"boundary": BoundaryHead, "stars": StarHead, "flows": FlowHead}
+)
+
+
+def build_head(name: str, dimensions: int = 2, **fields: Any) -> InstanceHead:
+    """Return the head called `name` for images with 2 or 3 axes.
+
+    Parameters
+    ----------
+    name : str
+        `boundary`, `stars` or `flows`.
+    dimensions : int
+        2 or 3.
+    **fields
+        What else decides the target, see the class of the head.
+
+    Raises
+    ------
+    ConfigError
+        There is no such head (the message lists those there are), or a field is out of its range.
+    """
+    return HEADS[name](dimensions=dimensions, **fields)
