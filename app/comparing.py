@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -162,7 +163,7 @@ def caption(view: JobView, scored: ScoredSlice, value: str) -> str:
 
     A class that is neither annotated nor predicted there has none.
     """
-    name = _class_text(view, value)
+    name = f"class {_class_text(view, value)}"
     if value not in scored.dice:
         return f"{scored.name}: nothing of {name}"
     return f"{scored.name}, {name}: Dice {scored.dice[value]:.3f}, IoU {scored.iou[value]:.3f}"
@@ -186,13 +187,14 @@ def classes_html(view: JobView) -> str:
         (_class_text(view, value), *(_number(results[f"val_{kind}_per_class"].get(value)) for kind in kinds))
         for value in values
     ]
-    means = [results.get("val_dice" if kind == "dice" else f"mean_{kind}") for kind in kinds]
-    rows.append(("Mean", *map(_number, means)))
+    rows.append(("Mean", *(_number(_mean(results, kind)) for kind in kinds)))
     head = ("Class", *(SCORES.get(kind, kind.capitalize()) for kind in kinds))
     slices, images = (_count(results.get(name, 0), name[:-1]) for name in ("slices", "images"))
     part = COUNTED.get(str(results.get("part")), "")
     model = escape(str(results.get("model", "")).rpartition("/models/")[2])
-    counted = f"<p>Counted: {slices} of {images}{f' ({part})' if part else ''}.</p>"
+    accuracy = results.get("val_accuracy")
+    right = "" if accuracy is None else f" Right pixels: {views.share_text(accuracy)}."
+    counted = f"<p>Counted: {slices} of {images}{f' ({part})' if part else ''}.{right}</p>"
     return (
         views.table_html(head, rows) + counted + _slices_html(view) + f'<p class="subdued">Model: {model}</p>'
     )
@@ -218,10 +220,17 @@ def _slices_html(view: JobView) -> str:
         (one.name, *(_number(one.dice.get(value)) for value in values), _number(one.mean_dice))
         for one in comparison.worst
     ]
-    head = ("Slice", *(f"Dice of {_class_text(view, value)}" for value in values), "Mean")
+    head = ("Slice", *(f"Dice of class {_class_text(view, value)}" for value in values), "Mean")
     table = views.table_html(head, rows)
     summary = "<summary>Slice by slice, the worst first</summary>"
     return f'<details>{summary}<div class="tall">{table}</div></details>'
+
+
+def _mean(results: Mapping[str, Any], kind: str) -> float:
+    """Return the mean over the classes: where the evaluation tells it, as it tells it."""
+    told = results.get("val_dice" if kind == "dice" else f"mean_{kind}")
+    scores = list(results[f"val_{kind}_per_class"].values())
+    return float(told) if told is not None else sum(scores) / len(scores) if scores else float("nan")
 
 
 def _class_text(view: JobView, value: str) -> str:

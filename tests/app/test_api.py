@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -88,9 +92,30 @@ def test_the_whole_job(client: Client, app: ServedApp) -> None:
         written = tifffile.imread(result["segmentation"])
         assert written.shape == tifffile.imread(app.workspace / sample["images"]).shape
         assert sum(result["results"]["class_pixels"].values()) == written.size
+    check_evaluations(client, app, job["id"], sample)
     listed = call(client, "list_jobs")
     assert {item["id"] for item in listed} >= {job["id"], segmentation["id"]}
     assert {item["kind"] for item in call(client, "list_jobs", kind="train")} == {"train"}
+
+
+def check_evaluations(client: Client, app: ServedApp, run: str, sample: dict[str, str]) -> None:
+    """Make sure that the numbers are those of the command, to the last digit."""
+    paths = {name: str(app.workspace / path) for name, path in sample.items()}
+    folder = str(next((app.workspace / "models").glob(f"*/{run}")))
+    given = [word for name, path in paths.items() for word in (f"--data.{name}", path)]
+    for arguments, words in (({"part": "validation"}, ["--part", "validation"]), (sample, given)):
+        done = finished(client, call(client, "evaluate", model=run, **arguments)["id"])
+        assert done["state"] == "finished", done["message"]
+        assert done["evaluates"]
+        command = [sys.executable, "-m", "segcore.cli", "evaluate", "--json", "--model", folder, *words]
+        command += ["--workspace", str(app.workspace)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        told = json.loads(subprocess.check_output(command, cwd=REPOSITORY, env=environment))
+        results = done["results"]
+        assert {name: results[name] for name in told["metrics"]} == told["metrics"]
+        assert [results[name] for name in ("part", "images", "slices")] == [
+            told[name] for name in ("part", "images", "slices")
+        ]
 
 
 def test_a_job_is_stopped_and_keeps_its_model(client: Client) -> None:
@@ -114,6 +139,10 @@ def test_a_job_is_stopped_and_keeps_its_model(client: Client) -> None:
         ("job_status", {"job": "../../x"}, "no job"),
         ("list_jobs", {"kind": "dream"}, "no kind of job"),
         ("start_segmentation", {"images": "data/none.tif", "model": ""}, "needs a model"),
+        ("evaluate", {"model": ""}, "needs a model"),
+        ("evaluate", {"model": "x", "images": "data/none.tif"}, "no annotations"),
+        ("evaluate", {"model": "x"}, "needs images and annotations"),
+        ("evaluate", {"model": "x", "part": "best"}, "no part"),
     ],
 )
 def test_mistakes_come_back_in_words(
