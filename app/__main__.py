@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.light_start import light_start
 from segcore.workspace import ENVIRONMENT, Workspace
 
 if TYPE_CHECKING:
+    import gradio as gr
+
     from app.services import Services
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -51,24 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     workspace = Workspace.open(options.workspace)
     prepare_environment(workspace)
-    # Gradio reads its environment when it is imported.
-    from app.build import build
-    from app.services import Services
-
-    services = Services(workspace, options.max_upload_gb, worker=not options.no_worker)
-    page = build(services)
-    page.queue(default_concurrency_limit=8)
-    _, url, public = page.launch(
-        server_name=options.host,
-        server_port=options.port,
-        share=options.share,
-        auth=options.auth,
-        prevent_thread_lock=True,
-        quiet=True,
-        # Otherwise Gradio gives up when it does not hear from itself within 3 s, as on a machine that trains.
-        _frontend=False,
-        **launch_options(services),
-    )
+    with light_start():
+        services, page, url, public = _serve(options, workspace)
     log.info("Segcore Studio serves %s on %s", workspace.root, url)
     if options.share:
         log.info("Public address: %s", public or "none, gradio.live did not answer")
@@ -81,6 +68,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace, workspace: Workspace) -> tuple[Services, gr.Blocks, str, str]:
+    """Build the page and serve it; return also its address, and the public one if asked for."""
+    # Gradio reads its environment when it is imported.
+    from app.build import build
+    from app.services import Services
+
+    services = Services(workspace, options.max_upload_gb, worker=not options.no_worker)
+    page = build(services)
+    _, url, public = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share,
+        auth=options.auth,
+        prevent_thread_lock=True,
+        quiet=True,
+        # Otherwise Gradio gives up when it does not hear from itself within 3 s, as on a machine that trains.
+        _frontend=False,
+        **launch_options(services),
+    )
+    return services, page, url, public
+
+
 def open_to_all(options: argparse.Namespace) -> bool:
     """Say whether others than the users of this machine get in without a password."""
     return not options.auth and (options.share or options.host not in LOOPBACK)
@@ -89,6 +98,8 @@ def open_to_all(options: argparse.Namespace) -> bool:
 def prepare_environment(workspace: Workspace) -> None:
     """Keep Gradio from calling home, and its temporary files on the disk of the workspace."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # So many calls of an event at a time, unless it says so; `Blocks.queue` would make a second server.
+    os.environ["GRADIO_DEFAULT_CONCURRENCY_LIMIT"] = "8"
     os.environ.setdefault("GRADIO_TEMP_DIR", str(workspace.state / "web"))
 
 

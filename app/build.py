@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import gradio as gr
@@ -42,9 +43,19 @@ class Steps:
     chips: tuple[follow_ups_panel.Chip, ...]
 
 
+class Page(gr.Blocks):
+    """A page whose parts are described once; Gradio asks four times until it is served."""
+
+    def __exit__(self, *given: Any) -> None:
+        """End the page: from now on its parts are what they are."""
+        described = cache(self.default_config.get_config)
+        self.default_config.get_config = described  # type: ignore[method-assign]
+        super().__exit__(*given)
+
+
 def build(services: Services) -> gr.Blocks:
     """Build the page for one workspace."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with Page(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         header = gr.HTML(header_html(services), elem_id="header")
         with gr.Row(visible=False, elem_classes="banner", elem_id="resume") as banner:
             resume_text = gr.HTML()

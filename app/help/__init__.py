@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -124,10 +125,15 @@ def _number(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+@cache
+def _files() -> dict[str, Path]:
+    """Return the file of every article by its name, in their order."""
+    return {file.stem: file for file in sorted(FOLDER.glob("*.md"))}
+
+
 def _read(name: str) -> tuple[str, str]:
-    path = FOLDER / f"{name}.md"
-    known = sorted(file.stem for file in FOLDER.glob("*.md"))
+    known = _files()
     if name not in known:
         raise ConfigError(f"There is no help article {name!r}.", f"Available: {', '.join(known)}.")
-    title, _, body = path.read_text(encoding="utf-8").partition("\n")
+    title, _, body = known[name].read_text(encoding="utf-8").partition("\n")
     return title.removeprefix("# ").strip(), body.strip()
