@@ -97,3 +97,30 @@ def test_nothing_counted_is_not_a_number() -> None:
     confusion = _counted(torch.tensor([[0, 1]]), torch.tensor([[IGNORE, IGNORE]]))
     assert math.isnan(confusion.mean_dice)
     assert confusion.scores((0, 1, 2)).dice == {}
+
+
+@given(seed=st.integers(0, 1000), classes=st.integers(1, 5))
+@settings(deadline=None, max_examples=15)
+def test_scores_are_those_of_scikit_learn(seed: int, classes: int) -> None:
+    from sklearn import metrics
+
+    prediction, target = _pair(seed, classes)
+    target[5:9, 3:] = IGNORE
+    known = target != IGNORE
+    found, true = prediction[known].numpy(), target[known].numpy()
+    confusion = _counted(prediction, target, classes)
+    options = {"labels": list(range(classes)), "average": None, "zero_division": np.nan}
+    assert confusion.precision() == pytest.approx(
+        metrics.precision_score(true, found, **options), nan_ok=True
+    )
+    assert confusion.recall() == pytest.approx(metrics.recall_score(true, found, **options), nan_ok=True)
+    assert confusion.dice() == pytest.approx(metrics.f1_score(true, found, **options), nan_ok=True)
+    assert confusion.accuracy == pytest.approx(metrics.accuracy_score(true, found))
+
+
+def test_a_class_nobody_predicted_has_no_precision_and_one_nobody_annotated_no_recall() -> None:
+    scores = _counted(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1, 0, IGNORE])).scores([5, 6, 7])
+    assert scores.precision == {"5": 0.5, "7": 0.0}
+    assert scores.recall == {"5": 0.5, "6": 0.0}
+    assert scores.accuracy == pytest.approx(1 / 3)
+    assert math.isnan(Confusion(2).scores([0, 1]).accuracy)
