@@ -65,14 +65,14 @@ class _Changed(Loader):
 def _without_stubs(execute: Execute, module: ModuleType) -> None:
     """Every class of a component reads its own source and writes a type stub beside it, if it may."""
     execute(module)
-    if hasattr(module, "create_or_modify_pyi"):
-        module.create_or_modify_pyi = lambda *given: None
+    if "create_or_modify_pyi" in vars(module):
+        vars(module)["create_or_modify_pyi"] = lambda *given: None
 
 
 def _without_documents(execute: Execute, module: ModuleType) -> None:
     """Every event of every component gets a text of its own that describes it."""
     execute(module)
-    listener = getattr(module, "EventListener", None)
+    listener: Any = getattr(module, "EventListener", None)
     if hasattr(listener, "set_doc"):
         listener.set_doc = lambda *given, **named: None
 

@@ -86,8 +86,12 @@ class Partial:
         """Write down how the image is divided, and what works on it, once the files of the sinks exist."""
         self.devices += [device] if device not in self.devices else []
         own = self.normalization.model_dump(mode="json") if self.normalization else None
-        plan = {"key": self.key, "division": asdict(self.division), "normalization": own}
-        plan["devices"] = self.devices
+        plan = {
+            "key": self.key,
+            "division": asdict(self.division),
+            "normalization": own,
+            "devices": self.devices,
+        }
         write_atomic(self.folder / _PLAN, json.dumps(plan) + "\n")
         self.begun = True
 
