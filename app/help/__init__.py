@@ -114,7 +114,7 @@ def _default(field: FieldInfo, unit: str) -> str:
     if field.default_factory is not None:
         return "today's date"
     value = field.default
-    if value is None or value == []:
+    if value in (None, [], ""):
         return "not set"
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -38,11 +38,8 @@ def test_the_facts_of_an_option_are_those_of_its_field(name: str) -> None:
     facts = guide.article(name).strip().splitlines()[-1]
     assert f"`--{name.replace('_', '-')}`" in facts
     if isinstance(field.default, str | int | float) and not isinstance(field.default, bool):
-        assert (
-            f"**Default** {field.default:g}" in facts
-            if isinstance(field.default, float)
-            else str(field.default)
-        )
+        value = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        assert f"**Default** {value or 'not set'}" in facts
     for item in field.metadata:
         for rule in ("ge", "le", "gt", "multiple_of"):
             if getattr(item, rule, None) is not None:
