@@ -42,7 +42,7 @@ class Averaged(Predictor):
         first = members[0]
         for member in members[1:]:
             _check_fit(first.card, member.card)
-        farthest = max(members, key=lambda member: member.network.receptive_radii)
+        farthest = max(members, key=lambda member: (member.network.divisors, member.network.receptive_radii))
         super().__init__(farthest.network, first.card, first.hardware, first.tile_size)
         self.members = tuple(members)
         self.flips = flips

@@ -133,7 +133,11 @@ class Prediction:
 
     def is_exact(self) -> bool:
         """Say whether blocks are predicted with all that the network can see around them."""
-        return self.division.halo == self._predictor.network.receptive_radii
+        network = self._predictor.network
+        if network.is_local:
+            return self.division.halo == network.receptive_radii
+        solid = network.dimensions == 3
+        return self.blocks.per_layer == 1 and (not solid or self.blocks.size[0] >= self._images.depth)
 
     def groups(self, done: Collection[int] = (), planes: Collection[int] = ()) -> Iterator[list[Block]]:
         """Yield the blocks that go through the network together, but for those that are done.

@@ -42,7 +42,7 @@ class ModelConfig(Section):
         "resnet34",
         "The network that looks at the image on the way down; for families that take any.",
         label="Encoder",
-        form=list(ENCODERS),
+        choices=ENCODERS,
         pattern=ENCODER_PATTERN,
     )
     pretrained: str = option(

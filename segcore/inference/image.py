@@ -40,6 +40,10 @@ SHORT_OF_MEMORY = (
     "There is too little memory for blocks of slices with all that the network can see around them: less is "
     "read, and the result may differ a little at their borders."
 )
+TILES_OF_A_WHOLE = (
+    "A network of this family looks at the whole image, which is too large to be predicted at once: it is "
+    "predicted in tiles that overlap, and the result may differ a little at their borders."
+)
 WORTH_TELLING = 10**8
 """Bytes of a result whose size is told before it is made."""
 
@@ -152,7 +156,8 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
     comparison = compare_grey_values(images, work.model.card, prediction.normalization)
     work.remarks.compare(comparison)
     if not prediction.is_exact():
-        work.remarks.add(item.name, SHORT_OF_MEMORY)
+        local = work.predictor.network.is_local
+        work.remarks.add(item.name, SHORT_OF_MEMORY if local else TILES_OF_A_WHOLE)
     chunk = partial.division.chunk(images)
     files = Files(partial.folder, place, *specs_of(images, work.model.card, chunk, work.config.inference))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import torch
 
@@ -15,34 +16,57 @@ from segcore.registry import Registry
 from segcore.strides import Strides
 
 INSTALL = "pip install 'segcore-studio[models]'"
-Builder = Callable[[ModelConfig, int, int, Strides], Segmenter]
 
 
-def _unet(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+class Sizes(NamedTuple):
+    """What the data decide; `channels` are those of all `slices` that are seen together."""
+
+    channels: int
+    classes: int
+    strides: Strides = ()
+    slices: int = 1
+
+
+Builder = Callable[[ModelConfig, Sizes], Segmenter]
+
+
+def _unet(config: ModelConfig, of: Sizes) -> Segmenter:
     from segcore.models.unet import UNet
 
-    return UNet(channels, classes, *config.like, strides)
+    return UNet(of.channels, of.classes, *config.like, of.strides)
 
 
-def _attention(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+def _attention(config: ModelConfig, of: Sizes) -> Segmenter:
     from segcore.models.attention_unet import build_attention_unet
 
-    return build_attention_unet(channels, classes, *config.like, strides)
+    return build_attention_unet(of.channels, of.classes, *config.like, of.strides)
 
 
-def _residual(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+def _residual(config: ModelConfig, of: Sizes) -> Segmenter:
     from segcore.models.residual_unet import build_residual_unet
 
-    return build_residual_unet(channels, classes, *config.like, strides)
+    return build_residual_unet(of.channels, of.classes, *config.like, of.strides)
 
 
 def _smp(architecture: str) -> Builder:
-    def build(config: ModelConfig, channels: int, classes: int, strides: Strides) -> Segmenter:
+    def build(config: ModelConfig, of: Sizes) -> Segmenter:
         from segcore.models.smp_nets import build_smp
 
-        return build_smp(channels, classes, architecture, config.encoder, pretrained=config.pretrained)
+        return build_smp(of.channels, of.classes, architecture, config.encoder, pretrained=config.pretrained)
 
     return build
+
+
+def _segformer(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.segformer import build_segformer
+
+    return build_segformer(of.channels, of.classes, config.family[-2:], config.pretrained)
+
+
+def _dense(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.fc_densenet import build_fc_densenet
+
+    return build_fc_densenet(of.channels, of.classes, config.family.removeprefix("fc-densenet-"))
 
 
 FAMILIES: Registry[Builder] = Registry(
@@ -60,12 +84,16 @@ FAMILIES: Registry[Builder] = Registry(
         "deeplabv3plus": _smp("deeplabv3plus"),
         "upernet": _smp("upernet"),
         "segformer": _smp("segformer"),
+        **{f"segformer-b{number}": _segformer for number in range(6)},
+        **{f"fc-densenet-{size}": _dense for size in ("56", "67", "103")},
     },
 )
 """What builds every family of `segcore.families`."""
 
 
-def build_model(config: ModelConfig, channels: int, classes: int, strides: Strides = ()) -> Segmenter:
+def build_model(
+    config: ModelConfig, channels: int, classes: int, strides: Strides = (), slices: int = 1
+) -> Segmenter:
     """Build the network, randomly initialised from torch's global generator.
 
     Parameters
@@ -78,6 +106,8 @@ def build_model(config: ModelConfig, channels: int, classes: int, strides: Strid
         Classes of the labels, background included.
     strides : tuple, optional
         Those of a 3d network (`ModelCard.strides`, planned by `segcore.strides.plan_strides`).
+    slices : int
+        Slices that are seen together (`ModelCard.context_slices`).
 
     Raises
     ------
@@ -92,12 +122,12 @@ def build_model(config: ModelConfig, channels: int, classes: int, strides: Strid
             f"model.family is {config.family}, but {package} is not installed.",
             f"Install it ({INSTALL}), or choose unet.",
         )
-    return build(config, channels, classes, strides)
+    return build(config, Sizes(channels, classes, strides, slices))
 
 
 def random_model(config: ModelConfig, card: ModelCard) -> Segmenter:
     """Build the network of a card with its first weights, see `build_model`."""
-    return build_model(config, card.inputs, len(card.class_values), card.strides)
+    return build_model(config, card.inputs, len(card.class_values), card.strides, card.context_slices)
 
 
 def empty_model(config: ModelConfig, card: ModelCard) -> Segmenter:

@@ -33,10 +33,16 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
     ModelError
         The model to start from is missing, damaged or of another size; nothing was trained.
     """
+    told: object = None
 
     def drawn(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        return random_model(config.model, card).state_dict()
+        network = random_model(config.model, card)
+        nonlocal told
+        if (transferred := getattr(network, "transferred", None)) and transferred != told:
+            told = transferred
+            report(NoteEvent(text=f"Weights of {config.model.pretrained}: {transferred}."))
+        return network.state_dict()
 
     if config.training.start_from is None:
         return drawn

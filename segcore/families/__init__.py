@@ -1,0 +1,9 @@
+"""The model families: what each is good for, costs and needs. Torch-free; `segcore.models.build` builds them.
+
+A family is a network with its own options; all of them are trained, applied and compared in the same way.
+"""
+
+from segcore.families.family import Facts, Family, Obstacle
+from segcore.families.known import ENCODERS, FAMILIES
+
+__all__ = ["ENCODERS", "FAMILIES", "Facts", "Family", "Obstacle"]
