@@ -118,6 +118,7 @@ def describe_job(workspace: Workspace, job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,
+        "evaluates": job.evaluates,
         "state": job.state,
         "session": job.session,
         "run_folder": job.folder,
@@ -148,7 +149,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         epoch = f"{row['epoch']}/{row['epochs']}" if row["epochs"] else ""
         state = f"{row['state']} (place {row['place']})" if row["place"] else str(row["state"])
         dice = "" if row["val_dice"] is None else f"{row['val_dice']:.3f}"
-        cells.append((row["id"], row["kind"], state, epoch, dice, row["session"]))
+        kind = "evaluate" if row["evaluates"] else row["kind"]
+        cells.append((row["id"], kind, state, epoch, dice, row["session"]))
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
