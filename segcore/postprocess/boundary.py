@@ -133,7 +133,10 @@ def _flooded(height: np.ndarray, inside: np.ndarray, prominence: float) -> np.nd
     seeded[0] = True
     lone = ~seeded[apart]
     seeds = np.where(lone, apart + count, seeds)
-    found: np.ndarray = watershed(-height, seeds, mask=inside, connectivity=height.ndim)
+    # First over faces only: the neighbours of what is inside an object are of the same object.
+    found: np.ndarray = watershed(-height, seeds, mask=inside, connectivity=1)
+    if (inside & (found == 0)).any():
+        found = watershed(-height, found, mask=inside, connectivity=height.ndim)
     return found
 
 

@@ -46,12 +46,12 @@ class Rays:
         """Faces by direction: bins of the cosine to the first axis, and of the angle around it."""
         cosine = (np.arange(_BINS[0]) + 0.5) / _BINS[0] * 2 - 1
         angle = (np.arange(_BINS[1]) + 0.5) / _BINS[1] * 2 * np.pi
-        across = np.sqrt(1 - cosine**2)[:, None]
-        points = np.stack(
-            np.broadcast_arrays(cosine[:, None], across * np.sin(angle), across * np.cos(angle)), -1
-        )
-        parts = np.einsum("fij,...j->...fi", self.inverses, points)
-        return parts.min(-1).argmax(-1).astype(np.int32)
+        table = np.empty(_BINS, np.int32)
+        for row, along in zip(table, cosine, strict=True):  # all at once would take 150 MB
+            across = np.sqrt(1 - along**2)
+            points = np.stack([np.full(len(angle), along), across * np.sin(angle), across * np.cos(angle)])
+            row[:] = (self.inverses @ points).min(1).argmax(0)
+        return table
 
     def faces_at(self, offsets: np.ndarray) -> np.ndarray:
         """Return in which face every offset `(…, axes)` from the centre points, `(…,)`.
