@@ -223,9 +223,9 @@ def _wire_run(services: Services, steps: Steps, places: dict[str, Any]) -> None:
         [steps.infer.run, steps.infer.result], [places["tabs"], places["viewed"]], **QUIET,
     )  # fmt: skip
     chosen = [f"data.{name}" for name in forms.DATA]
-    cleared = ("train_run", "infer_run", "segmented", "segmented_axes", "source", *chosen)
+    cleared = ("train_run", "infer_run", "segmented", "annotated", "segmented_axes", "source", *chosen)
     steps.infer.again.click(
-        lambda: (gr.Walkthrough(selected=1), "", "", None, "", "", *forms.nothing_chosen()), None,
+        lambda: (gr.Walkthrough(selected=1), "", "", None, None, "", "", *forms.nothing_chosen()), None,
         [steps.walkthrough, *(places[name] for name in cleared)], **QUIET,
     )  # fmt: skip
 
