@@ -40,11 +40,14 @@ class Measured(Segmenter):
         float32 logits, their softmax and the input. Of a network that compares all pixels with all (attention
         without windows) larger images need more.
         """
-        dtype = torch.float32 if itemsize >= 4 else torch.bfloat16
+        whole, half = self._peak(torch.float32), self._peak(torch.bfloat16)
+        needed = MARGIN * whole if itemsize >= 4 else min(HALF_MARGIN * half, MARGIN * whole)
+        return math.ceil(needed + 4 * (3 * self.classes + 2 * self.channels))
+
+    def _peak(self, dtype: torch.dtype) -> float:
         if dtype not in self._peaks:
             self._peaks[dtype] = peak_bytes_per_pixel(self, dtype)
-        margin = MARGIN if itemsize >= 4 else HALF_MARGIN
-        return math.ceil(margin * self._peaks[dtype] + 4 * (3 * self.classes + 2 * self.channels))
+        return self._peaks[dtype]
 
 
 def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype) -> float:
