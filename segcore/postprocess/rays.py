@@ -7,6 +7,10 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+_BEYOND = np.iinfo(np.int32).min
+"""The number of what lies beyond the image."""
+_TOGETHER = 2**20
+"""Pixels times rays of a plane that are measured at once: more does not stay in the processor's cache."""
 _BINS = (128, 256)
 """Directions of the table of faces: along the axis of planes, and around it."""
 
@@ -121,29 +125,74 @@ def ray_lengths(numbers: np.ndarray, rays: Rays) -> np.ndarray:
     lengths = np.zeros((len(rays.vectors), *numbers.shape), np.float32)
     if 0 in numbers.shape:
         return lengths
-    turned = [np.ascontiguousarray(np.moveaxis(numbers, axis, 0)) for axis in range(numbers.ndim)]
-    for length, vector in zip(lengths, rays.vectors, strict=True):
-        axis = int(np.argmax(np.round(np.abs(vector), 12)))
-        along = turned[axis] if vector[axis] > 0 else turned[axis][::-1]
-        slopes = np.round(np.delete(vector, axis) / abs(vector[axis]), 12)
-        measured = _along_lines(along, slopes, 1 / abs(vector[axis]))
-        length[...] = np.moveaxis(measured if vector[axis] > 0 else measured[::-1], 0, axis)
+    axes = np.argmax(np.round(np.abs(rays.vectors), 12), axis=1)
+    ahead = rays.vectors[np.arange(len(axes)), axes] > 0
+    for axis in range(numbers.ndim):
+        turned = np.ascontiguousarray(np.moveaxis(numbers, axis, 0))
+        for sign in (1, -1):
+            same = np.flatnonzero((axes == axis) & (ahead == (sign > 0)))
+            together = max(1, _TOGETHER // turned.size) if numbers.ndim == 2 else 1
+            for first in range(0, len(same), together):
+                some = same[first : first + together]
+                vectors = rays.vectors[some]
+                steps = 1 / np.abs(vectors[:, axis])
+                slopes = np.round(np.delete(vectors, axis, axis=1) * steps[:, None], 12)
+                measure = _in_planes if numbers.ndim == 2 else _in_volumes
+                measured = measure(turned[::sign], slopes, steps)
+                lengths[some] = np.moveaxis(measured[:, ::sign], 1, axis + 1)
     lengths *= numbers > 0
     return lengths
 
 
-def _along_lines(numbers: np.ndarray, slopes: np.ndarray, step: float) -> np.ndarray:
-    """Return the lengths towards the last entry of axis 0, `slopes` px sideways and `step` px per entry."""
+def _in_planes(numbers: np.ndarray, slopes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the lengths of rays towards the last row, `(rays, rows, columns)`.
+
+    Rows are moved sideways so far that the lines of a ray become columns, and moved back at the end. Several
+    rays share the calls: for a patch these cost more than the arithmetic.
+
+    Parameters
+    ----------
+    numbers : np.ndarray
+        From `numbered`, with the axis along which all these rays go furthest in front.
+    slopes : np.ndarray
+        How many columns each ray goes per row, `(rays, 1)`, at most 1.
+    steps : np.ndarray
+        How far it is per row, `(rays,)`, in px.
+    """
+    rows, columns = numbers.shape
+    moves = _moves(rows, slopes)[..., 0]
+    high, room = moves.max(), np.ptp(moves)
+    padded = np.pad(numbers, [(0, 0), (room, room)], constant_values=_BEYOND)
+    row, ray = np.arange(rows)[:, None], np.arange(len(steps))
+    windows = np.lib.stride_tricks.sliding_window_view
+    straight = windows(padded, columns + room, 1)[row, room - high + moves]  # (rows, rays, columns)
+    half = (steps / 2).astype(np.float32)[:, None]
+    lengths = np.empty(straight.shape, np.float32)
+    lengths[-1] = half
+    for at in range(rows - 2, -1, -1):
+        np.add(lengths[at + 1], half, out=lengths[at])
+        lengths[at] *= straight[at] == straight[at + 1]
+        lengths[at] += half
+    return np.moveaxis(windows(lengths, columns, 2)[row, ray, high - moves], 0, 1)
+
+
+def _in_volumes(numbers: np.ndarray, slopes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the lengths of one ray towards the last plane, `(1, planes, rows, columns)`."""
     count, sides = len(numbers), numbers.shape[1:]
-    middle = np.arange(count) - (count - 1) / 2  # so that a mirror image has mirrored lines
-    moves = np.diff(np.floor(np.outer(middle, slopes) + 0.5).astype(int), axis=0)
-    half = np.float32(step / 2)
-    lengths = np.full(numbers.shape, half, np.float32)
+    moves = np.diff(_moves(count, slopes)[:, 0], axis=0)
+    half = np.float32(steps[0] / 2)
+    lengths = np.full((1, *numbers.shape), half, np.float32)
     for at in range(count - 2, -1, -1):
         here = tuple(slice(max(0, -by), size - max(0, by)) for by, size in zip(moves[at], sides, strict=True))
         there = tuple(
             slice(max(0, by), size - max(0, -by)) for by, size in zip(moves[at], sides, strict=True)
         )
         same = numbers[at][here] == numbers[at + 1][there]
-        lengths[at][here] += same * (lengths[at + 1][there] + half)
+        lengths[0, at][here] += same * (lengths[0, at + 1][there] + half)
     return lengths
+
+
+def _moves(count: int, slopes: np.ndarray) -> np.ndarray:
+    """Return how far sideways the lines of rays are at each of `count` entries, `(count, rays, axes - 1)`."""
+    middle = np.arange(count) - (count - 1) / 2  # so that a mirror image has mirrored lines
+    return np.floor(middle[:, None, None] * slopes + 0.5).astype(np.intp)

@@ -53,7 +53,7 @@ def test_planes(name: str, head: str, real_data: FoundData) -> None:
 
 @pytest.mark.parametrize(("head", "share"), [("boundary", 0.95), ("flows", 1.0), ("stars", 0.75)])
 def test_nuclei_in_a_volume(head: str, share: float, real_data: FoundData) -> None:
-    labels = tifffile.imread(real_data("confocal3d_ovule_nuclei") / "1136_labels.tif")[25:55, 20:80, 20:80]
+    labels = tifffile.imread(real_data("confocal3d_ovule_nuclei") / "1136_labels.tif")[20:60, 10:90, 10:90]
     kind = build_head(head, 3)
     sizes = np.bincount(labels.ravel())
     large = np.where((sizes >= 100)[labels], labels, 0)
