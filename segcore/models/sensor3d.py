@@ -149,8 +149,8 @@ def build_sensor3d(
     """
     if slices < 3 or slices % 2 == 0 or channels % slices:
         raise ConfigError(
-            f"Sensor3D segments the middle one of 3 or more slices, an odd number: {channels} channels cannot "
-            f"be those of {slices} slices.",
+            f"Sensor3D segments the middle one of 3 or more slices, an odd number: {channels} channels "
+            f"cannot be those of {slices} slices.",
             "Set data.mode to 2.5d and data.context_slices to 3 or 5.",
         )
     return Sensor3D(channels, classes, slices, features, layers)
