@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from app.services import Services
 
+SETTLE_SECONDS = 10.0
+"""The first page is built by the browser and answered by this process: what can wait does not disturb it."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("segcore.app")
 
@@ -131,6 +134,7 @@ def after_launch(services: Services) -> None:
     from app.session import Problem, attempt
 
     attempt(services.control.wake)
+    time.sleep(SETTLE_SECONDS)
     if not services.measured_lately():
         subprocess.run(
             [sys.executable, "-m", "segcore.measure", str(services.workspace.root)],

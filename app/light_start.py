@@ -9,7 +9,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -61,6 +61,10 @@ class _Changed(Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._change(self._loader.exec_module, module)
 
+    def __getattr__(self, name: str) -> Any:
+        """Answer like the loader itself, which is also asked for the files beside the module."""
+        return getattr(self._loader, name)
+
 
 def _without_stubs(execute: Execute, module: ModuleType) -> None:
     """Every class of a component reads its own source and writes a type stub beside it, if it may."""
@@ -89,6 +93,13 @@ def _with_pandas_later(execute: Execute, module: ModuleType) -> None:
         del sys.modules["pandas"]
 
 
+def _without_matplotlib(execute: Execute, module: ModuleType) -> None:
+    """Matplotlib is imported before the first event and set up for every one; our charts are Plotly's."""
+    execute(module)
+    if "MatplotlibBackendMananger" in vars(module):
+        vars(module)["MatplotlibBackendMananger"] = nullcontext
+
+
 class _Later(ModuleType):
     """Stands for a module that is imported when something of it is needed."""
 
@@ -102,4 +113,5 @@ CHANGES: dict[str, Callable[[Execute, ModuleType], None]] = {
     "gradio.component_meta": _without_stubs,
     "gradio.events": _without_documents,
     "gradio.caching": _with_pandas_later,
+    "gradio.utils": _without_matplotlib,
 }
