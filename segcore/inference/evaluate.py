@@ -149,7 +149,8 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
     own = (trained.images, trained.labels)
     if (data.images, data.labels) in ((None, None), own):
         given = {name: getattr(data, name) for name in data.model_fields_set}
-        given = {name: value for name, value in given.items() if value is not None}
+        # Nobody says with an empty list that further sets or repairs are to be left out.
+        given = {name: value for name, value in given.items() if value not in (None, [])}
         return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)
     data = as_trained(data, model.config.data)
     update: dict[str, Any] = {}

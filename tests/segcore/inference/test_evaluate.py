@@ -162,6 +162,32 @@ def test_the_images_of_the_training_come_with_their_mask(
     assert (scores["slices"], scores["val_dice"]) == (2, 1)
 
 
+def test_the_images_of_the_training_come_with_its_further_sets(
+    make_config: MakeConfig,
+    segmentation: Path,
+    model_folder: Path,
+    image_file: Path,
+    card: ModelCard,
+    tmp_path: Path,
+    listener,
+) -> None:
+    for path, name in ((image_file, "more.tif"), (segmentation, "more-labels.tif")):
+        shutil.copy(path, tmp_path / name)
+    more = {"images": str(tmp_path / "more.tif"), "labels": str(tmp_path / "more-labels.tif")}
+    data = {"images": str(image_file), "labels": str(segmentation), "sets": [more | {"use": "validation"}]}
+    names = [entry.item.name for entry in open_collection(build_config({"data": data}).data).entries]
+    split: dict[str, object] = {
+        part: [{"image": name, "slices": [0, 3], "rows": [0, 40]}]
+        for part, name in zip(("train", "validation"), names, strict=True)
+    }
+    _own_training(model_folder, card, data, split | {"test": []})
+    # The command line writes out every path it was given, and that there are no further sets.
+    given = make_config(data={"images": None})
+    given = given.model_copy(update={"data": given.data.with_addresses(str)})
+    scores = evaluate(given, listener, part="validation")
+    assert (scores["slices"], scores["images"], scores["val_dice"]) == (3, 1, 1)
+
+
 def test_other_images_have_no_parts(
     make_config: MakeConfig,
     segmentation: Path,
