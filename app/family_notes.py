@@ -33,7 +33,8 @@ def refusals(values: Mapping[str, Any]) -> list[str]:
     for family in FAMILIES.values():
         layers = family.like[1] if family.like else values["model.layers"]
         encoder = values["model.encoder"] if "encoder" in family.options else ""
-        facts = Facts(values["data.mode"], values["data.patch_size"], layers, encoder=encoder)
+        mode, patch, features = (values[f] for f in ("data.mode", "data.patch_size", "model.features"))
+        facts = Facts(mode, patch, layers, encoder=encoder, features=features)
         for obstacle in family.obstacles(facts)[:1]:
             found.append(f"{family.title}: {obstacle.what}")
     return found

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from segcore.config.option import ENCODER_PATTERN, Section, option
 from segcore.families import ENCODERS, FAMILIES, Family
 
-# One truth: the names are those of the registry, which a type checker cannot read.
-FamilyName = str if TYPE_CHECKING else Literal[tuple(FAMILIES)]
+if TYPE_CHECKING:
+    FamilyName = str
+else:
+    # One truth: the names are those of the registry, which a type checker cannot read.
+    FamilyName = Literal[tuple(FAMILIES)]
 
 
 class ModelConfig(Section):

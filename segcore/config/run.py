@@ -37,7 +37,8 @@ class RunConfig(Section):
     def _patch_fits_network(self) -> RunConfig:
         data = self.data
         layers = self.model.like[1]
-        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, self.model.encoder)
+        model = self.model
+        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, model.encoder, model.features)
         for obstacle in self.model.kind.obstacles(facts):
             raise ValueError(obstacle.text)
         return self

@@ -28,6 +28,8 @@ class Facts:
         Slices that are seen together: more than one in 2.5d only.
     encoder : str
         Name of the encoder, for families that take any.
+    features : int
+        Feature maps of the first level.
     """
 
     mode: str = "2d"
@@ -35,6 +37,7 @@ class Facts:
     layers: int = 4
     slices: int = 1
     encoder: str = "resnet34"
+    features: int = 64
 
 
 class Obstacle(NamedTuple):
@@ -86,6 +89,8 @@ class Family:
     step: int = 0
     refused: tuple[str, ...] = ()
     """Beginnings of the names of encoders that it cannot use."""
+    groups: int = 1
+    """What features must be a multiple of: it normalises that many together, or has that many heads."""
     package: str = ""
     """What must be installed for it beside this program: the name of the module."""
     is_unet: bool = False
@@ -93,7 +98,7 @@ class Family:
 
     def obstacles(self, facts: Facts) -> tuple[Obstacle, ...]:
         """Return why the family cannot work with these options and data; empty if it can."""
-        rules = (_mode, _patch, _encoder)
+        rules = (_mode, _patch, _encoder, _features)
         return tuple(found for rule in rules if (found := rule(self, facts)) is not None)
 
     @property
@@ -104,6 +109,8 @@ class Family:
         found = [f"data.mode {' or '.join(self.modes)}", f"data.patch_size a multiple of {step}"]
         if self.refused:
             found.append(f"model.encoder none of {', '.join(f'{name}…' for name in self.refused)}")
+        if self.groups > 1:
+            found.append(f"model.features a multiple of {self.groups}")
         return (*found, *([f"the package {self.package}"] if self.package else []))
 
 
@@ -151,4 +158,17 @@ def _encoder(family: Family, facts: Facts) -> Obstacle | None:
         "model.encoder",
         f"model.encoder {facts.encoder} does not go with model.family {family.name}.",
         "Choose another encoder, for example resnet34.",
+    )
+
+
+def _features(family: Family, facts: Facts) -> Obstacle | None:
+    """Refuse numbers of features that the family cannot divide."""
+    if "features" not in family.options or facts.features % family.groups == 0:
+        return None
+    fitting = max(family.groups, facts.features // family.groups * family.groups)
+    return Obstacle(
+        "model.features",
+        f"model.features {facts.features} does not fit model.family {family.name}: "
+        f"it needs a multiple of {family.groups}.",
+        f"Use {fitting}.",
     )

@@ -179,7 +179,43 @@ _DENSE = tuple(
     )
 )
 
+_MONAI = (
+    Family(
+        "dynunet",
+        "DynUNet",
+        "Volumes above all: the U-Net of nnU-Net, with strided convolutions and instance normalisation.",
+        "About as costly as the U-Net of as many features; a graphics card for volumes.",
+        20_547_778,
+        ALL,
+        package="monai",
+    ),
+    Family(
+        "segresnet",
+        "SegResNet",
+        "Volumes with voxels about as deep as wide; a strong encoder and a light decoder.",
+        "Take 16 or 32 features: 64 are costly. A graphics card for volumes.",
+        25_179_970,
+        ALL,
+        options=("features",),
+        step=8,
+        groups=8,
+        package="monai",
+    ),
+    Family(
+        "swin-unetr",
+        "Swin UNETR",
+        "Volumes in which distant context decides: attention within windows that move.",
+        "A tenth of the U-Net's arithmetic in 2d; many annotations, and for volumes patches 32 deep.",
+        6_302_228,
+        ALL,
+        options=(),
+        like=(44, 5),
+        step=32,
+        package="monai",
+    ),
+)
+
 FAMILIES: Registry[Family] = Registry(
-    "model family", {family.name: family for family in (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE)}
+    "model family", {family.name: family for family in (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE, *_MONAI)}
 )
 """All families by name, the usual ones first."""

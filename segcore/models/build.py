@@ -69,6 +69,24 @@ def _dense(config: ModelConfig, of: Sizes) -> Segmenter:
     return build_fc_densenet(of.channels, of.classes, config.family.removeprefix("fc-densenet-"))
 
 
+def _dynunet(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.monai_nets import build_dynunet
+
+    return build_dynunet(of.channels, of.classes, *config.like, of.strides)
+
+
+def _segresnet(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.monai_nets import build_segresnet
+
+    return build_segresnet(of.channels, of.classes, config.features, of.strides)
+
+
+def _swin_unetr(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.monai_nets import build_swin_unetr
+
+    return build_swin_unetr(of.channels, of.classes, strides=of.strides)
+
+
 FAMILIES: Registry[Builder] = Registry(
     "model family",
     {
@@ -86,6 +104,9 @@ FAMILIES: Registry[Builder] = Registry(
         "segformer": _smp("segformer"),
         **{f"segformer-b{number}": _segformer for number in range(6)},
         **{f"fc-densenet-{size}": _dense for size in ("56", "67", "103")},
+        "dynunet": _dynunet,
+        "segresnet": _segresnet,
+        "swin-unetr": _swin_unetr,
     },
 )
 """What builds every family of `segcore.families`."""

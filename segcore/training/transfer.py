@@ -191,20 +191,20 @@ def _check_size(options: RunConfig, other: ModelCard | None, config: RunConfig, 
 
 def _parts(network: Segmenter) -> dict[str, list[str]]:
     """Return the names of the arrays of every part that people speak of: encoder, bottom, decoder, head."""
-    owner = {
-        id(tensor): name.split()[0]
-        for name, part in network.stages()
-        for tensor in part.state_dict(keep_vars=True).values()
-    }
+    names = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
     parts: dict[str, list[str]] = {}
-    for name, tensor in network.state_dict(keep_vars=True).items():
-        parts.setdefault(owner.get(id(tensor), "rest"), []).append(name)
+    for stage, part in network.stages():
+        for tensor in part.state_dict(keep_vars=True).values():
+            if name := names.pop(id(tensor), ""):
+                parts.setdefault(stage.split()[0], []).append(name)
+    if names:
+        parts["rest"] = list(names.values())
     return parts
 
 
 def _ends(parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
     """Return the arrays of the first convolution and of the head, which depend on the data."""
-    return set(next(iter(parts.values()))[:1]), set(list(parts.values())[-1])
+    return set(parts["encoder"][:1]), set(parts["head"])
 
 
 def _check_parts(parts: dict[str, list[str]], taken: dict[str, Tensor], weights: Path) -> None:

@@ -1,0 +1,206 @@
+"""What every family of networks keeps to: sizes, learning, files, constraints, the loop and what it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from segcore.card import ModelCard, Normalization, write_config
+from segcore.config import ModelConfig, RunConfig, build_config
+from segcore.devices import Hardware
+from segcore.errors import ConfigError, ModelError
+from segcore.events import Request
+from segcore.families import ENCODERS, FAMILIES, Facts
+from segcore.losses import build_loss
+from segcore.models import build
+from segcore.models.build import build_model, empty_model
+from segcore.models.saved import load_model, save_weights
+from segcore.predictor import Predictor
+from segcore.training.run import train
+
+SMALL = {"features": 8, "layers": 2, "encoder": "mobilenet_v2"}
+STRIDES = ((1, 2, 2), (2, 2, 2), (1, 2, 2), (1, 1, 1))
+CPU = Hardware(torch.device("cpu"), torch.float32, channels_last=True)
+LARGER = {"fc-densenet-67", "fc-densenet-103", *(f"segformer-b{number}" for number in range(1, 6))}
+"""Sizes that differ from a smaller one in numbers only."""
+FLAT = [name for name, family in FAMILIES.items() if "2d" in family.modes and name not in LARGER]
+SOLID = [name for name, family in FAMILIES.items() if "3d" in family.modes]
+
+
+def small(name: str, **changes: object) -> ModelConfig:
+    """Return the options of the smallest network of a family."""
+    return ModelConfig(**{"family": name, **SMALL, **changes})
+
+
+def card_of(channels: int = 1, mode: str = "2d", strides: tuple = ()) -> ModelCard:
+    """Describe a model of two classes."""
+    return ModelCard(
+        channels=channels,
+        mode=mode,
+        strides=strides,
+        class_values=(0, 9),
+        class_names=("out", "in"),
+        normalization=Normalization(kind="none", offset=(0.0,) * channels, scale=(1.0,) * channels),
+        axes="ZYX",
+        dtype="float32",
+    )
+
+
+def strides_for(config: ModelConfig) -> tuple:
+    """Return as many strides of a 3d network as it has levels."""
+    return STRIDES[: config.like[1]]
+
+
+def discs(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images `N Y X` of a bright disc each, and where it is."""
+    rng = np.random.default_rng(4)
+    rows, columns = np.mgrid[:side, :side]
+    centres = rng.integers(side // 4, 3 * side // 4, (count, 2))
+    inside = np.stack([(rows - y) ** 2 + (columns - x) ** 2 < (side / 5) ** 2 for y, x in centres])
+    return (inside + rng.normal(0, 0.2, inside.shape)).astype(np.float32), inside.astype(np.int64)
+
+
+def test_every_family_is_built_and_has_the_parameters_it_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (name for name in vars(torch.nn.init) if name.endswith("_") and not name.startswith("_")):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
+    assert list(build.FAMILIES) == list(FAMILIES)
+    for name, family in FAMILIES.items():
+        if name in LARGER:
+            continue
+        strides = STRIDES if "2d" not in family.modes else ()
+        mode = "2d" if not strides else "3d"
+        network = empty_model(ModelConfig(family=name), card_of(mode=mode, strides=strides))
+        assert sum(weight.numel() for weight in network.parameters()) == family.parameters, name
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_any_size_and_any_channels_keep_their_size(name: str) -> None:
+    for channels, size in ((1, (67, 41)), (3, (33, 96)), (5, (70, 70))):
+        torch.manual_seed(0)
+        network = build_model(small(name), channels, 3).eval()
+        with torch.inference_mode():
+            logits = network(torch.randn(1, channels, *size))
+        assert logits.shape == (1, 3, *size)
+        assert logits.isfinite().all()
+        assert network.channels == channels
+        names = [stage for stage, _ in network.stages()]
+        assert names[0].startswith("encoder")
+        assert names[-1] == "head"
+
+
+@pytest.mark.parametrize("name", SOLID)
+def test_volumes_keep_their_size(name: str) -> None:
+    config = small(name)
+    network = build_model(config, 2, 3, strides_for(config)).eval()
+    with torch.inference_mode():
+        logits = network(torch.randn(1, 2, 5, 34, 39))
+    assert logits.shape == (1, 3, 5, 34, 39)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_four_images_are_learned_by_heart(name: str) -> None:
+    torch.manual_seed(1)
+    images, labels = discs(4, 32)
+    image, label = torch.from_numpy(images)[:, None], torch.from_numpy(labels)
+    network, loss = build_model(small(name), 1, 2), build_loss("dice+ce")
+    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
+    first = loss(network(image).float(), label).item()
+    for _ in range(120):
+        found = loss(network(image).float(), label)
+        assert found.isfinite()
+        if found < 0.15 * first:
+            return
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+    pytest.fail(f"The loss fell from {first:.3f} to {found.item():.3f} only.")
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_saved_model_predicts_the_same_to_the_bit_and_in_tiles_what_it_says(
+    name: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(2)
+    config = build_config({"model": {"family": name, **SMALL}, "data": {"patch_size": 64}})
+    network = build_model(config.model, 1, 2).train()
+    with torch.no_grad():
+        network(torch.randn(2, 1, 64, 64))  # statistics that are not those of a fresh network
+    save_weights(network, tmp_path / "best_model.pth")
+    write_config(tmp_path / "config.json", config, card_of())
+    loaded = load_model(tmp_path / "best_model.pth", tmp_path / "config.json")
+    image = discs(1, 96)[0]
+    one, two = (Predictor(net, card_of(), CPU) for net in (network, loaded.network))
+    whole = one.logits(image)
+    assert torch.equal(whole, two.logits(image))
+    assert network.training
+    assert one.is_exact(96, 96)
+    tiled = Predictor(network, card_of(), CPU, tile_size=32)
+    assert tiled.is_exact(96, 96) is network.is_local
+    difference = (tiled.logits(image) - whole).abs().max()
+    assert difference < 1e-4 if network.is_local else difference < whole.abs().max() + 10
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_what_a_constraint_refuses_fails(name: str) -> None:
+    family = FAMILIES[name]
+    assert not family.obstacles(Facts(family.modes[0], 64, 4))
+    if family.groups > 1:
+        assert family.obstacles(Facts(family.modes[0], 64, 4, features=family.groups + 1))
+        with pytest.raises(ConfigError, match="multiple of"):
+            build_model(small(name, features=family.groups + 1), 1, 2)
+    for mode in {"2d", "3d"} - set(family.modes):
+        assert family.obstacles(Facts(mode, 64, 4))
+        with pytest.raises(ConfigError, match=r"model\.family"):
+            build_config({"model": {"family": name}, "data": {"mode": mode}})
+        axes = 2 if mode == "2d" else 3
+        network = build_model(small(name), 1, 2, () if axes == 3 else STRIDES[:2])
+        with pytest.raises((RuntimeError, ValueError)):
+            network(torch.zeros(1, 1, *[32] * axes))
+    for beginning in family.refused:
+        encoder = next(known for known in ENCODERS if known.startswith(beginning))
+        with pytest.raises(ConfigError, match=r"model\.encoder"):
+            build_config({"model": {"family": name, "encoder": encoder}})
+        with pytest.raises(ModelError, match="cannot be the encoder"):
+            build_model(small(name, encoder=encoder), 1, 2)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunConfig]:
+    """Return what makes the options of a short training of a family."""
+    folder = tmp_path_factory.mktemp("data")
+    images, labels = discs(4, 64)
+    tifffile.imwrite(folder / "raw.tif", (60 + 90 * images).clip(0, 255).astype(np.uint8), imagej=True)
+    tifffile.imwrite(folder / "labels.tif", (255 * labels).astype(np.uint8), imagej=True)
+
+    def made(name: str) -> RunConfig:
+        data = {"images": str(folder / "raw.tif"), "labels": str(folder / "labels.tif"), "axes": "ZYX"}
+        return build_config(
+            {
+                "data": {**data, "patch_size": 64, "patches_per_image": 2, "validation_slices": "3"},
+                "model": {"family": name, **SMALL},
+                "training": {"epochs": 2, "batch_size": 4, "micro_batch": 2, "seed": 5},
+                "hardware": {"device": "cpu", "precision": "bf16"},
+            }
+        )
+
+    return made
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_training_in_half_precision_and_pieces_goes_on_to_the_bit(
+    name: str, options: Callable[[str], RunConfig], tmp_path: Path
+) -> None:
+    config = options(name)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    outcome = train(config, whole)
+    assert np.isfinite(outcome.metrics["val_loss"])
+    asked = iter([None, None, None, Request.PAUSE])
+    assert train(config, part, asked=lambda: next(asked, None)).request is Request.PAUSE
+    assert train(config, part).request is None
+    assert (whole / "best_model.pth").read_bytes() == (part / "best_model.pth").read_bytes()
