@@ -41,7 +41,7 @@ class BoundaryDecoding:
     """
 
     threshold: float = 0.5
-    prominence: float = 0.2
+    prominence: float = 0.4
     least: int = 1
     fill_holes: bool = True
 
@@ -117,7 +117,7 @@ class BoundaryHead:
         inside = maps[OUTSIDE] < 1 - options.threshold
         if not inside.any():
             return np.zeros(inside.shape, np.int32)
-        height = np.clip(maps[3] / FULL_DEPTH, 0, 1) * (1 - maps[EDGE]) * inside
+        height = np.clip(maps[3] / FULL_DEPTH, 0, 1) * np.clip(1 - maps[EDGE], 0, 1) * inside
         return clean(_flooded(height, inside, options.prominence), options.least, options.fill_holes)
 
 

@@ -10,6 +10,7 @@ import torch
 from drawn_objects import best_ious, blobs, ellipse, ellipses, same_objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from segcore.errors import ConfigError, DataError
 from segcore.postprocess.boundary import BoundaryDecoding
@@ -246,3 +247,16 @@ def test_unknown_names_and_values_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match="between"):
             make()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_small_mistakes_of_a_network_change_no_object(name: str) -> None:
+    labels = blobs(120, 20, 2, (7, 12))
+    head = _head(name, 2)
+    maps = head.ideal(head.encode(labels))
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=maps.shape), (0, 1, 1))
+    noise *= 0.05 / noise.std()
+    noise[1:] *= 20 if name == "stars" else 1  # distances in px: wrong by one
+    found = head.decode((maps + noise).astype(np.float32))
+    assert found.max() == labels.max()
+    assert best_ious(labels, found).min() > 0.65
