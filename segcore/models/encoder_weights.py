@@ -99,8 +99,10 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
             return Path(hf_hub_download(repository, name, revision=revision, local_files_only=True))
         except (LocalEntryNotFoundError, ValueError):
             continue
-    reason = "the hub is switched off here (HF_HUB_OFFLINE)"
-    for name in [] if constants.HF_HUB_OFFLINE else names:
+    reason = "" if _answers() else f"the hub did not answer within {TIMEOUT:.0f} s"
+    if constants.HF_HUB_OFFLINE:
+        reason = "the hub is switched off here (HF_HUB_OFFLINE)"
+    for name in [] if reason else names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=TIMEOUT))
         except LocalEntryNotFoundError:  # of the not found: the hub did not answer
@@ -119,6 +121,19 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
         "Download them where there is a network, copy the file here and give its path; or train without "
         "pretrained weights.",
     )
+
+
+def _answers() -> bool:
+    """Say whether the hub can be reached: asked once, where its own client would try for minutes."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception:  # whatever a network or a proxy can do
+        return False
+    return True
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -118,6 +118,14 @@ def test_weights_that_are_nowhere_are_named(tmp_path: Path, monkeypatch: pytest.
         build_smp(1, 2, "unet", SMALL, pretrained=str(tmp_path))
 
 
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(ModelError, match="did not answer"):
+        build_smp(1, 2, "unet", SMALL, pretrained="nobody/nothing")
+
+
 def test_an_unknown_encoder_is_refused_with_those_near_to_it() -> None:
     with pytest.raises(ModelError, match="resnet34"):
         encoder_name("resnet35")
