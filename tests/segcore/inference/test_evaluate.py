@@ -61,6 +61,9 @@ def test_scores_are_those_of_the_written_segmentation(
     assert scores["val_dice"] == pytest.approx(expected.mean_dice, abs=1e-9)
     assert scores["val_dice_per_class"] == pytest.approx(expected.dice, abs=1e-9)
     assert scores["val_iou_per_class"] == pytest.approx(expected.iou, abs=1e-9)
+    assert scores["val_precision_per_class"] == pytest.approx(expected.precision, abs=1e-9)
+    assert scores["val_recall_per_class"] == pytest.approx(expected.recall, abs=1e-9)
+    assert scores["val_accuracy"] == pytest.approx(expected.accuracy, abs=1e-9)
     assert [event.done for event in listener.of("progress")][-2:] == [1, 2]
 
 
