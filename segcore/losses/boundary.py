@@ -18,7 +18,7 @@ def boundary(logits: Tensor, target: Tensor, weight_K: Tensor | None = None, tot
     leave out "what it should be", a constant: the gradient is the same, and this is 0 for the right answer.
     Meant as a small part of a sum (0.01 to begin with), as it alone does not keep small objects.
 
-    The distances of a plane are computed on the host, about 2 ms per class of 256 × 256 px.
+    The distances of a plane are computed on the host, about 5 ms per class of 256 × 256 px.
     """
     difference = functional.softmax(logits.float(), dim=1)
     difference = difference - one_hot(target.flatten(1), logits.shape[1]).view_as(difference).float()

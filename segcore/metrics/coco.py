@@ -28,7 +28,7 @@ class CocoCounts:
     """Annotated and predicted objects of any number of images, as COCO counts them (Lin et al. 2014).
 
     Unlike COCO's own summary, which ends at the 100 surest objects of an image, all of them count: a
-    micrograph may show thousands. Every object takes a pass over its image, about 1 ms per megapixel.
+    micrograph may show thousands. Every object takes a pass over its image, 1–2 ms per megapixel.
     """
 
     def __init__(self) -> None:
