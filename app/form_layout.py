@@ -57,6 +57,7 @@ APPLIES: dict[str, Callable[[Values], bool]] = {
     "training.schedule_steps": lambda values: values["training.schedule"] == "step",
     "training.schedule_factor": lambda values: values["training.schedule"] == "step" or _plateau(values),
     "training.schedule_patience": lambda values: _plateau(values),
+    **{path: _describes(path) for path in OF_FAMILY},
 }
 """Options that say nothing unless others ask for them."""
 

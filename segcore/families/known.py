@@ -215,7 +215,17 @@ _MONAI = (
     ),
 )
 
-FAMILIES: Registry[Family] = Registry(
-    "model family", {family.name: family for family in (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE, *_MONAI)}
+_SERIES = (
+    Family(
+        "sensor3d",
+        "Sensor3D",
+        "Stacks with slices far apart: what each of a few slices shows goes through a recurrent network.",
+        "Costly: take 16 features and 3 layers. Its time grows with the slices that are seen together.",
+        182_630_018,
+        ("2.5d",),
+    ),
 )
+
+_ALL = (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE, *_MONAI, *_SERIES)
+FAMILIES: Registry[Family] = Registry("model family", {family.name: family for family in _ALL})
 """All families by name, the usual ones first."""

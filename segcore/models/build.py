@@ -87,6 +87,12 @@ def _swin_unetr(config: ModelConfig, of: Sizes) -> Segmenter:
     return build_swin_unetr(of.channels, of.classes, strides=of.strides)
 
 
+def _sensor3d(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.sensor3d import build_sensor3d
+
+    return build_sensor3d(of.channels, of.classes, of.slices, *config.like)
+
+
 FAMILIES: Registry[Builder] = Registry(
     "model family",
     {
@@ -107,6 +113,7 @@ FAMILIES: Registry[Builder] = Registry(
         "dynunet": _dynunet,
         "segresnet": _segresnet,
         "swin-unetr": _swin_unetr,
+        "sensor3d": _sensor3d,
     },
 )
 """What builds every family of `segcore.families`."""

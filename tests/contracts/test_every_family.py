@@ -20,6 +20,7 @@ from segcore.losses import build_loss
 from segcore.models import build
 from segcore.models.build import build_model, empty_model
 from segcore.models.saved import load_model, save_weights
+from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
 from segcore.training.run import train
 
@@ -28,7 +29,7 @@ STRIDES = ((1, 2, 2), (2, 2, 2), (1, 2, 2), (1, 1, 1))
 CPU = Hardware(torch.device("cpu"), torch.float32, channels_last=True)
 LARGER = {"fc-densenet-67", "fc-densenet-103", *(f"segformer-b{number}" for number in range(1, 6))}
 """Sizes that differ from a smaller one in numbers only."""
-FLAT = [name for name, family in FAMILIES.items() if "2d" in family.modes and name not in LARGER]
+FLAT = [name for name, family in FAMILIES.items() if "2.5d" in family.modes and name not in LARGER]
 SOLID = [name for name, family in FAMILIES.items() if "3d" in family.modes]
 
 
@@ -37,12 +38,24 @@ def small(name: str, **changes: object) -> ModelConfig:
     return ModelConfig(**{"family": name, **SMALL, **changes})
 
 
-def card_of(channels: int = 1, mode: str = "2d", strides: tuple = ()) -> ModelCard:
-    """Describe a model of two classes."""
+def slices_of(name: str) -> int:
+    """Return how many slices a family sees together in these tests."""
+    return 1 if "2d" in FAMILIES[name].modes else 3
+
+
+def built(name: str, channels: int = 1, classes: int = 2) -> Segmenter:
+    """Build the smallest network of a family for planes."""
+    slices = slices_of(name)
+    return build_model(small(name), channels * slices, classes, slices=slices)
+
+
+def card_of(name: str) -> ModelCard:
+    """Describe a model of two classes for planes of one channel."""
+    channels, slices = 1, slices_of(name)
     return ModelCard(
         channels=channels,
-        mode=mode,
-        strides=strides,
+        mode="2d" if slices == 1 else "2.5d",
+        context_slices=slices,
         class_values=(0, 9),
         class_names=("out", "in"),
         normalization=Normalization(kind="none", offset=(0.0,) * channels, scale=(1.0,) * channels),
@@ -72,9 +85,7 @@ def test_every_family_is_built_and_has_the_parameters_it_claims(monkeypatch: pyt
     for name, family in FAMILIES.items():
         if name in LARGER:
             continue
-        strides = STRIDES if "2d" not in family.modes else ()
-        mode = "2d" if not strides else "3d"
-        network = empty_model(ModelConfig(family=name), card_of(mode=mode, strides=strides))
+        network = empty_model(ModelConfig(family=name), card_of(name))
         assert sum(weight.numel() for weight in network.parameters()) == family.parameters, name
 
 
@@ -82,12 +93,12 @@ def test_every_family_is_built_and_has_the_parameters_it_claims(monkeypatch: pyt
 def test_any_size_and_any_channels_keep_their_size(name: str) -> None:
     for channels, size in ((1, (67, 41)), (3, (33, 96)), (5, (70, 70))):
         torch.manual_seed(0)
-        network = build_model(small(name), channels, 3).eval()
+        network = built(name, channels, 3).eval()
         with torch.inference_mode():
-            logits = network(torch.randn(1, channels, *size))
+            logits = network(torch.randn(1, network.channels, *size))
         assert logits.shape == (1, 3, *size)
         assert logits.isfinite().all()
-        assert network.channels == channels
+        assert network.channels == channels * slices_of(name)
         names = [stage for stage, _ in network.stages()]
         assert names[0].startswith("encoder")
         assert names[-1] == "head"
@@ -107,8 +118,9 @@ def test_volumes_keep_their_size(name: str) -> None:
 def test_four_images_are_learned_by_heart(name: str) -> None:
     torch.manual_seed(1)
     images, labels = discs(4, 32)
-    image, label = torch.from_numpy(images)[:, None], torch.from_numpy(labels)
-    network, loss = build_model(small(name), 1, 2), build_loss("dice+ce")
+    network, loss = built(name), build_loss("dice+ce")
+    image = torch.from_numpy(images)[:, None].repeat(1, network.channels, 1, 1)
+    label = torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
     first = loss(network(image).float(), label).item()
     for _ in range(120):
@@ -127,20 +139,21 @@ def test_a_saved_model_predicts_the_same_to_the_bit_and_in_tiles_what_it_says(
     name: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(2)
-    config = build_config({"model": {"family": name, **SMALL}, "data": {"patch_size": 64}})
-    network = build_model(config.model, 1, 2).train()
+    card = card_of(name)
+    config = build_config({"model": {"family": name, **SMALL}, "data": {"mode": card.mode}})
+    network = built(name).train()
     with torch.no_grad():
-        network(torch.randn(2, 1, 64, 64))  # statistics that are not those of a fresh network
+        network(torch.randn(2, network.channels, 64, 64))  # statistics that are not those of a fresh network
     save_weights(network, tmp_path / "best_model.pth")
-    write_config(tmp_path / "config.json", config, card_of())
+    write_config(tmp_path / "config.json", config, card)
     loaded = load_model(tmp_path / "best_model.pth", tmp_path / "config.json")
-    image = discs(1, 96)[0]
-    one, two = (Predictor(net, card_of(), CPU) for net in (network, loaded.network))
+    image = discs(network.channels, 96)[0]
+    one, two = (Predictor(net, card, CPU) for net in (network, loaded.network))
     whole = one.logits(image)
     assert torch.equal(whole, two.logits(image))
     assert network.training
     assert one.is_exact(96, 96)
-    tiled = Predictor(network, card_of(), CPU, tile_size=32)
+    tiled = Predictor(network, card, CPU, tile_size=32)
     assert tiled.is_exact(96, 96) is network.is_local
     difference = (tiled.logits(image) - whole).abs().max()
     assert difference < 1e-4 if network.is_local else difference < whole.abs().max() + 10
@@ -159,9 +172,9 @@ def test_what_a_constraint_refuses_fails(name: str) -> None:
         with pytest.raises(ConfigError, match=r"model\.family"):
             build_config({"model": {"family": name}, "data": {"mode": mode}})
         axes = 2 if mode == "2d" else 3
-        network = build_model(small(name), 1, 2, () if axes == 3 else STRIDES[:2])
-        with pytest.raises((RuntimeError, ValueError)):
-            network(torch.zeros(1, 1, *[32] * axes))
+        strides = () if mode == "3d" else STRIDES[:2]
+        with pytest.raises((RuntimeError, ValueError, ConfigError)):
+            build_model(small(name), 1, 2, strides)(torch.zeros(1, 1, *[32] * axes))
     for beginning in family.refused:
         encoder = next(known for known in ENCODERS if known.startswith(beginning))
         with pytest.raises(ConfigError, match=r"model\.encoder"):
@@ -182,7 +195,13 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunConf
         data = {"images": str(folder / "raw.tif"), "labels": str(folder / "labels.tif"), "axes": "ZYX"}
         return build_config(
             {
-                "data": {**data, "patch_size": 64, "patches_per_image": 2, "validation_slices": "3"},
+                "data": {
+                    **data,
+                    "mode": card_of(name).mode,
+                    "patch_size": 64,
+                    "patches_per_image": 2,
+                    "validation_slices": "3",
+                },
                 "model": {"family": name, **SMALL},
                 "training": {"epochs": 2, "batch_size": 4, "micro_batch": 2, "seed": 5},
                 "hardware": {"device": "cpu", "precision": "bf16"},
