@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -31,9 +33,14 @@ from segcore.jobs.store import Job, Kind, State, create_job
 from segcore.jobs.supervisor import Where, run_job
 from segcore.workspace import Workspace
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 TITLE = "Start-up"
 PEERS = ("torch", "cellpose")
 BUSY_SECONDS = 90.0
+CHROMIUM = Path(os.environ.get("SEGCORE_CHROMIUM") or "/usr/bin/chromium")
+BROWSER_MILLISECONDS = 120_000
 
 
 def command_seconds(*words: str) -> float:
@@ -43,12 +50,12 @@ def command_seconds(*words: str) -> float:
     return time.monotonic() - began
 
 
-def page_seconds(workspace: Workspace) -> float:
-    """Return how long `python -m app` takes until the page and its configuration are served."""
+@contextmanager
+def _started(workspace: Workspace) -> Iterator[str]:
+    """Start `python -m app` and return its address, where nobody listens yet; end it afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    began = time.monotonic()
     command = ["-m", "app", "--workspace", str(workspace.root), "--port", str(port), "--no-worker"]
     server = subprocess.Popen(
         [sys.executable, *command],
@@ -57,13 +64,50 @@ def page_seconds(workspace: Workspace) -> float:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for path in ("", "config"):
-            while not _answers(f"http://127.0.0.1:{port}/{path}"):
-                time.sleep(0.02)
-        return time.monotonic() - began
+        yield f"http://127.0.0.1:{port}/"
     finally:
         server.kill()
         server.wait()
+
+
+def page_seconds(workspace: Workspace) -> float:
+    """Return how long `python -m app` takes until the page and its configuration are served."""
+    began = time.monotonic()
+    with _started(workspace) as url:
+        for path in ("", "config"):
+            while not _answers(url + path):
+                time.sleep(0.02)
+        return time.monotonic() - began
+
+
+def click_seconds(workspace: Workspace, browser: Browser) -> float:
+    """Return how long `python -m app` takes until a browser, open already, shows what a click asks for."""
+    began = time.monotonic()
+    with _started(workspace) as url:
+        while not _answers(url):
+            time.sleep(0.02)
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(url, wait_until="commit")
+        page.get_by_role("tab", name="Help").click(timeout=BROWSER_MILLISECONDS)
+        page.wait_for_selector("#help-text", state="visible", timeout=BROWSER_MILLISECONDS)
+        seconds = time.monotonic() - began
+        context.close()
+    return seconds
+
+
+@contextmanager
+def _browser() -> Iterator[Browser | None]:
+    """Open Chromium, where there is one and something to steer it with."""
+    if not (CHROMIUM.exists() and importlib.util.find_spec("playwright")):
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def _answers(url: str) -> bool:
@@ -144,13 +188,14 @@ def _stocked(standby: Standby | None) -> Standby | None:
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Return the seconds of every round by what was measured; all take turns."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, _browser() as browser:
         jobs, standby = Jobs(Path(folder)), Standby()
         peers = [name for name in PEERS if importlib.util.find_spec(name)]
         tasks: dict[str, Callable[[], float]] = {
             "import segcore": lambda: command_seconds("-c", "import segcore"),
             "segcore --help": lambda: command_seconds("-m", "segcore.cli", "--help"),
-            "page usable": lambda: page_seconds(jobs.workspace),
+            "page served": lambda: page_seconds(jobs.workspace),
+            **({"page answers a click": lambda: click_seconds(jobs.workspace, browser)} if browser else {}),
             "first epoch begins, process kept ready": lambda: jobs.first_epoch(standby),
             "first epoch begins, new process": lambda: jobs.first_epoch(None),
             "one slice, model kept loaded": lambda: jobs.one_slice(standby),

@@ -22,6 +22,7 @@ from segcore.memory import main_memory
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def start_cluster(kind: str, hardware: Hardware, folder: Path, stack: ExitStack)
     hardware : Hardware
         The device that local processes share.
     folder : Path
-        A folder that workers on other hosts see, too; gets keys, which only their owner may read.
+        A folder that workers on other hosts see, too; gets keys that only their owner may read.
     stack : ExitStack
         Takes what is to be ended.
 
@@ -167,10 +168,9 @@ def _slurm(folder: Path, stack: ExitStack) -> Started:
     from dask_jobqueue.slurm import SLURMCluster
     from distributed.security import Security
 
-    own_keys = bool(dask.config.get("distributed.comm.tls.ca-file", None))
-    shared = dask.config.get("jobqueue.slurm.shared-temp-directory", None) or str(folder.absolute())
+    told = dask.config.get("distributed.comm.tls.ca-file", None)
     try:
-        cluster = SLURMCluster(security=Security() if own_keys else True, shared_temp_directory=shared)
+        cluster = SLURMCluster(security=Security() if told else _new_keys(folder, stack))
     except (ValueError, TypeError) as error:
         raise JobError(
             f"Dask's configuration for SLURM is incomplete: {error}",
@@ -182,6 +182,23 @@ def _slurm(folder: Path, stack: ExitStack) -> Started:
     most = SLURM_WORKERS if math.isinf(most) else int(most)
     cluster.adapt(maximum=most)
     return Started(_connect(cluster, SLURM, stack), ours=True, most_workers=most, queued=True)
+
+
+def _new_keys(folder: Path, stack: ExitStack) -> Security:
+    """Make a key for scheduler, workers and client; it lies in a folder that only its owner may open."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    place = Path(stack.enter_context(TemporaryDirectory(prefix=".keys-", dir=folder.absolute())))
+    certificate, key = place / "certificate.pem", place / "key.pem"
+    certificate.write_text(made.tls_ca_file)
+    key.write_text(made.tls_worker_key)
+    pairs = {
+        f"tls_{role}_{name}": str(path)
+        for role in ("scheduler", "worker", "client")
+        for name, path in (("cert", certificate), ("key", key))
+    }
+    return Security(require_encryption=True, tls_ca_file=str(certificate), **pairs)
 
 
 def _connect(scheduler: Any, name: str, stack: ExitStack) -> Client:

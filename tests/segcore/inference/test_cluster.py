@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import dask
 import numpy as np
 import psutil
 import pytest
 import tifffile
 from distributed import Client
-from distributed.security import Security
 
 from segcore import prediction as prediction_module
-from segcore.config import RunConfig
+from segcore.config import HardwareConfig, RunConfig
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError, DataError, JobError
 from segcore.events import Request
@@ -188,19 +191,33 @@ def _processes() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def test_others_of_this_machine_cannot_talk_to_local_processes(
-    make_config: MakeConfig, tmp_path: Path, listener
-) -> None:
-    config = make_config(inference={"cluster": "local:1"})
+def test_others_of_this_machine_cannot_talk_to_local_processes(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        client = start_cluster("local:1", choose(config.hardware), tmp_path, stack).client
-        address = client.scheduler.address
-        assert address.startswith("tls://127.0.0.1:")
-        assert all(worker.startswith("tls://127.0.0.1:") for worker in client.nthreads())
-        for scheme in ("tcp", "tls"):  # without a key, and with another one
-            security = Security.temporary() if scheme == "tls" else None
-            with pytest.raises((OSError, TimeoutError)):
-                Client(address.replace("tls", scheme), security=security, timeout=2, set_as_default=False)
+        client = start_cluster("local:1", choose(HardwareConfig(device="cpu")), tmp_path, stack).client
+        for address in (client.scheduler.address, *client.nthreads()):
+            scheme, host, port = urlsplit(address).scheme, urlsplit(address).hostname, urlsplit(address).port
+            assert (scheme, host) == ("tls", "127.0.0.1")
+            stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+            with (
+                socket.create_connection((host, port)) as plain,
+                stranger.wrap_socket(plain) as spoken,
+                pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"),
+            ):
+                spoken.recv(1)
+
+
+def test_slurm_speaks_tls_with_keys_that_only_their_owner_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobqueue = {"cores": 1, "memory": "2GB", "walltime": "00:05:00"}
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({f"jobqueue.slurm.{name}": jobqueue[name] for name in jobqueue}))
+        started = start_cluster("slurm", choose(HardwareConfig(device="cpu")), tmp_path, stack)
+        assert started.client.scheduler.address.startswith("tls://")
+        (keys,) = tmp_path.iterdir()
+        assert keys.stat().st_mode & 0o077 == 0
+    assert not keys.exists()
 
 
 def test_what_a_killed_leader_left_is_forgotten(
