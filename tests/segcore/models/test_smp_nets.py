@@ -49,13 +49,12 @@ def test_two_images_are_learned_by_heart(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["unet", "fpn", "segformer"])
 def test_memory_is_enough_and_half_precision_about_the_same(architecture: str) -> None:
-    check_memory(_small(architecture), (256, 256))
-    check_half_precision(_small(architecture), (64, 64))
+    network = _small(architecture)
+    check_memory(network, (192, 192))
+    check_half_precision(network, (64, 64))
 
 
-@pytest.mark.parametrize(
-    "encoder", ["mit_b0", "convnext_atto", "mobilenet_v2", "swin_tiny_patch4_window7_224"]
-)
+@pytest.mark.parametrize("encoder", ["mit_b0", "convnext_atto", "swin_tiny_patch4_window7_224"])
 def test_encoders_of_all_kinds_go_through_every_size(encoder: str) -> None:
     network = _small("unet", 1, encoder)
     check_any_size(network, (33, 64))
@@ -70,10 +69,10 @@ def test_one_image_is_enough_to_train_on_where_all_of_it_is_averaged() -> None:
 
 
 def test_a_shallow_encoder_is_not_saved_with_the_levels_it_does_not_use() -> None:
-    deep, shallow = build_smp(1, 2, "unet", "resnet18"), build_smp(1, 2, "unet", "resnet18", depth=3)
+    shallow = build_smp(1, 2, "unet", "resnet18", depth=3)
     assert shallow.divisors == (8, 8)
-    assert "network.encoder.layer4.0.conv1.weight" in deep.state_dict()
-    assert "network.encoder.layer4.0.conv1.weight" not in shallow.state_dict()
+    assert "network.encoder.layer2.0.conv1.weight" in shallow.state_dict()
+    assert "network.encoder.layer3.0.conv1.weight" not in shallow.state_dict()
     check_stages(shallow)
 
 
@@ -98,8 +97,7 @@ def test_weights_of_a_file_are_taken_and_adapted_to_the_channels(channels: int, 
 
 
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
-    other = build_smp(1, 2, "unet", "resnet18")
-    save_file(dict(other.network.encoder.state_dict()), tmp_path / "other.safetensors")
+    save_file({"conv1.weight": torch.ones(8, 3, 3, 3)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="another network"):
         build_smp(1, 2, "unet", SMALL, pretrained=str(tmp_path / "other.safetensors"))
 
