@@ -140,6 +140,8 @@ def _state(pretrained: str, classes: int) -> tuple[dict[str, Tensor], str]:
         folder = fetch(repository, ["config.json"], revision).parent
     else:
         folder = Path(pretrained).expanduser()
+        if folder.name in FILES:  # whose names only transformers can tell, from what lies beside it
+            folder = folder.parent
         if not (folder / "config.json").is_file():
             path = find_weights(pretrained)
             return read_state(path), str(path)

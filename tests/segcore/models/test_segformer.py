@@ -57,7 +57,8 @@ def test_it_comes_back_from_a_file(channels: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_weights_are_taken_and_adapted(channels: int, pretrained: tuple[Path, SegFormer]) -> None:
     folder, origin = pretrained
-    network = build_segformer(channels, 2, pretrained=str(folder))
+    named = folder if channels == 1 else folder / "model.safetensors"
+    network = build_segformer(channels, 2, pretrained=str(named))
     taken = network.transferred
     assert taken is not None
     assert len(taken.adapted) == (channels != 3)
