@@ -72,7 +72,7 @@ class Predictor:
     tile_size : int, optional
         Side in px of the part a tile owns in plane, rounded up to the network's alignment.
     backend : {"torch", "openvino"}
-        What computes on a CPU.
+        What computes the U-Net on a CPU; all other families are computed by torch.
 
     Raises
     ------
@@ -266,12 +266,12 @@ class Predictor:
         )
         if seen != self._seen:
             layout, dtype = self.hardware.layout(self.network.dimensions), self.hardware.dtype
-            if self._openvino:
-                self._folded = OnOpenVino(self.network, dtype)
-            elif isinstance(self.network, UNet):
-                self._folded = Folded(self.network, dtype, layout)
-            else:
+            if not isinstance(self.network, UNet):
                 self._folded = Plain(self.network, self.hardware)
+            elif self._openvino:
+                self._folded = OnOpenVino(self.network, dtype)
+            else:
+                self._folded = Folded(self.network, dtype, layout)
             self._seen = seen
         return self._folded
 
