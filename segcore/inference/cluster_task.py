@@ -51,7 +51,7 @@ class Bench:
     """Where a worker keeps what it has open for one job: made when the job first asks, gone when it leaves.
 
     A worker of several Dask threads reads a group, computes one and writes one at the same time.
-    In bf16 the number of torch's threads changes no bit of a result, in float32 the last ones here and there.
+    The number of torch's threads changes the last bits of a result here and there, in bf16 few.
 
     Parameters
     ----------

@@ -140,7 +140,7 @@ def test_other_cores_go_on_with_what_is_done(
         torch.set_num_threads(before)
     assert sum(passes) == in_all
     whole, parts = (tifffile.imread(tmp_path / name / "probabilities.tif") for name in ("whole", "parts"))
-    np.testing.assert_allclose(parts, whole, atol=1e-5)  # in bf16 equal, but that is not promised of all CPUs
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
     devices = json.loads((tmp_path / "parts" / "metadata.json").read_text())["devices"]
     assert devices == [f"CPU, 1 core, {precision}", f"CPU, 2 cores, {precision}"]
     assert any("may differ in rounding" in event.text for event in listener.of("note"))
