@@ -160,7 +160,7 @@ def test_the_help_is_found_by_a_word(page: Page, address: str) -> None:
     open_tab(page, address, "Help")
     expect(page.locator("#help-text")).to_contain_text("Quick start")
     page.get_by_label("Search").fill("focal")
-    expect(page.locator("#help-text")).to_contain_text("Cross-entropy")
+    expect(page.locator("#help-text")).to_contain_text("cross-entropy")
     expect(page.locator("#help-text")).to_contain_text("--training.loss")
 
 
