@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_stack(
     make_config: MakeConfig, folder: Path, tmp_path: Path, listener
 ) -> None:
     peaks = []
-    for count in (7, 14):  # the short stack also warms everything up
+    for count in (7, 28):  # the short stack also warms everything up
         path = tmp_path / f"{count}.tif"
         stack = np.random.default_rng(0).integers(0, 256, (count, 400, 400)).astype(np.uint8)
         tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"})
@@ -189,4 +189,5 @@ def test_memory_does_not_grow_with_the_stack(
         segment(make_config(data={"images": str(path)}), folder, listener)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 400 * 400 * 2  # the further slices take more than three times that
+    # The further slices take more than twice that; how many are on their way at once differs by chance.
+    assert peaks[1] - peaks[0] < 400 * 400 * 8
