@@ -98,7 +98,7 @@ def wire(services: Services, panel: Panel, run: gr.Textbox) -> None:
         lambda *values: refresh(services, *values), [run, panel.epoch, panel.of],
         [panel.of, panel.epoch, panel.hint, panel.table, panel.plane, panel.scores, panel.message], **QUIET,
     )  # fmt: skip
-    panel.table.select(picked_id, outputs=panel.epoch, **QUIET)
+    panel.table.select(picked_id, outputs=panel.epoch, trigger_mode="always_last", **QUIET)
     panel.epoch.change(
         lambda *values: choose(services, *values), [run, panel.epoch],
         [panel.box, panel.scores, panel.table, panel.message], **QUIET,

@@ -53,7 +53,7 @@ def build(services: Services, tab: gr.Tab) -> None:
         **QUIET,
     }
     gr.on([refresh.click, chosen.change, tab.select], **look_again)
-    table.select(picked_id, outputs=chosen, **QUIET)
+    table.select(picked_id, outputs=chosen, trigger_mode="always_last", **QUIET)
     confirm.ask(remove, lambda path: deletion_question(services, path), [chosen])
     confirm.yes.click(
         lambda path: delete(services, path), chosen, [message, chosen], api_visibility="private"

@@ -25,7 +25,7 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320):
             text = gr.Markdown(article(FIRST), elem_id="help-text")
     query.change(search, query, [table, name], trigger_mode="always_last", **QUIET)
-    table.select(picked_id, outputs=name, **QUIET)
+    table.select(picked_id, outputs=name, trigger_mode="always_last", **QUIET)
     name.change(show, name, text, **QUIET)
 
 

@@ -63,7 +63,7 @@ def build(services: Services, tab: gr.Tab) -> None:
         yield from load(services)
 
     gr.on([refresh.click, tab.select], reload, outputs=shown, **QUIET)
-    table.select(picked_id, outputs=version, **QUIET)
+    table.select(picked_id, outputs=version, trigger_mode="always_last", **QUIET)
     roll.ask(back, lambda chosen, name: rollback_question(services, chosen, name), [version, alias])
     without.ask(take, lambda chosen, name: taking_question(services, chosen, name), [version, alias])
     confirm.ask(remove, lambda chosen: removal_question(services, chosen), [version])

@@ -87,8 +87,8 @@ def build(services: Services, tab: gr.Tab) -> None:
     )  # fmt: skip
     # One listener: several that keep only the last call, on one trigger, make Gradio call without end.
     known.change(**view_one).then(**view_many)
-    table.select(picked_id, outputs=run, **QUIET)
-    table.tick(ticked_ids, outputs=chosen, **QUIET)
+    table.select(picked_id, outputs=run, trigger_mode="always_last", **QUIET)
+    table.tick(ticked_ids, outputs=chosen, trigger_mode="always_last", **QUIET)
     run.change(**view_one).then(lambda: "", outputs=message, **QUIET)
     gr.on([chosen.change, metric.change], **view_many)
     controls.wire(services, shown.controls, run, message)

@@ -158,6 +158,14 @@ def test_ctrl_c_keeps_the_best_model(
     assert "Traceback" not in err
 
 
+def has_ended(pid: int) -> bool:
+    """Say whether a process has ended; one whose parent is gone may wait long to be taken off the list."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_training_outlives_its_worker(
     tracked_workspace: Workspace,
     data: list[str],
@@ -186,7 +194,7 @@ def test_a_training_outlives_its_worker(
     assert read_job(folder).state is State.INTERRUPTED
     assert (folder / "best_model.pth").exists()
     assert (folder / "checkpoints" / "last.pt").exists()
-    assert not psutil.pid_exists(pid)
+    wait_until(lambda: has_ended(pid), 60)
     assert read_job(Path(waiting["run_folder"])).state is State.QUEUED
 
 
