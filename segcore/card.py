@@ -12,6 +12,7 @@ from segcore.config import Mode, RunConfig, build_config, explain
 from segcore.errors import ConfigError
 from segcore.files import write_atomic
 
+CONFIG = "config.json"
 GIVE_CONFIG = "Give the config.json that was saved with the run."
 
 
@@ -107,6 +108,12 @@ def write_config(path: Path, config: RunConfig, card: ModelCard | None = None) -
     if card is not None:
         content["trained"] = card.model_dump(mode="json")
     write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def config_places(weights: Path) -> list[Path]:
+    """Return where the `config.json` of a model is looked for, the first that is there counts."""
+    above = weights.absolute().parent.parent / CONFIG  # of a kept epoch in a run's checkpoints/
+    return [weights.with_name(CONFIG), weights.with_suffix(".json"), above]
 
 
 def read_config(path: Path) -> tuple[RunConfig, ModelCard | None]:
