@@ -101,8 +101,8 @@ def open_to_all(options: argparse.Namespace) -> bool:
 def prepare_environment(workspace: Workspace) -> None:
     """Keep Gradio from calling home, and its temporary files on the disk of the workspace."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # So many calls of an event at a time, unless it says so; `Blocks.queue` would make a second server.
-    os.environ["GRADIO_DEFAULT_CONCURRENCY_LIMIT"] = "8"
+    # So many calls of an event at a time, unless it has its own; `Blocks.queue` would make a second server.
+    os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "8")
     os.environ.setdefault("GRADIO_TEMP_DIR", str(workspace.state / "web"))
 
 

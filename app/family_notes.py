@@ -1,12 +1,22 @@
-"""What the form says of a family of networks: its two lines, and which others the options rule out."""
+"""What the form says of a family of networks: its two lines, and which families the options rule out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 from segcore.families import FAMILIES, Facts
+
+FACTS = {
+    "mode": "data.mode",
+    "patch": "data.patch_size",
+    "layers": "model.layers",
+    "encoder": "model.encoder",
+    "features": "model.features",
+}
+"""The option that tells each of the facts; of one that shows nothing, the usual value is taken."""
 
 
 def family_html(values: Mapping[str, Any]) -> str:
@@ -23,18 +33,19 @@ def family_html(values: Mapping[str, Any]) -> str:
     if not found:
         return f'<p class="family-about">{lines}</p>'
     items = "".join(f"<li>{escape(text)}</li>" for text in found)
-    refused = f"<details><summary>{len(found)} families cannot work here</summary><ul>{items}</ul></details>"
+    count = f"{len(found)} famil{'ies' if len(found) > 1 else 'y'}"
+    refused = f"<details><summary>{count} cannot work here</summary><ul>{items}</ul></details>"
     return f'<p class="family-about">{lines}</p>{refused}'
 
 
 def refusals(values: Mapping[str, Any]) -> list[str]:
-    """Return why each of the other families cannot work with the chosen dimensions and patches."""
+    """Return why families, perhaps the chosen one too, cannot work with the chosen dimensions and patches."""
+    shown = {fact: values[option] for fact, option in FACTS.items() if values[option]}
     found = []
     for family in FAMILIES.values():
-        layers = family.like[1] if family.like else values["model.layers"]
-        encoder = values["model.encoder"] if "encoder" in family.options else ""
-        mode, patch, features = (values[f] for f in ("data.mode", "data.patch_size", "model.features"))
-        facts = Facts(mode, patch, layers, encoder=encoder, features=features)
+        facts = Facts(**shown)
+        if family.like:
+            facts = replace(facts, layers=family.like[1])
         for obstacle in family.obstacles(facts)[:1]:
             found.append(f"{family.title}: {obstacle.what}")
     return found

@@ -27,12 +27,14 @@ def light_start() -> Iterator[None]:
     """
     finder = _Finder()
     sys.meta_path.insert(0, finder)
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()
         sys.meta_path.remove(finder)
 
 
@@ -90,7 +92,8 @@ def _with_pandas_later(execute: Execute, module: ModuleType) -> None:
     try:
         execute(module)
     finally:
-        del sys.modules["pandas"]
+        if isinstance(sys.modules.get("pandas"), _Later):
+            del sys.modules["pandas"]
 
 
 def _without_matplotlib(execute: Execute, module: ModuleType) -> None:
@@ -104,8 +107,10 @@ class _Later(ModuleType):
     """Stands for a module that is imported when something of it is needed."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__path__":  # which the import of a part of it asks for
             raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 

@@ -191,7 +191,8 @@ class Services:
         size = stack.size if stack else None
         model = config.model
         if not model.kind.is_unet:
-            usual = model.encoder == type(model)().encoder
+            # Of every family one size is known, for planes; the others are counted when they are built.
+            usual = model.shape == type(model)(family=model.family).shape and config.data.mode != "3d"
             return Estimate(model.kind.parameters if usual else None, None)
         parameters = unet_parameters(network_of(config, size, classes))
         machine = self.machine()

@@ -59,14 +59,42 @@ def test_nothing_calls_home_and_only_the_users_folders_are_served(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    monkeypatch.setenv("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "2")
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     prepare_environment(services.workspace)
+    assert os.environ["GRADIO_DEFAULT_CONCURRENCY_LIMIT"] == "2"
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert Path(os.environ["GRADIO_TEMP_DIR"]).is_relative_to(services.workspace.root)
     root = services.workspace.root
     assert launch_options(services)["allowed_paths"] == [
         str(root / name) for name in ("data", "models", "results")
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "known"),
+    [
+        ({"family": "unet-attention"}, "2d", True),
+        ({"family": "unet-attention", "features": 32}, "2d", False),
+        ({"family": "unet-attention"}, "3d", False),
+        ({"family": "unet-residual", "layers": 5}, "2d", False),
+        ({"family": "dynunet", "layers": 3}, "2d", False),
+        ({"family": "segresnet", "features": 32}, "2d", False),
+        ({"family": "segresnet", "layers": 3}, "2d", True),
+        ({"family": "sensor3d"}, "2.5d", True),
+        ({"family": "sensor3d", "features": 16}, "2.5d", False),
+        ({"family": "swin-unetr"}, "3d", False),
+        ({"family": "fpn", "features": 32, "pretrained": "imagenet"}, "2d", True),
+        ({"family": "fpn", "encoder": "resnet18"}, "2d", False),
+    ],
+)
+def test_parameters_are_named_only_of_the_size_they_were_counted_for(
+    services: Services, model: dict[str, object], mode: str, known: bool
+) -> None:
+    config = build_config({"model": model, "data": {"mode": mode, "patch_size": 64}})
+    found = services.estimate(config)
+    assert found.parameters == (config.model.kind.parameters if known else None)
+    assert found.seconds is None
 
 
 def test_an_address_without_a_run_offers_the_one_under_way(services: Services) -> None:
