@@ -217,7 +217,7 @@ class Cluster:
         elif not self._started.queued and self._looked - self._alive > WAIT_SECONDS:
             raise JobError(
                 f"The cluster {self._config.inference.cluster} has no workers.",
-                "Start workers (dask worker tcp://HOST:PORT); what is done so far is kept.",
+                "Start workers (dask worker ADDRESS); what is done so far is kept.",
             )
 
     def _inspect(self, client: Client, addresses: list[str]) -> None:
@@ -263,9 +263,10 @@ class Cluster:
         """Let what has begun end, so that nobody writes any more, and note it; drop the rest."""
         from segcore.inference.cluster_task import halt
 
+        assert self._started
         deadline = time.monotonic() + END_SECONDS
         with suppress(Exception):  # another failure is on its way; what could not be noted is done again
-            client.run(halt, self._name, assignment.key, on_error="ignore")
+            client.run(halt, self._name, self._started.threads, assignment.key, on_error="ignore")
             while pending and time.monotonic() < deadline and client.nthreads():
                 done = _all_of(ended, POLL_SECONDS)
                 pending.difference_update(done)

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 LOCAL, SLURM = "local", "slurm"
 CONNECT_SECONDS = 30
+KEYS = ".keys-"
+"""Beginning of the name of the folder with the keys of a job."""
 SLURM_WORKERS = 16
 """Most workers on SLURM where Dask's configuration names no number."""
 PROCESS_MEMORY = 1.5e9
@@ -71,7 +73,7 @@ def check_cluster(kind: str) -> None:
     Parameters
     ----------
     kind : str
-        `local:N`, `tcp://HOST:PORT` or `slurm`.
+        `local:N`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `slurm`.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def check_cluster(kind: str) -> None:
     if kind == SLURM and shutil.which("sbatch") is None:
         raise ConfigError(
             "inference.cluster is slurm, but this machine has no command sbatch.",
-            "Start on a login node of the cluster, or use local:N or tcp://HOST:PORT.",
+            "Start on a login node of the cluster, or use local:N, tcp://HOST:PORT or tls://HOST:PORT.",
         )
 
 
@@ -98,7 +100,7 @@ def start_cluster(kind: str, hardware: Hardware, folder: Path, stack: ExitStack)
     Parameters
     ----------
     kind : str
-        `local:N`, `tcp://HOST:PORT` or `slurm`.
+        `local:N`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `slurm`.
     hardware : Hardware
         The device that local processes share.
     folder : Path
@@ -188,8 +190,10 @@ def _new_keys(folder: Path, stack: ExitStack) -> Security:
     """Make a key for scheduler, workers and client; it lies in a folder that only its owner may open."""
     from distributed.security import Security
 
+    for old in folder.glob(f"{KEYS}*"):  # of a process that was killed before it could
+        shutil.rmtree(old, ignore_errors=True)
     made = Security.temporary()
-    place = Path(stack.enter_context(TemporaryDirectory(prefix=".keys-", dir=folder.absolute())))
+    place = Path(stack.enter_context(TemporaryDirectory(prefix=KEYS, dir=folder.absolute())))
     certificate, key = place / "certificate.pem", place / "key.pem"
     certificate.write_text(made.tls_ca_file)
     key.write_text(made.tls_worker_key)

@@ -57,11 +57,11 @@ class Bench:
     ----------
     worker : Worker
         Whose it is.
-    threads : int, optional
-        Threads for torch; by default those of the worker, or OMP_NUM_THREADS where that is more.
+    threads : int or None
+        Threads for torch; None: those of the worker, or OMP_NUM_THREADS where that is more.
     """
 
-    def __init__(self, worker: Worker, threads: int | None = None) -> None:
+    def __init__(self, worker: Worker, threads: int | None) -> None:
         self._worker = str(worker.name)
         # Dask's nannies set 1 where nobody has decided it, for numpy's sake.
         told = os.environ.get("OMP_NUM_THREADS", "")
@@ -182,10 +182,10 @@ def predict_group(name: str, threads: int | None, assignment: Assignment, number
             bench.left_off = time.monotonic()
 
 
-def halt(name: str, key: str, dask_worker: Worker) -> None:
+def halt(name: str, threads: int | None, key: str, dask_worker: Worker) -> None:
     """Let groups of an image that have not begun return at once, empty."""
     with _among_benches:
-        _bench(dask_worker, name).halted = key
+        _bench(dask_worker, name, threads).halted = key
 
 
 def leave(name: str, dask_worker: Worker) -> None:
@@ -196,7 +196,7 @@ def leave(name: str, dask_worker: Worker) -> None:
         bench.close()
 
 
-def _bench(worker: Worker, name: str, threads: int | None = None) -> Bench:
+def _bench(worker: Worker, name: str, threads: int | None) -> Bench:
     """Return the bench of a job. Nothing of it is known to the scheduler, so that nothing stays there."""
     benches = _benches.setdefault(worker, {})
     if name not in benches:

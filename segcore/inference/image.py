@@ -187,14 +187,17 @@ def _begin(work: Work, item: Item, prediction: Prediction, partial: Partial, fil
     blocks, device = len(prediction.blocks), work.predictor.hardware.describe()
     if partial.begun and len(partial.done) < blocks and not files.exist():
         partial.clear()
+    if not partial.done:
+        partial.devices.clear()  # what is named there has predicted nothing
+    new = device not in partial.devices and len(partial.done) < blocks
     if partial.done:
         text = f"going on after {len(partial.done)} of {blocks} blocks of {item.name}"
         work.report(NoteEvent(text=text))
+        if new:
+            work.remarks.add(item.name, _changed(partial.devices, device))
     if not partial.begun:
         files.create()
-    elif device not in partial.devices and len(partial.done) < blocks:
-        work.remarks.add(item.name, _changed(partial.devices, device))
-    if not partial.begun or device not in partial.devices:
+    if not partial.begun or new:
         partial.begin(device)
 
 

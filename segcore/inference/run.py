@@ -73,9 +73,6 @@ def segment(
     work, items = _prepare(config, folder, report, asked, model)
     targets = places(folder, [item.name for item in items], config.inference)
     try:
-        if len(items) > 1:
-            on = work.predictor.hardware.describe()
-            report(StageEvent(text=f"segmenting {len(items)} images on {on}"))
         with work.cluster or nullcontext():
             done, failed = _segment_all(work, items, targets)
     except Stopped as stopped:
@@ -86,9 +83,8 @@ def segment(
         _remove_results(work, items, targets)  # what has to be changed makes another result
         raise
     metrics = _sums(done) | {"seconds": time.monotonic() - began}
-    of_all = _metadata(work, reference) | {"images": done, "failed": failed}
-    metadata = done[0] | of_all if len(items) == 1 else of_all
-    write_atomic(folder / METADATA, json.dumps(metadata | metrics, indent=2, ensure_ascii=False) + "\n")
+    metadata = _metadata(work, reference, done, failed) | metrics
+    write_atomic(folder / METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     return Outcome(request=None, metrics=metrics)
 
@@ -167,6 +163,9 @@ def _segment_all(
     work: Work, items: Sequence[Item], targets: Sequence[Place]
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Segment one image after the other; of several, those that cannot be used are left out."""
+    if len(items) > 1:
+        on = work.predictor.hardware.describe()
+        work.report(StageEvent(text=f"segmenting {len(items)} images on {on}"))
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     finished = Finished(work.folder, work.key)
@@ -233,14 +232,19 @@ def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:
     return key_of(options, data, models, hardware.kind(), versions())
 
 
-def _metadata(work: Work, reference: str | None) -> dict[str, Any]:
-    """Return what must be known to do the segmentation again."""
+def _metadata(
+    work: Work, reference: str | None, done: list[dict[str, Any]], failed: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Return what must be known to do the segmentation again; a single image is described there, too."""
     options, model = work.config.inference, work.model
-    return {
+    alone = done[0] if len(done) == 1 and not failed else {}
+    return alone | {
         "model": reference or options.model or str(model.weights),
         "model_sha256": model.sha256,
         "class_names": dict(zip(map(str, model.card.class_values), model.card.class_names, strict=True)),
         "parameters": options.model_dump(mode="json"),
         "device": work.predictor.hardware.describe(),
         "versions": versions(),
+        "images": done,
+        "failed": failed,
     }

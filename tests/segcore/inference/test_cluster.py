@@ -211,11 +211,15 @@ def test_slurm_speaks_tls_with_keys_that_only_their_owner_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobqueue = {"cores": 1, "memory": "2GB", "walltime": "00:05:00"}
+    old = tmp_path / ".keys-of-a-killed-process"
+    old.mkdir()
+    (old / "key.pem").write_text("private")
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({f"jobqueue.slurm.{name}": jobqueue[name] for name in jobqueue}))
         started = start_cluster("slurm", choose(HardwareConfig(device="cpu")), tmp_path, stack)
         assert started.client.scheduler.address.startswith("tls://")
         (keys,) = tmp_path.iterdir()
+        assert keys != old
         assert keys.stat().st_mode & 0o077 == 0
     assert not keys.exists()
 
@@ -229,21 +233,29 @@ def test_what_a_killed_leader_left_is_forgotten(
 ) -> None:
     monkeypatch.setattr("segcore.inference.cluster_task.IDLE_SECONDS", 0.2)
     monkeypatch.setattr(Cluster, "_leave", lambda *given: None)
-    forgotten = threading.Event()
+    forgotten = threading.Condition()
     real = cluster_task.Bench.close
 
     def close(bench: cluster_task.Bench) -> None:
         real(bench)
-        forgotten.set()
+        with forgotten:
+            forgotten.notify_all()
 
     monkeypatch.setattr(cluster_task.Bench, "close", close)
     segment(make_config(data=large, inference=TILED | {"cluster": scheduler}), tmp_path / "run")
-    assert forgotten.wait(60)
+    with forgotten:
+        assert forgotten.wait_for(lambda: not any(cluster_task._benches.values()), 60)
+
+
+def test_a_worker_that_is_told_to_halt_first_computes_with_the_threads_of_the_job(scheduler: str) -> None:
     with Client(scheduler, set_as_default=False) as client:
-        left = client.run(
-            lambda dask_worker: [name for name in dask_worker.plugins if "segcore" in str(name)]
-        )
-    assert not any(left.values())
+        client.run(cluster_task.halt, "early", 3, "image")
+        try:
+            found = [benches["early"] for benches in cluster_task._benches.values() if "early" in benches]
+            assert [(bench._threads, bench.halted) for bench in found] == [(3, "image")] * 2
+        finally:
+            client.run(cluster_task.leave, "early")
+    assert not any(cluster_task._benches.values())
 
 
 @pytest.mark.parametrize("name", ["segcore-studio", "torch", "python"])

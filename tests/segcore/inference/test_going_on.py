@@ -146,6 +146,38 @@ def test_other_cores_go_on_with_what_is_done(
     assert any("may differ in rounding" in event.text for event in listener.of("note"))
 
 
+@pytest.mark.parametrize(
+    ("killed_in", "device"), [("Writer.put", "CPU, 2 cores, fp32"), ("finish_sink", "CPU, 1 core, fp32")]
+)
+def test_only_devices_that_predicted_something_are_named(
+    make_config: MakeConfig,
+    large: dict[str, str],
+    tmp_path: Path,
+    listener,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_in: str,
+    device: str,
+) -> None:
+    def dies(*given: object) -> None:
+        raise _Killed
+
+    config = make_config(data=large, inference=TILED, hardware={"device": "cpu", "precision": "fp32"})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(f"segcore.inference.image.{killed_in}", dies)
+            with pytest.raises(_Killed):
+                segment(config, tmp_path / "run", listener)
+        torch.set_num_threads(2)
+        segment(config, tmp_path / "run", listener)
+    finally:
+        torch.set_num_threads(before)
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    assert metadata["devices"] == [device]
+    assert not any("may differ in rounding" in event.text for event in listener.of("note"))
+
+
 def test_grey_values_that_are_read_can_be_broken_off(
     make_config: MakeConfig, large: dict[str, str], tmp_path: Path, listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
