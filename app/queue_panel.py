@@ -205,6 +205,6 @@ def task_text(job: Job) -> str:
     if isinstance(config, Problem):
         return ""
     images = (config.data.images or "").rpartition("/")[2]
-    again = "goes on where it was" if job.attempts else ""
+    again = job.resumption if job.attempts else ""
     epochs = f"{config.training.epochs} epochs" if job.kind == "train" else ""
     return ", ".join(filter(None, [epochs, f"on {images}" if images else "", again]))

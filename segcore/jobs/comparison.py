@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import csv
 import math
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segcore.config import DataConfig
 from segcore.files import atomic_path, write_atomic
-from segcore.jobs.job import COMPARISON
+from segcore.jobs.job import COMPARISON, UNFINISHED
 
 UNANNOTATED = 255
 """Value of both classes where a pixel did not count."""
@@ -80,7 +81,9 @@ class Comparison(BaseModel):
 
 
 class ComparisonWriter:
-    """Writes the folder, slice by slice; what a former attempt left there is replaced.
+    """Writes the folder, slice by slice, in a place of its own; once complete, it replaces what was there.
+
+    A process that was believed dead thus never spoils what the one that took over the job writes.
 
     Parameters
     ----------
@@ -91,12 +94,11 @@ class ComparisonWriter:
     """
 
     def __init__(self, run: Path, class_values: Sequence[int]) -> None:
-        self._folder = run / COMPARISON
+        self._target = run / COMPARISON
+        self._folder = run / f"{UNFINISHED}{secrets.token_hex(4)}"
         self._values = tuple(class_values)
         self._worst: list[ScoredSlice] = []
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.iterdir():
-            path.unlink()
+        self._folder.mkdir(parents=True)
         self._table: IO[str] = (self._folder / TABLE).open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._table)
         values = [str(value) for value in self._values]
@@ -108,7 +110,9 @@ class ComparisonWriter:
         cells = [_cell(by, value) for by in (scored.dice, scored.iou) for value in self._values]
         self._rows.writerow([scored.index, scored.name, scored.mean_dice, *cells])
         bisect.insort(self._worst, scored, key=_badness)
-        if len(self._worst) <= MOST_PICTURES or self._worst[-1] is not scored:
+        # Of 256 classes the last would look as what nobody annotated: there are no pictures then.
+        shows = len(self._values) <= UNANNOTATED
+        if shows and (len(self._worst) <= MOST_PICTURES or self._worst[-1] is not scored):
             _write_picture(_picture(self._folder, scored.index), shown_2YX)
         for left in self._worst[MOST_PICTURES:]:
             _picture(self._folder, left.index).unlink(missing_ok=True)
@@ -119,9 +123,11 @@ class ComparisonWriter:
         self._table.close()
         found = Comparison(data=data, class_values=self._values, worst=tuple(self._worst))
         write_atomic(self._folder / _INDEX, found.model_dump_json(indent=1))
+        shutil.rmtree(self._target, ignore_errors=True)
+        self._folder.replace(self._target)
 
     def give_up(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing of it behind."""
         self._table.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -20,6 +20,8 @@ PARTIAL = "partial"
 """Folder in a run folder with the blocks of a segmentation that is not finished."""
 COMPARISON = "comparison"
 """Folder in a run folder with what an evaluation found, slice by slice."""
+UNFINISHED = f".{COMPARISON}-"
+"""What the name of such a folder begins with while it is written."""
 
 
 class State(StrEnum):
@@ -88,6 +90,11 @@ class Job(BaseModel):
     def noun(self) -> str:
         """What a person calls it."""
         return noun_of(self.kind, self.evaluates)
+
+    @property
+    def resumption(self) -> str:
+        """What it does when it is resumed."""
+        return "begins anew" if self.evaluates else "goes on from where it was saved"
 
     @property
     def config(self) -> RunConfig:

@@ -76,7 +76,9 @@ def check_continuable(parent: Job) -> None:
         It is no training, has not ended, or left no checkpoint.
     """
     if parent.kind != "train":
-        raise ModelError(f"{parent.id} is a segmentation.", "Choose a training.")
+        raise ModelError(
+            f"{parent.id} is {'an' if parent.evaluates else 'a'} {parent.noun}.", "Choose a training."
+        )
     if parent.state in (State.PAUSED, State.INTERRUPTED):
         raise ModelError(
             f"The run {parent.id} is {parent.state}: it has epochs left.",
@@ -195,7 +197,7 @@ def needed_by(workspace: Workspace, path: Path) -> list[Job]:
     """Return the jobs that are not over and need something below `path` of another run.
 
     A training needs the run or model it goes on from until it is over, because it may be begun again; a
-    segmentation needs its model.
+    segmentation or evaluation needs its model.
     """
     found = []
     for job in list_jobs(workspace):
@@ -219,8 +221,7 @@ def check_unneeded(workspace: Workspace, path: Path) -> None:
     """
     jobs = needed_by(workspace, path)
     if jobs:
-        kind = "training" if jobs[0].kind == "train" else "segmentation"
         raise JobError(
-            f"{path.name} is needed by the {kind} {jobs[0].id}, which is {jobs[0].state}.",
+            f"{path.name} is needed by the {jobs[0].noun} {jobs[0].id}, which is {jobs[0].state}.",
             "Wait for its end, or stop or discard it, first.",
         )

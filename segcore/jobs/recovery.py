@@ -84,7 +84,7 @@ def _end_if_lost(job: Job) -> Job:
     if job.state.ended or is_supervised(job.folder):
         return job
     if job.state is State.RUNNING and is_lost(job):
-        remedy = f"`segcore jobs resume {job.id}` goes on from where it was saved."
+        remedy = f"Resumed with `segcore jobs resume {job.id}`, it {job.resumption}."
         return end_dead(job, "Its process is gone; the computer may have been restarted.", remedy)
     if job.state is State.QUEUED and job.owner == "command" and time.time() - job.created > START_SECONDS:
         message = "The command that made it ended before it began."

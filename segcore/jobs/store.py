@@ -21,7 +21,7 @@ from segcore.errors import JobError
 from segcore.events import Request
 from segcore.files import remove_leftovers, write_atomic
 from segcore.jobs.host import this_host
-from segcore.jobs.job import COMPARISON, PARTIAL
+from segcore.jobs.job import COMPARISON, PARTIAL, UNFINISHED
 from segcore.jobs.job import Compared as Compared
 from segcore.jobs.job import Job as Job
 from segcore.jobs.job import Kind as Kind
@@ -51,12 +51,8 @@ def create_job(
         Its options.
     owner : {"worker", "command"}
         Who starts it.
-    parent : str
-        Id of the run it continues or starts from.
-    group : str
-        Id shared by the repeats of one training.
-    evaluates : {"", "default", "test", "validation", "all"}
-        See `Job.evaluates`.
+    parent, group, evaluates
+        As in `Job`.
 
     Raises
     ------
@@ -131,6 +127,8 @@ def start_job(folder: Path, mark: str = "") -> Job:
             return {}
         if job.attempts:
             remove_leftovers(folder, PARTIAL)  # of a process that was killed while it wrote
+            for path in folder.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(path, ignore_errors=True)
         return {
             **_BLANK,
             "state": State.RUNNING,
@@ -204,12 +202,13 @@ def line_up_again(folder: Path, rank: float, restarts: int = 0) -> Job:
 def throw_away(job: Job) -> None:
     """Delete what a discarded job made; options, log and curves stay.
 
-    Of a segmentation that was stopped, nobody needs the unfinished part. Other jobs are left alone.
+    Of a segmentation or evaluation that was stopped, nobody needs the unfinished part. Other jobs are left
+    alone.
     """
     if job.state not in (State.DISCARDED, State.CANCELLED):
         return
-    for name in MADE if job.state is State.DISCARDED else (PARTIAL,):
-        path = job.folder / name
+    names = MADE if job.state is State.DISCARDED else (PARTIAL, COMPARISON)
+    for path in [*(job.folder / name for name in names), *job.folder.glob(f"{UNFINISHED}*")]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

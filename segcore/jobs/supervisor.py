@@ -193,7 +193,7 @@ def end_dead(job: Job, message: str, remedy: str, forced: bool = False, failed: 
     if request is Request.DISCARD:
         state, message, remedy = State.DISCARDED, "Discarded.", ""
     elif request is Request.PAUSE:
-        state, message, remedy = State.PAUSED, "Paused; it goes on from where it was saved.", ""
+        state, message, remedy = State.PAUSED, f"Paused; resumed, it {job.resumption}.", ""
     elif request is Request.STOP and (forced or failed or not job.has_checkpoint):
         state, message, remedy = State.CANCELLED, f"Stopped by force.{kept}", ""
     else:

@@ -11,9 +11,10 @@ from tabs_workspace import make_run, make_services
 
 from app import queue_panel
 from app.services import Services
+from segcore.config import build_config
 from segcore.events import Progress
 from segcore.jobs.journal import FolderReporter
-from segcore.jobs.store import State, create_job, end_job, read_job, update_job
+from segcore.jobs.store import State, create_job, end_job, read_job, start_job, update_job
 
 
 @pytest.fixture
@@ -93,8 +94,18 @@ def test_paused_and_interrupted_jobs_can_be_resumed_or_discarded(services: Servi
     assert queue_panel.act(services, paused.id, "resume") == ""
     assert queue_panel.act(services, broken.id, "discard") == ""
     (line,) = groups(services)["Waiting trainings"]
-    assert (line["id"], "goes on where it was" in line["text"]) == (paused.id, True)
+    assert (line["id"], "goes on from where it was saved" in line["text"]) == (paused.id, True)
     assert read_job(broken.folder).state is State.DISCARDED
+
+
+def test_an_evaluation_that_is_resumed_begins_anew(services: Services) -> None:
+    job = create_job(services.workspace, "predict", build_config({}), evaluates="test")
+    start_job(job.folder)
+    end_job(job.folder, State.PAUSED)
+    assert queue_panel.act(services, job.id, "resume") == ""
+    (line,) = groups(services)["Waiting segmentations"]
+    assert line["name"].startswith("Evaluation ")
+    assert "begins anew" in line["text"]
 
 
 def test_whatever_loses_something_asks_and_says_what(services: Services) -> None:

@@ -10,6 +10,7 @@ from segcore.card import write_config
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, JobError, ModelError
 from segcore.jobs.lineage import (
+    check_continuable,
     check_origin,
     check_unneeded,
     continued,
@@ -151,3 +152,12 @@ def test_a_run_stays_while_another_needs_it(workspace: Workspace, which: int) ->
     assert needed_by(workspace, parent.folder), "it may be resumed"
     discard(workspace, child.folder)
     assert discard(workspace, parent.folder).state is State.DISCARDED
+
+
+def test_an_evaluation_is_called_one(workspace: Workspace) -> None:
+    parent = ended(workspace, State.CANCELLED)
+    evaluation = submit(workspace, "predict", follow_ups(parent)[2][1], evaluates="test")
+    with pytest.raises(JobError, match=f"the evaluation {evaluation.id}"):
+        check_unneeded(workspace, parent.folder)
+    with pytest.raises(ModelError, match="is an evaluation"):
+        check_continuable(evaluation)

@@ -10,8 +10,9 @@ import pytest
 from segcore.config import build_config
 from segcore.events import StageEvent
 from segcore.files import write_atomic
+from segcore.jobs.job import COMPARISON, UNFINISHED
 from segcore.jobs.journal import EventTail, FolderReporter, read_events
-from segcore.jobs.store import State, create_job, end_job, read_job
+from segcore.jobs.store import State, create_job, end_job, line_up_again, read_job, start_job
 from segcore.workspace import Workspace
 
 
@@ -47,3 +48,20 @@ def test_how_a_job_ended_finds_room_on_a_full_disk(
     monkeypatch.setattr("segcore.jobs.store.write_atomic", full)
     end_job(folder, State.FAILED, "The disk is full.")
     assert (read_job(folder).state, read_job(folder).message) == (State.FAILED, "The disk is full.")
+
+
+def test_what_a_killed_evaluation_left_is_gone_when_it_is_resumed_or_stopped(workspace: Workspace) -> None:
+    folder = create_job(workspace, "predict", build_config({}), evaluates="test").folder
+    left = folder / f"{UNFINISHED}0123"
+    start_job(folder)
+    left.mkdir()
+    end_job(folder, State.PAUSED)
+    assert left.exists()
+    assert read_job(folder).resumption == "begins anew"
+    start_job(line_up_again(folder, 0.0).folder)
+    assert not left.exists()
+    for path in (left, folder / COMPARISON):
+        path.mkdir()
+        (path / "slices.csv").touch()
+    end_job(folder, State.CANCELLED)
+    assert not list(folder.glob("*comparison*"))
