@@ -24,6 +24,14 @@ def save_split(folder: Path, collection: Collection, split: Split) -> None:
     write_atomic(folder / SPLIT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def split_folder(weights: Path) -> Path | None:
+    """Return the folder with the split that made a model, None if there is none.
+
+    It lies beside the weights, of a kept epoch above `checkpoints/`.
+    """
+    return next((place for place in weights.absolute().parents[:2] if (place / SPLIT).is_file()), None)
+
+
 def load_split(folder: Path, collection: Collection) -> Split | None:
     """Return the split of a run for the images it was made with, or None if the run has none.
 

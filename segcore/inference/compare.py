@@ -38,7 +38,7 @@ def compare(
     folder : Path
         The run folder.
     asked : callable
-        Asked between slices what somebody wants; whatever it is, nothing is left, and the same call begins
+        Asked between blocks what somebody wants; whatever it is, nothing is left, and the same call begins
         again.
     reference : str, optional
         What the person called the model, where `inference.model` is only a copy of it.

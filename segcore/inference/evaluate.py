@@ -1,4 +1,8 @@
-"""Scores of a trained model on annotated images, by the same route as validation during training."""
+"""Scores of a trained model on annotated images, by the same route as validation during training.
+
+Only a slice of which some rows validated is predicted as a whole: near their border the scores are not to the
+digit those of the training, which saw these rows alone.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any, Literal
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
-from segcore.data.split_file import load_split
+from segcore.data.split_file import load_split, split_folder
 from segcore.data.splits import Region, Split, parse_slices
 from segcore.data.suitability import as_trained
 from segcore.data.targets import LabelRule
@@ -21,6 +25,7 @@ from segcore.inference.pace import Stopped
 from segcore.inference.remarks import Remarks
 from segcore.inference.run import open_model
 from segcore.inference.scorer import Scorer, Watcher
+from segcore.metrics.overlap import Scores
 from segcore.models.saved import LoadedModel
 
 Part = Literal["test", "validation", "all"]
@@ -51,7 +56,7 @@ def evaluate(
         it kept something and these are its images; otherwise all of the images given, or what validated if
         none are given.
     asked : callable
-        Asked between slices what somebody wants.
+        Asked between blocks what somebody wants.
     watcher : Watcher, optional
         Told what is found slice by slice.
 
@@ -75,29 +80,14 @@ def evaluate(
     model = open_model(config, hardware, model)
     data = _labelled_as_trained(config.data, model)
     collection = open_collection(data)
-    split = _own_split(collection, model)
-    part, regions = _choose_part(collection, config, split, part)
-    if part == "all" and split is not None:
-        report(NoteEvent(text=_LEARNED))
+    part, regions = _choose(collection, config, model, part, report)
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
-    scorer = Scorer(
-        build_predictor(config, model, hardware),
-        collection,
-        LabelRule.of(data),
-        config.inference.rescale,
-        watcher if watcher.needs_slices else None,
-    )
+    predictor = build_predictor(config, model, hardware)
+    kept = watcher if watcher.needs_slices else None
+    scorer = Scorer(predictor, collection, LabelRule.of(data), config.inference.rescale, kept)
     watcher.begin(data, model)
     slices = _score_all(scorer, regions, report, asked)
-    scores = scorer.counts.scores(model.card.class_values)
-    return {
-        "val_dice": scores.mean_dice,
-        "val_dice_per_class": scores.dice,
-        "val_iou_per_class": scores.iou,
-        "val_precision_per_class": scores.precision,
-        "val_recall_per_class": scores.recall,
-        "val_accuracy": scores.accuracy,
-        "mean_iou": scores.mean_iou,
+    return _numbers(scorer.counts.scores(model.card.class_values)) | {
         "part": part,
         "images": len({region.item for region in regions}),
         "slices": slices,
@@ -109,29 +99,46 @@ def _score_all(
     scorer: Scorer, regions: Sequence[Region], report: Reporter, asked: Callable[[], Request | None]
 ) -> int:
     """Score the slices of regions, image by image, and return how many there were."""
-    began, done = time.monotonic(), 0
-    total = sum(region.planes[1] - region.planes[0] for region in regions)
+
+    def check(*_: int) -> None:
+        if request := asked():
+            raise Stopped(request)
+
+    began, scored = time.monotonic(), 0
+    slices = sum(region.planes[1] - region.planes[0] for region in regions)
     groups = _by_image(regions)
     remarks = Remarks(len(groups), report)
     for group in groups:
         for note in scorer.notes(group[0].item):
             remarks.add(scorer.collection.entries[group[0].item].item.name, note)
-        for _ in scorer.score(group):
-            if request := asked():
-                raise Stopped(request)
-            done += 1
-            left = (time.monotonic() - began) / done * (total - done)
-            report(Progress(stage="evaluating", done=done, total=total, unit="slice", seconds_left=left))
+        for step in scorer.score(group, check):
+            scored += step.slices
+            done, total, unit = scored, slices, "slice"
+            if len(groups) == 1:  # which may be a single slice of thousands of blocks
+                done, total, unit = step.done, step.total, step.unit
+            left = (time.monotonic() - began) / done * (total - done) if done else None
+            report(Progress(stage="evaluating", done=done, total=total, unit=unit, seconds_left=left))
     remarks.tell()
-    if not done:
+    if not scored:
         raise DataError("Nothing is annotated in these slices.", "Choose slices that are annotated.")
-    return done
+    return scored
 
 
-_LEARNED = (
-    "These are the images of the training: the scores are also of slices it has learned from. The validation "
-    "part (--part validation) has those it has not."
-)
+def _numbers(scores: Scores) -> dict[str, Any]:
+    """Return scores by the names they are told under."""
+    return {
+        "val_dice": scores.mean_dice,
+        "val_dice_per_class": scores.dice,
+        "val_iou_per_class": scores.iou,
+        "val_precision_per_class": scores.precision,
+        "val_recall_per_class": scores.recall,
+        "val_accuracy": scores.accuracy,
+        "mean_iou": scores.mean_iou,
+    }
+
+
+_LEARNED = "These are the images of the training: the scores are also of slices it has learned from."
+_UNSEEN = "The validation part (--part validation) has those it has not."
 _PART_TEXT: dict[Part, str] = {
     "test": "what was kept for the test",
     "validation": "what validated",
@@ -159,6 +166,18 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
     if data.unlabelled_value is None:
         update["unlabelled_value"] = trained.unlabelled_value
     return data.model_copy(update=update)
+
+
+def _choose(
+    collection: Collection, config: RunConfig, model: LoadedModel, part: Part | None, report: Reporter
+) -> tuple[Part, list[Region]]:
+    """Return the part that counts and where it lies, and tell if its scores flatter."""
+    own = bool(model.card.data_hash) and data_hash(collection) == model.card.data_hash
+    split = _own_split(collection, model) if own else None
+    part, regions = _choose_part(collection, config, split, part)
+    if part == "all" and own:
+        report(NoteEvent(text=_LEARNED, remedy=_UNSEEN if split is not None else ""))
+    return part, regions
 
 
 def _choose_part(
@@ -191,11 +210,10 @@ def _choose_part(
 
 
 def _own_split(collection: Collection, model: LoadedModel) -> Split | None:
-    """Return the split of the training, if these are its images and labels."""
-    if not model.card.data_hash or data_hash(collection) != model.card.data_hash:
-        return None
+    """Return the split of the training, whose images and labels these are; None where it is lost."""
+    folder = split_folder(model.weights)
     try:
-        return load_split(model.weights.parent, collection)
+        return load_split(folder, collection) if folder else None
     except DataError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,26 @@ class SliceScores:
     shown_2YX: np.ndarray
 
 
+@dataclass(frozen=True)
+class Step:
+    """How far the scoring of an image is.
+
+    Parameters
+    ----------
+    done, total : int
+        Blocks that were predicted, and that have to be.
+    unit : str
+        What a person calls a block.
+    slices : int
+        Slices of which this block was the last.
+    """
+
+    done: int
+    total: int
+    unit: str
+    slices: int
+
+
 class Watcher:
     """Is told what an evaluation is about, and then slice by slice what it found; this one forgets it."""
 
@@ -84,8 +104,21 @@ class Scorer:
         images = self.collection.open(item).images
         return remarks_on(images, self.predictor.card, self.rescale)
 
-    def score(self, regions: Sequence[Region]) -> Iterator[int]:
-        """Count the pixels in regions of one image; yield every slice that was scored."""
+    def score(self, regions: Sequence[Region], check: Callable[..., None]) -> Iterator[Step]:
+        """Count the pixels in regions of one image, block by block.
+
+        Parameters
+        ----------
+        regions : sequence of Region
+            Of one image.
+        check : callable
+            Called while grey values are read and before every group of blocks; it may raise to break off.
+
+        Yields
+        ------
+        Step
+            After every block.
+        """
         images = self.collection.open(regions[0].item).images
         rows: dict[int, list[slice]] = {}
         for region in regions:
@@ -96,19 +129,22 @@ class Scorer:
         factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
         if not rows:
             return
-        prediction = Prediction(self.predictor, images, factors)
+        prediction = Prediction(self.predictor, images, factors, told=check)
         blocks = prediction.blocks
-        for group in prediction.stream(prediction.groups(planes=rows.keys())):
+        groups = list(prediction.groups(planes=rows.keys()))
+        total, done = sum(map(len, groups)), 0
+        for group in prediction.stream(groups, check):
             for block, logits_KZYX in group:
                 index_ZYX = logits_KZYX.argmax(0)
                 for plane, index_YX in zip(block.planes, index_ZYX, strict=True):
                     for part in rows.get(plane, ()):
                         self._count(regions[0].item, plane, part, block, index_YX)
-                if block.number % blocks.per_layer == blocks.per_layer - 1:
-                    for plane in block.planes:
-                        if plane in rows:
-                            self._close(regions[0].item, plane)
-                            yield plane
+                last = block.number % blocks.per_layer == blocks.per_layer - 1
+                closed = [plane for plane in block.planes if last and plane in rows]
+                for plane in closed:
+                    self._close(regions[0].item, plane)
+                done += 1
+                yield Step(done, total, prediction.unit, len(closed))
 
     def _count(self, item: int, plane: int, part: slice, block: Block, index_YX: Tensor) -> None:
         """Count the pixels of a block in those rows of a plane that count."""

@@ -17,7 +17,7 @@ from segcore.jobs.journal import read_history
 from segcore.jobs.store import Job, State, read_job
 from segcore.tracking import store
 from segcore.tracking.mlflow import Follower
-from segcore.tracking.package import CONFIG, EPOCH_TAG, NAME, WEIGHTS, log_epoch, log_model
+from segcore.tracking.package import CONFIG, EPOCH_TAG, NAME, WEIGHTS, bring_split, log_epoch, log_model
 from segcore.tracking.registry import (
     ModelVersion,
     RegisteredModel,
@@ -251,6 +251,7 @@ def fetch(reference: str, workspace: Workspace) -> Path:
             f"{version.reference} has no {' and no '.join(missing)} in {folder}.",
             "It was not made by this program, or its files were deleted: choose another version.",
         )
+    bring_split(folder, version.job_id, workspace)
     return folder
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import segcore
+from segcore.errors import JobError
 from segcore.events import EpochEvent
 from segcore.files import share_file
 from segcore.jobs.epochs import KeptEpoch, model_epoch
 from segcore.jobs.journal import read_history
+from segcore.jobs.store import find_job
 from segcore.tracking import store
 from segcore.tracking.record import best_epoch, epoch_metrics, final_metrics, without_secrets
+from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +28,7 @@ EPOCH_TAG = "segcore.epoch"
 """Tag of a logged model and of a version: the epoch whose weights it holds."""
 WEIGHTS = "best_model.pth"
 CONFIG = "config.json"
+SPLIT = "split.json"
 # What applying a model imports; left to itself, MLflow would find out by loading it in another process.
 REQUIREMENTS = (
     "filelock",
@@ -72,7 +77,7 @@ def log_model(client: MlflowClient, run: Run, folder: Path, scratch: Path) -> Lo
     if model is None:
         epoch = model_epoch(folder, read_history(folder))
         model = _create(client, run, NAME, epoch)
-    return _send(client, run, model, (folder / WEIGHTS, folder / CONFIG), scratch)
+    return _send(client, run, model, (folder / WEIGHTS, folder / CONFIG, folder / SPLIT), scratch)
 
 
 def log_epoch(client: MlflowClient, run: Run, folder: Path, kept: KeptEpoch, scratch: Path) -> LoggedModel:
@@ -82,7 +87,7 @@ def log_epoch(client: MlflowClient, run: Run, folder: Path, kept: KeptEpoch, scr
     model = find_epoch_model(client, run, kept.epoch, read_history(folder))
     if model is None:
         model = _create(client, run, f"{NAME}-epoch-{kept.epoch:04d}", kept.epoch)
-    model = _send(client, run, model, (kept.weights, folder / CONFIG), scratch)
+    model = _send(client, run, model, (kept.weights, folder / CONFIG, folder / SPLIT), scratch)
     if kept.scores is not None:
         moment = round(
             kept.scores.time * 1000
@@ -120,16 +125,16 @@ def _create(client: MlflowClient, run: Run, name: str, epoch: int | None) -> Log
 
 
 def _send(
-    client: MlflowClient, run: Run, model: LoggedModel, files: tuple[Path, Path], scratch: Path
+    client: MlflowClient, run: Run, model: LoggedModel, files: tuple[Path, Path, Path], scratch: Path
 ) -> LoggedModel:
-    """Send weights and configuration, unless the model is whole already."""
+    """Send weights, configuration and split, unless the model is whole already."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     if model.status == LoggedModelStatus.READY:
         return model
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="model-") as temporary:
-        files = (files[0], without_secrets(files[1], Path(temporary)))
+        files = (files[0], without_secrets(files[1], Path(temporary)), files[2])
         save_model(Path(temporary) / NAME, files, run.info.run_id, model)
         client.log_model_artifacts(model.model_id, str(Path(temporary) / NAME))
     outputs = client.get_run(run.info.run_id).outputs
@@ -139,8 +144,8 @@ def _send(
     return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def save_model(path: Path, files: tuple[Path, Path], run_id: str, model: LoggedModel) -> None:
-    """Write weights and config.json to `path` in MLflow's layout, with a copy of this package's code."""
+def save_model(path: Path, files: tuple[Path, Path, Path], run_id: str, model: LoggedModel) -> None:
+    """Write weights, config.json and split to `path` in MLflow's layout, with a copy of this code."""
     store.load_mlflow("mlflow.pyfunc")
     import mlflow.pyfunc
     from mlflow.models import Model
@@ -149,6 +154,7 @@ def save_model(path: Path, files: tuple[Path, Path], run_id: str, model: LoggedM
     # MLflow keeps the names of the files, and a model is looked for under one name, whatever its epoch.
     weights = path.with_name(WEIGHTS)
     share_file(files[0], weights)
+    artifacts = {"weights": weights, "config": files[1], "split": files[2]}
     mlflow.pyfunc.save_model(
         str(path),
         mlflow_model=Model(
@@ -159,10 +165,17 @@ def save_model(path: Path, files: tuple[Path, Path], run_id: str, model: LoggedM
         ),
         python_model=str(package / "tracking" / "pyfunc.py"),
         code_paths=[str(package)],
-        artifacts={"weights": str(weights), "config": str(files[1])},
+        artifacts={name: str(file) for name, file in artifacts.items() if file.is_file()},
         # A local build ("+cpu") is not to be had from a package index.
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
     )
+
+
+def bring_split(folder: Path, job_id: str, workspace: Workspace) -> None:
+    """Put the split of a run beside its model, if that was registered before the split went with it."""
+    if job_id and not (folder / SPLIT).is_file():
+        with suppress(JobError, OSError):  # the run is gone, or has none
+            share_file(find_job(workspace, job_id).folder / SPLIT, folder / SPLIT)
 
 
 def log_scores(

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segcore import predictor
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig, build_config
 from segcore.data.collection import open_collection
@@ -126,14 +127,38 @@ def test_of_its_own_images_a_job_reads_what_the_training_read(
 
 @pytest.mark.parametrize("request_", [Request.PAUSE, Request.STOP, Request.DISCARD])
 def test_one_that_is_stopped_leaves_nothing(
-    make_config: MakeConfig, labels: np.ndarray, tmp_path: Path, listener, request_: Request
+    make_config: MakeConfig,
+    labels: np.ndarray,
+    tmp_path: Path,
+    listener,
+    monkeypatch: pytest.MonkeyPatch,
+    request_: Request,
 ) -> None:
+    monkeypatch.setitem(predictor.BATCH_PIXELS, "cpu", 1)
     folder = tmp_path / "job"
     config = read_again(make_config(data={"labels": str(tmp_path / "labels.tif")}), folder)
     answers: Iterator[Request | None] = iter([None, request_])
     assert compare(config, folder, listener, lambda: next(answers)).request is request_
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     assert [event.done for event in listener.of("progress")] == [1]
+
+
+def test_a_large_slice_tells_how_far_it_is_and_is_stopped_in_its_midst(
+    make_config: MakeConfig, tmp_path: Path, listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(predictor.BATCH_PIXELS, "cpu", 1)
+    random = np.random.default_rng(5)
+    tifffile.imwrite(tmp_path / "large.tif", random.integers(0, 256, (150, 150)).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "labels.tif", random.choice(VALUES.astype(np.uint8), (150, 150)))
+    data = {"images": str(tmp_path / "large.tif"), "labels": str(tmp_path / "labels.tif")}
+    config = make_config(data=data, inference={"tile_size": 64})
+    answers: Iterator[Request | None] = iter([None, None, Request.PAUSE])
+    assert compare(config, tmp_path / "job", listener, lambda: next(answers)).request is Request.PAUSE
+    told = [(event.done, event.total, event.unit) for event in listener.of("progress")]
+    assert told == [(1, 9, "tile"), (2, 9, "tile")]
+    listener.events.clear()
+    assert compare(config, tmp_path / "job", listener).metrics["slices"] == 1
+    assert listener.of("progress")[-1].done == 9
 
 
 def test_one_that_fails_leaves_nothing(make_config: MakeConfig, tmp_path: Path, listener) -> None:
@@ -159,6 +184,33 @@ def test_large_slices_are_shown_thinned_out_and_counted_whole(
         assert whole is not None
         assert thin is not None
         assert np.array_equal(thin, whole[:, ::3, ::3])
+
+
+def scored(index: int) -> ScoredSlice:
+    return ScoredSlice(index=index, name=str(index), mean_dice=0.5, dice={}, iou={})
+
+
+def test_one_that_was_believed_dead_spoils_nothing_of_the_other(tmp_path: Path) -> None:
+    writers = [ComparisonWriter(tmp_path, (0, 1)) for _ in range(2)]
+    for writer in writers:
+        writer.add(scored(3), np.ones((2, 2, 2), np.uint8))
+    assert read_comparison(tmp_path) is None, "nobody sees half of one"
+    writers[1].close(build_config({}).data)
+    writers[0].give_up()
+    assert [path.name for path in tmp_path.iterdir()] == [COMPARISON]
+    found = read_comparison(tmp_path)
+    assert found is not None
+    assert [one.index for one in found.worst] == [3]
+    assert read_picture(tmp_path, 3) is not None
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(255, True), (256, False)])
+def test_no_class_is_shown_as_what_nobody_annotated(tmp_path: Path, classes: int, shown: bool) -> None:
+    writer = ComparisonWriter(tmp_path, range(classes))
+    writer.add(scored(0), np.full((2, 2, 2), classes - 1, np.uint8))
+    writer.close(build_config({}).data)
+    assert (read_picture(tmp_path, 0) is not None) == shown
+    assert (tmp_path / COMPARISON / "slices.csv").read_text().count("\n") == 2
 
 
 @given(st.lists(st.sampled_from([0.1, 0.5, 0.5, 0.9, float("nan")]), min_size=1, max_size=12))

@@ -211,6 +211,30 @@ def test_other_images_have_no_parts(
         evaluate(make_config(data=data), listener, part="validation")
 
 
+def test_a_kept_epoch_and_a_lost_split(
+    make_config: MakeConfig,
+    segmentation: Path,
+    model_folder: Path,
+    image_file: Path,
+    card: ModelCard,
+    listener,
+) -> None:
+    data = {"images": str(image_file), "labels": str(segmentation)}
+    split = {"train": _slices(0), "validation": _slices(1, 2), "test": []}
+    _own_training(model_folder, card, data, split)
+    kept = model_folder / "checkpoints" / "epoch-0001.pth"
+    kept.parent.mkdir()
+    shutil.copy(model_folder / "best_model.pth", kept)
+    config = make_config(data=data, inference={"model": str(kept)})
+    assert evaluate(config, listener, part="validation")["slices"] == 2
+    assert not any("learned" in note.text for note in listener.of("note"))
+    (model_folder / "split.json").unlink()
+    assert evaluate(config, listener)["part"] == "all"
+    assert any("learned" in note.text for note in listener.of("note"))
+    with pytest.raises(ConfigError, match="no validation part"):
+        evaluate(config, listener, part="validation")
+
+
 def test_only_annotated_pixels_count(
     make_config: MakeConfig, segmentation: Path, tmp_path: Path, listener
 ) -> None:

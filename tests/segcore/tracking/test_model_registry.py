@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tracking_runs import CARD
 
+from segcore.data.split_file import split_folder
 from segcore.errors import ConfigError, JobError, ModelError
 from segcore.jobs.epochs import epoch_file, use_epoch
 from segcore.jobs.journal import read_history
@@ -234,6 +235,22 @@ def test_an_epoch_chosen_before_mlflow_was_told_bears_its_own_name(
     scores = {metric.key: metric.value for metric in model.metrics}
     assert scores["val_dice"] == 0.52
     assert "best_val_dice" not in scores, "the best epoch is another model"
+
+
+def test_the_split_of_the_training_goes_with_its_model(workspace: Workspace, finished_run: Finish) -> None:
+    before, after = finished_run(1), finished_run(2)
+    models.register(before, "cells", workspace)
+    for job in (before, after):
+        (job.folder / "split.json").write_text(f'{{"train": "{job.id}"}}')
+    keep_epoch(after, 1)
+    for epoch in (None, 1):
+        models.register(after, "cells", workspace, epoch)
+    for version, job in ((1, before), (2, after), (3, after)):
+        folder = models.fetch(f"models:/cells/{version}", workspace)
+        assert (folder / "split.json").read_bytes() == (job.folder / "split.json").read_bytes()
+        assert split_folder(folder / "best_model.pth") == folder
+    shutil.rmtree(after.folder)
+    assert (models.fetch("models:/cells/3", workspace) / "split.json").is_file()
 
 
 LOAD = """
