@@ -96,6 +96,7 @@ class Api:
         `images` and `labels` are workspace paths; without them, the model's own images of `part`: "test",
         "validation" or "all". Returns the job as `job_status` does; once it is finished, `results` holds
         what `segcore evaluate` tells: val_dice, val_dice_per_class, val_iou_per_class, mean_iou, slices …
+        Of `options`, one that has its default counts as not given: of data then holds what the training used.
         """
         if part not in (None, "test", "validation", "all"):
             raise ConfigError(f"There is no part {part!r}.", 'Use "test", "validation" or "all".')

@@ -14,17 +14,26 @@ from numpy.typing import NDArray
 from app import views
 from app.files_input import FileInput, file_input
 from app.jobview import JobView
-from app.outcome import download_html
-from app.preview import DIMMED, LONGEST_SIDE, empty_html, frame_html
+from app.outcome import download_html, model_html
+from app.preview import DIMMED, empty_html, frame_html
 from app.services import Services
 from app.session import Problem, attempt
-from segcore.jobs.comparison import TABLE, UNANNOTATED, Comparison, ScoredSlice, read_comparison, read_picture
+from segcore.jobs.comparison import (
+    LONGEST_SIDE,
+    TABLE,
+    UNANNOTATED,
+    Comparison,
+    ScoredSlice,
+    read_comparison,
+    read_picture,
+)
 from segcore.jobs.job import COMPARISON
 
 PARTS = (
     ("These images, with annotations", "default"),
     ("The model's validation images", "validation"),
     ("The model's test images", "test"),
+    ("All annotated images of the model's training", "all"),
 )
 COUNTED = {
     "all": "all annotated slices",
@@ -189,15 +198,13 @@ def classes_html(view: JobView) -> str:
     ]
     rows.append(("Mean", *(_number(_mean(results, kind)) for kind in kinds)))
     head = ("Class", *(SCORES.get(kind, kind.capitalize()) for kind in kinds))
-    slices, images = (_count(results.get(name, 0), name[:-1]) for name in ("slices", "images"))
+    numbers = {name: results.get(name, 0) for name in ("slices", "images")}
+    slices, images = (f"{count} {name[: -1 if count == 1 else None]}" for name, count in numbers.items())
     part = COUNTED.get(str(results.get("part")), "")
-    model = escape(str(results.get("model", "")).rpartition("/models/")[2])
     accuracy = results.get("val_accuracy")
     right = "" if accuracy is None else f" Right pixels: {views.share_text(accuracy)}."
     counted = f"<p>Counted: {slices} of {images}{f' ({part})' if part else ''}.{right}</p>"
-    return (
-        views.table_html(head, rows) + counted + _slices_html(view) + f'<p class="subdued">Model: {model}</p>'
-    )
+    return views.table_html(head, rows) + counted + _slices_html(view) + model_html(view)
 
 
 def downloads_html(view: JobView) -> str:
@@ -240,7 +247,3 @@ def _class_text(view: JobView, value: str) -> str:
 
 def _number(score: Any) -> str:
     return f"{score:.4f}" if isinstance(score, float | int) and np.isfinite(score) else "–"
-
-
-def _count(number: Any, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

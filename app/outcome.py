@@ -59,5 +59,10 @@ def classes_html(view: JobView) -> str:
     ]
     head = ("Class", "Name", "Pixels", "Share") if named else ("Class", "Pixels", "Share")
     legend = views.legend_html(views.class_entries(counts, texts))
+    return legend + views.table_html(head, rows) + model_html(view)
+
+
+def model_html(view: JobView) -> str:
+    """Return which model was used."""
     model = escape(str(view.results.get("model", "")).rpartition("/models/")[2])
-    return legend + views.table_html(head, rows) + f'<p class="subdued">Model: {model}</p>'
+    return f'<p class="subdued">Model: {model}</p>'

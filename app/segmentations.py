@@ -8,8 +8,9 @@ from pathlib import Path
 from app.data_desk import DataDesk
 from app.jobview import JobView
 from app.registry import Registry
-from segcore.card import ModelCard, read_config
+from segcore.card import ModelCard, config_places, read_config
 from segcore.config import DataConfig, InferenceConfig, RunConfig
+from segcore.data.split_file import split_folder
 from segcore.data.suitability import as_trained
 from segcore.errors import DataError, ModelError, SegcoreError
 from segcore.estimate import read_machine
@@ -17,6 +18,8 @@ from segcore.inference.needs import Needs, needs_of
 from segcore.jobs import queue
 from segcore.jobs.store import Compared, Job
 from segcore.workspace import Workspace
+
+WEIGHTS = "best_model.pth"
 
 
 class Segmentations:
@@ -102,13 +105,15 @@ class Segmentations:
                 "A comparison needs images and annotations.",
                 "Choose both, or compare on the model's own test or validation images.",
             )
+        located = self._data.located(data)
         if data.images:
-            located = self._data.located(data)
             self._check_channels(config)
+            self._check_learned(located, model, file or "")
         else:
-            located = data
-            self._check_own_images(model, file or "")
-        config = config.model_copy(update={"data": located, "inference": self._located(config)})
+            self._check_own_images(model, file or "", part)
+        # It runs in one process: nothing of it is worth a cluster.
+        inference = self._located(config).model_copy(update={"cluster": None})
+        config = config.model_copy(update={"data": located, "inference": inference})
         job = queue.submit(self._workspace, "predict", config, evaluates=part)
         self._wake()
         return job
@@ -141,13 +146,10 @@ class Segmentations:
         config_file : str
             Path of the `config.json` that belongs to a `.pth`.
         """
-        source = self.model_source(model)
-        if source.startswith("models:/"):
-            folder = self._models.fetch(source)
-        else:
-            folder = Path(source).parent if source.endswith(".pth") else Path(source)
-        given = config_file and source.endswith(".pth")
-        path = self._resolve(config_file) if given else folder / "config.json"
+        places = config_places(self._weights(model))
+        path = next((place for place in places if place.is_file()), places[0])
+        if config_file and _is_file(model):
+            path = self._resolve(config_file)
         try:
             config, card = read_config(path)
         except SegcoreError:
@@ -171,22 +173,45 @@ class Segmentations:
     def _located(self, config: RunConfig) -> InferenceConfig:
         """Return the options of the segmentation as a job wants them: models and files where they lie."""
         given = config.inference
+        model, file = given.model or "", given.config_file
         return given.model_copy(
             update={
-                "model": self.model_source(given.model or ""),
-                "config_file": str(self._resolve(given.config_file)) if given.config_file else None,
+                "model": self.model_source(model),
+                # As in `described`: what is checked is what the job reads.
+                "config_file": str(self._resolve(file)) if file and _is_file(model) else None,
                 "ensemble": [self.model_source(model) for model in given.ensemble],
             }
         )
 
-    def _check_own_images(self, model: str, file: str) -> None:
-        """Raise unless it is known on which images of the workspace a model was trained."""
+    def _weights(self, model: str) -> Path:
+        """Return the file with the weights of a model."""
+        source = self.model_source(model)
+        place = self._models.fetch(source) if source.startswith("models:/") else Path(source)
+        return place / WEIGHTS if place.is_dir() else place
+
+    def _check_own_images(self, model: str, file: str, part: Compared) -> None:
+        """Raise unless it is known on which images of the workspace a model was trained, and which part."""
         known = self.described(model, file)
         if known is None or not (known[1].data.images and known[1].data.labels):
             raise ModelError(
                 "It is not known on which images this model was trained.", "Choose images and annotations."
             )
         self._data.located(known[1].data)
+        if part != "all" and split_folder(self._weights(model)) is None:
+            raise ModelError(
+                "It is not known which images validated this model, and which were kept for its test: there "
+                "is no split.json with it.",
+                "Compare on all annotated images of its training, or choose images and annotations.",
+            )
+
+    def _check_learned(self, located: DataConfig, model: str, file: str) -> None:
+        """Raise if these are the images of the training, and what belongs to them is not in the workspace.
+
+        With them come mask and further sets, which the options of the model name.
+        """
+        known = self.described(model, file)
+        if known and (known[1].data.images, known[1].data.labels) == (located.images, located.labels):
+            self._data.located(known[1].data)
 
     def _check_channels(self, config: RunConfig) -> None:
         """Raise ModelError if it is known before the job runs that model and images do not fit."""
@@ -213,6 +238,10 @@ class Segmentations:
 
 def _images_only(data: DataConfig) -> DataConfig:
     return data.model_copy(update={"labels": None, "mask": None, "sets": []})
+
+
+def _is_file(model: str) -> bool:
+    return model.endswith(".pth") and not model.startswith("models:/")
 
 
 def _is_job_id(model: str) -> bool:

@@ -196,12 +196,13 @@ def start(
     part: Compared = "",
 ) -> tuple:
     """Start a segmentation, or with a `part` its comparison; return its id and a message, or what hinders."""
-    if part not in ("", "default"):
-        images = labels = None  # the model's own
     uses_file = bool(model and model.endswith(".pth") and config_file)
     hidden = {"model": model or None, "config_file": config_file if uses_file else None}
     more = {"inference": hidden, "data": {"labels": labels or None}}
-    config, problems = forms.check(forms.merged(_values(images, shown), more))
+    values = forms.merged(_values(images, shown), more)
+    if part not in ("", "default"):  # the model's own images, read as its training read them
+        values["data"] = {}
+    config, problems = forms.check(values)
     if config is None:
         return gr.skip(), views.mark_html("error", "\n".join(problems.values()))
     job = attempt(

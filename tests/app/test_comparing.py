@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from app.jobview import JobView
 from app.linking import FIELDS, PLACES, open_link
 from app.services import Services
 from app.steps import infer
-from segcore.config import RunConfig, build_config
+from segcore.config import DataConfig, RunConfig, build_config
 from segcore.errors import DataError, ModelError
 from segcore.jobs.comparison import UNANNOTATED, ComparisonWriter, ScoredSlice
-from segcore.jobs.store import State, create_job, end_job, start_job
+from segcore.jobs.store import Compared, Job, State, create_job, end_job, start_job
 
 SHOWN = forms.from_config(RunConfig(), infer.FIELDS)
 
@@ -103,10 +104,6 @@ def test_a_comparison_waits_in_the_line_of_segmentations(services: Services) -> 
     job = services.job(id_)
     assert (job.kind, job.evaluates, job.place) == ("predict", "default", 1)
     assert job.config.data.labels == str(services.workspace.data / "labels.tif")
-    # Of the model's own images nothing of what is chosen above counts.
-    id_, _ = infer.start(services, run.id, "", "data/images.tif", SHOWN, "data/labels.tif", "validation")
-    job = services.job(id_)
-    assert (job.evaluates, job.config.data.images, job.config.data.labels) == ("validation", None, None)
 
 
 def test_what_is_missing_is_said_before_anything_waits(services: Services) -> None:
@@ -120,6 +117,75 @@ def test_what_is_missing_is_said_before_anything_waits(services: Services) -> No
     with pytest.raises(DataError, match="outside the workspace"):
         services.submit_evaluation(build_config({"inference": {"model": outside.id}}), "test")
     assert services.jobs("predict") == []
+
+
+def keep_split(run: Job) -> None:
+    (run.folder / "split.json").write_text(json.dumps({"train": [], "validation": [], "test": []}))
+
+
+def test_of_the_models_own_images_nothing_of_the_form_counts(services: Services) -> None:
+    run = make_run(services)
+    given = build_config({"data": {"axes": "ZYX", "channels": "0", "pixel_size": "0.5"}})
+    shown = forms.from_config(given, infer.FIELDS)
+    chosen = "data/images.tif", shown, "data/labels.tif"
+    _, message = infer.start(services, run.id, "", *chosen, "validation")
+    assert "no split.json" in message
+    keep_split(run)
+    kept = run.folder / "checkpoints" / "epoch-0001.pth"
+    kept.parent.mkdir()
+    kept.write_bytes(b"weights")
+    for model in (run.id, services.relative(str(kept))):
+        for part in ("validation", "all"):
+            id_, message = infer.start(services, model, "", *chosen, part)
+            assert message == ""
+            job = services.job(id_)
+            assert (job.evaluates, job.config.data) == (part, DataConfig())
+
+
+def test_an_evaluation_needs_no_cluster(services: Services) -> None:
+    run = make_run(services)
+    paths = {"images": "data/images.tif", "labels": "data/labels.tif"}
+    config = build_config({"data": paths, "inference": {"model": run.id, "cluster": "local:2"}})
+    assert services.submit_evaluation(config).config.inference.cluster is None
+
+
+def test_nothing_that_a_model_names_outside_the_workspace_is_read(services: Services) -> None:
+    own = make_run(services, data={"mask": "/elsewhere/mask.tif"})
+    keep_split(own)
+    paths = {name: str(services.workspace.data / f"{name}.tif") for name in ("images", "labels")}
+    text = (own.folder / "config.json").read_text()
+    models = [own.id]
+    for name in ("beside", "folder.pth", "above"):
+        folder = services.workspace.data / name
+        folder.mkdir()
+        weights = {"beside": "x.pth", "folder.pth": "best_model.pth", "above": "checkpoints/x.pth"}[name]
+        configuration = "x.json" if name == "beside" else "config.json"
+        (folder / weights).parent.mkdir(exist_ok=True)
+        (folder / weights).write_bytes(b"weights")
+        (folder / configuration).write_text(text)
+        models.append(f"data/{name}" if name == "folder.pth" else f"data/{name}/{weights}")
+    for model in models:
+        for data in (paths, {}):
+            with pytest.raises(DataError, match="outside the workspace"):
+                services.submit_evaluation(
+                    build_config({"data": data, "inference": {"model": model}}), "default" if data else "all"
+                )
+    fit = make_run(services)
+    keep_split(fit)
+    more = {"images": "/elsewhere/a.tif", "labels": "/elsewhere/b.tif"}
+    for data in ({"mask": "/elsewhere/mask.tif"}, {"sets": [more]}):
+        with pytest.raises(DataError, match="outside the workspace"):
+            services.submit_evaluation(
+                build_config({"data": data, "inference": {"model": fit.id}}), "validation"
+            )
+    # Of a run, what it was trained with counts, whatever configuration is named.
+    given = {"model": fit.id, "config_file": str(own.folder / "config.json")}
+    job = services.submit_evaluation(build_config({"inference": given}), "validation")
+    assert job.config.inference.config_file is None
+
+
+def test_every_part_of_an_evaluation_can_be_shown() -> None:
+    assert {value for _, value in comparing.PARTS} == set(get_args(Compared)) - {""}
 
 
 classes = st.sampled_from([0, 1, 2, UNANNOTATED])
