@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.registry import Registry
-from segcore.addresses import is_url, split_address
+from segcore.addresses import IMAGENET, is_url, split_address, split_hub_id
 from segcore.card import read_config
 from segcore.config import DataConfig, RunConfig, build_config
 from segcore.errors import DataError, ModelError, SegcoreError
@@ -80,7 +80,8 @@ class FollowUps:
         ----------
         config : RunConfig
             `training.start_from` and `training.continue_from` name a run by its id, a file or folder of the
-            workspace, or a registered model.
+            workspace, or a registered model; `model.pretrained` a file or folder of the workspace, or an id
+            of the hub.
 
         Raises
         ------
@@ -90,7 +91,7 @@ class FollowUps:
         training = config.training
         given = {"start_from": training.start_from, "continue_from": training.continue_from}
         found = {name: self._located(value) for name, value in given.items() if value}
-        config = with_training(config, **found)
+        config = with_training(self._with_weights(config), **found)
         parent = check_origin(config, self._workspace)
         if training.start_from and training.start_from.startswith(REGISTRY):
             parent = self._models.describe(training.start_from).job_id
@@ -157,6 +158,17 @@ class FollowUps:
         job = submit_repeats(self._workspace, config, parent)[0]
         self._wake()
         return job
+
+    def _with_weights(self, config: RunConfig) -> RunConfig:
+        """Return `config` with pretrained weights of the workspace, unless the hub has them."""
+        name = config.model.pretrained
+        # What lies in a folder of the workspace may look like an id: owner/name.
+        on_hub = split_hub_id(name) and not (self._workspace.root / Path(name).parts[0]).exists()
+        if config.training.start_from:
+            name = ""  # the model to start from brings all weights: no others need to be there
+        elif not on_hub and name not in ("", IMAGENET):
+            name = str(self._workspace.resolve(name))
+        return config.model_copy(update={"model": config.model.model_copy(update={"pretrained": name})})
 
     def _located(self, model: str) -> str:
         if model.startswith(REGISTRY):

@@ -1,4 +1,4 @@
-"""Addresses: a file or folder, an array within it (`volumes.h5::raw`), or a URL."""
+"""Addresses: a file or folder, an array within it (`volumes.h5::raw`), a URL, or weights on a hub."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ INSIDE = "::"
 """Stands between a file and the array within it, as in `volumes.h5::raw`."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 """One letter and a colon is a drive, not a protocol; fsspec chains protocols with colons."""
+IMAGENET = "imagenet"
+"""As pretrained weights: those that the library of a network has for it."""
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_HUB = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/[\w.-]+)*))?")
 
 
 def is_url(address: str | os.PathLike[str]) -> bool:
@@ -51,3 +55,21 @@ def absolute_address(address: str) -> str:
     file, name = split_address(address)
     # Unlike Path.resolve, realpath does not raise where links form a circle: whoever opens it will tell.
     return join_address(os.path.realpath(os.path.expanduser(file)), name)
+
+
+def split_hub_id(reference: str) -> tuple[str, str | None] | None:
+    """Return repository and revision if a reference to weights has the form of an id of the hub, else None.
+
+    A folder can have that form, too: whoever knows where folders lie looks there first.
+
+    Examples
+    --------
+    >>> split_hub_id("nvidia/mit-b0"), split_hub_id("nvidia/mit-b0@main")
+    (('nvidia/mit-b0', None), ('nvidia/mit-b0', 'main'))
+    >>> split_hub_id("data/encoder.pth"), split_hub_id("owner/name@../../etc")
+    (None, None)
+    """
+    named = _HUB.fullmatch(reference)
+    if named is None or ".." in reference or reference.endswith(WEIGHT_SUFFIXES):
+        return None
+    return named["repo"], named["revision"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -14,6 +15,7 @@ from segcore.config import RunConfig
 from segcore.devices import Hardware
 from segcore.errors import ModelError
 from segcore.models.saved import LoadedModel, find_model, load_model
+from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
 from segcore.tiling import align
 
@@ -22,7 +24,7 @@ class Averaged(Predictor):
     """Predicts the mean probability of its members, on request over four orientations of the image each.
 
     Its logits are the logarithms of the mean probabilities. Every member normalises as it was trained; tiles
-    and blocks suit the member that sees farthest, so that they give the whole image here, too.
+    and blocks suit all members at once, so that they give the whole image here, too.
 
     Parameters
     ----------
@@ -42,8 +44,8 @@ class Averaged(Predictor):
         first = members[0]
         for member in members[1:]:
             _check_fit(first.card, member.card)
-        farthest = max(members, key=lambda member: (member.network.divisors, member.network.receptive_radii))
-        super().__init__(farthest.network, first.card, first.hardware, first.tile_size)
+        together = _Together([member.network for member in members])
+        super().__init__(together, first.card, first.hardware, first.tile_size)
         self.members = tuple(members)
         self.flips = flips
 
@@ -53,7 +55,7 @@ class Averaged(Predictor):
             member.refresh()
 
     def _room(self) -> int:
-        return min(super()._room(), *(member._room() for member in self.members))
+        return min(member._room() for member in self.members)
 
     def _predict(
         self,
@@ -95,6 +97,29 @@ class Averaged(Predictor):
         filled = [np.pad(image, [(0, 0), *((0, amount) for amount in missing)], "edge") for image in images]
         reversed_images = [np.ascontiguousarray(np.flip(image, tuple(axes))) for image in filled]
         return member._predict(reversed_images, normalization, kept).flip(list(axes))
+
+
+class _Together(Segmenter):
+    """What tiles must know of several networks at once; it has no weights and predicts nothing.
+
+    Parameters
+    ----------
+    networks : sequence of Segmenter
+        At least one; all have the same axes, channels and classes.
+    """
+
+    def __init__(self, networks: Sequence[Segmenter]) -> None:
+        super().__init__(networks[0].channels, networks[0].classes)
+        steps = zip(*(network.divisors for network in networks), strict=True)
+        radii = zip(*(network.receptive_radii for network in networks), strict=True)
+        self.divisors = tuple(math.lcm(*of_axis) for of_axis in steps)
+        self.receptive_radii = tuple(max(of_axis) for of_axis in radii)
+        self.is_local = all(network.is_local for network in networks)
+        self._networks = tuple(networks)
+
+    def bytes_per_pixel(self, itemsize: int) -> int:
+        """Return the memory that the most demanding network needs per pixel: they predict in turn."""
+        return max(network.bytes_per_pixel(itemsize) for network in self._networks)
 
 
 def build_predictor(

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
-from segcore.addresses import absolute_address
+from segcore.addresses import IMAGENET, absolute_address
 from segcore.card import read_config
 from segcore.cli.usage import UsageError as UsageError
 from segcore.config import SECTIONS, RunConfig, build_config
@@ -216,6 +216,7 @@ def absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(
         update={
             "data": config.data.with_addresses(absolute_address),
+            "model": config.model.model_copy(update={"pretrained": _weights(config.model.pretrained)}),
             "inference": config.inference.model_copy(update=inference),
         }
     )
@@ -225,6 +226,12 @@ def _absolute(path: str | None) -> str | None:
     if path is None or path.startswith("models:/"):
         return path
     return str(Path(path).expanduser().resolve())
+
+
+def _weights(reference: str) -> str:
+    """Return pretrained weights that lie here with their whole path; an id of the hub stays as it is."""
+    path = Path(reference).expanduser()
+    return str(path.resolve()) if reference not in ("", IMAGENET) and path.exists() else reference
 
 
 def _overlay(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from segcore.addresses import split_hub_id
 from segcore.errors import ModelError
 
 FILES = ("model.safetensors", "pytorch_model.bin", "best_model.pth")
 """What a folder or a hub repository of weights is searched for, in this order."""
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 TIMEOUT = 10.0
 """Seconds that the hub has for an answer."""
 LEAST_SHARE = 0.5
 """With less of a network's weights in the file, it is the file of another network."""
 _WRAPPERS = ("module.", "model.", "network.", "encoder.", "backbone.")
-_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,8 @@ def find_weights(reference: str) -> Path:
 
 
 def hub_id(reference: str) -> tuple[str, str | None] | None:
-    """Return repository and revision if `reference` is an id of the hub, and not a path; else None."""
-    named = _HUB.fullmatch(reference)
-    local = Path(reference).expanduser().exists() or reference.startswith((".", "~"))
-    if named is None or local or Path(reference).suffix in SUFFIXES:
-        return None
-    return named["repo"], named["revision"]
+    """Return repository and revision if `reference` is an id of the hub, and not a path here; else None."""
+    return None if Path(reference).expanduser().exists() else split_hub_id(reference)
 
 
 def fetch(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
@@ -102,6 +96,8 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
     reason = "" if _answers() else f"the hub did not answer within {TIMEOUT:.0f} s"
     if constants.HF_HUB_OFFLINE:
         reason = "the hub is switched off here (HF_HUB_OFFLINE)"
+    # hf_xet waits for ever for a server that falls silent; plain HTTP gives up after HF_HUB_DOWNLOAD_TIMEOUT.
+    constants.HF_HUB_DISABLE_XET = True
     for name in [] if reason else names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=TIMEOUT))
@@ -137,26 +133,28 @@ def _answers() -> bool:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file or a plain state dict, in main memory; nothing in it is executed.
+    """Read a safetensors file or a state dict, in main memory, float32; nothing in it is executed.
+
+    A published checkpoint may hold the state dict under `state_dict` or `model`, beside other things.
 
     Raises
     ------
     ModelError
-        The file is damaged, unsafe, or holds no weights.
+        The file is damaged, unsafe, or holds no finite weights.
     """
+    from segcore.models.saved import checked_state, read_weights  # which itself needs the networks
+
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            return checked_state(load_file(path), path)
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{path} is damaged or no safetensors file.", "Copy or download the file again."
             ) from error
-    from segcore.models.saved import read_weights  # which itself needs the networks
-
-    return read_weights(path)
+    return read_weights(path, inside=("state_dict", "model"))
 
 
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
@@ -182,8 +180,8 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
 def transfer(state: Mapping[str, Tensor], network: nn.Module, source: str) -> Transfer:
     """Put weights into a network, as far as name and shape agree; say what became of them.
 
-    Names agree also where only what wraps the network differs (`module.`, `encoder.`, …) or how stages are
-    counted (`stages.0`, `stages_0`).
+    The first convolution may be of other channels, see `adapt_channels`. Names agree also where only what
+    wraps the network differs (`module.`, `encoder.`, …) or how stages are counted (`stages.0`, `stages_0`).
 
     Parameters
     ----------
@@ -201,6 +199,8 @@ def transfer(state: Mapping[str, Tensor], network: nn.Module, source: str) -> Tr
     """
     wanted = {name: tensor for name, tensor in network.state_dict().items() if _counts(name)}
     given = {_canonical(name): name for name in state if _counts(name)}
+    kernels = (name for name, tensor in wanted.items() if tensor.ndim == 4 and name.endswith("weight"))
+    first = next(kernels, "")
     chosen: dict[str, Tensor] = {}
     adapted: list[str] = []
     replaced: list[str] = []
@@ -215,7 +215,7 @@ def transfer(state: Mapping[str, Tensor], network: nn.Module, source: str) -> Tr
         weight = state[origin]
         if weight.shape == tensor.shape:
             chosen[name] = weight
-        elif not adapted and weight.ndim == 4 == tensor.ndim and _differs_in_channels(weight, tensor):
+        elif name == first and _differs_in_channels(weight, tensor):
             chosen[name] = adapt_channels(weight, tensor.shape[1])
             adapted.append(name)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segcore.card import ModelCard, read_config
+from segcore.card import ModelCard, config_places, read_config
 from segcore.config import RunConfig
 from segcore.devices import Hardware
 from segcore.errors import JobError, ModelError
@@ -23,7 +23,6 @@ from segcore.models.segmenter import Segmenter
 from segcore.models.unet import architecture
 
 WEIGHTS = "best_model.pth"
-CONFIG = "config.json"
 _ANOTHER = "Choose the best_model.pth of a finished run."
 
 
@@ -121,11 +120,7 @@ def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[
             f"{path} holds no {WEIGHTS}: no training has finished an epoch there.",
             "Choose the folder of a finished run, or a .pth file.",
         )
-    if config_file is not None:
-        configs = [Path(config_file)]
-    else:
-        above = weights.absolute().parents[1] / CONFIG  # of a kept epoch in a run's checkpoints/
-        configs = [weights.with_name(CONFIG), weights.with_suffix(".json"), above]
+    configs = config_places(weights) if config_file is None else [Path(config_file)]
     found = next((candidate for candidate in configs if candidate.is_file()), None)
     if found is None:
         raise ModelError(
@@ -178,8 +173,15 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", dtype).contiguous()
 
 
-def read_weights(weights: Path) -> dict[str, Tensor]:
+def read_weights(weights: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read a state dict and nothing else; `weights_only` refuses every pickle that would run code.
+
+    Parameters
+    ----------
+    weights : Path
+        The file.
+    inside : sequence of str
+        Names under which the state dict may lie in a larger one, as in published checkpoints.
 
     Returns
     -------
@@ -213,10 +215,19 @@ def read_weights(weights: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{weights} is damaged or not a model file.", "Copy or download the file again."
         ) from error
-    return _checked_state(content, weights)
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in inside if isinstance(content.get(name), Mapping)), content)
+    return checked_state(content, weights)
 
 
-def _checked_state(content: Any, weights: Path) -> dict[str, Tensor]:
+def checked_state(content: Any, weights: Path) -> dict[str, Tensor]:
+    """Return a state dict with its arrays in main memory, float32.
+
+    Raises
+    ------
+    ModelError
+        It is none, or its numbers are not finite.
+    """
     if (
         isinstance(content, Mapping)
         and content
@@ -256,7 +267,8 @@ def _difference(
     if not file and options.model.kind.is_unet:
         return "it is not a U-Net of this program"
     if not given.keys() & expected.keys():
-        return f"it is not a {options.model.kind.title} ({options.model.size_text}) of this program"
+        size = f" ({options.model.size_text})" if options.model.size_text else ""
+        return f"it is not a {options.model.kind.title}{size} of this program"
     parts = [
         f"{name} {file[name]} in the file, {value} in the configuration"
         for name, value in wanted.items()

@@ -136,8 +136,8 @@ def _state(pretrained: str, classes: int) -> tuple[dict[str, Tensor], str]:
 
     if named := hub_id(pretrained):
         repository, revision = named
-        fetch(repository, FILES[:2], revision)
-        folder = fetch(repository, ["config.json"], revision).parent
+        folder = fetch(repository, FILES[:2], revision).parent
+        fetch(repository, ["config.json"], folder.name)  # of the same commit, after which the folder is named
     else:
         folder = Path(pretrained).expanduser()
         if folder.name in FILES:  # whose names only transformers can tell, from what lies beside it
@@ -150,12 +150,15 @@ def _state(pretrained: str, classes: int) -> tuple[dict[str, Tensor], str]:
             folder,
             num_labels=classes,
             ignore_mismatched_sizes=True,
+            attn_implementation="sdpa",  # whatever the file asks for: that could be code of a hub
+            weights_only=True,
             local_files_only=True,
             output_loading_info=True,
         )
     except Exception as error:  # damaged, of another architecture, written by another version
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{pretrained} is no SegFormer that transformers can read: {str(error).splitlines()[0]}",
+            f"{pretrained} is no SegFormer that transformers can read: {reason}",
             "Choose another, for example nvidia/mit-b0.",
         ) from error
     fresh = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}

@@ -138,10 +138,17 @@ def shared_view(network: nn.Module, device: torch.device) -> nn.Module:
     """
     own = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     view = deepcopy(network, memo=dict(own))
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(view)
     for module in list(view.modules()):
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm):
-                setattr(module, name, SyncNorm(child))
+                setattr(module, name, _shared(child, device))
     return view
+
+
+def _shared(norm: _BatchNorm, device: torch.device) -> nn.Module:
+    """Return what normalises over all processes in place of `norm`, and does what `norm` does afterwards."""
+    gpu = device.type == "cuda"
+    shared: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm) if gpu else SyncNorm(norm)
+    # BatchNormAct2d of timm drops and activates in its own forward, which neither of the two has.
+    after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
+    return nn.Sequential(shared, *after) if after else shared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segcore.training.state import Phase, TrainState, kept_weights, read_checkpo
 
 FirstWeights = Callable[[int], dict[str, Tensor]]
 """From a seed to the weights a run begins with."""
+_TAKERS = "Leave it out, or choose a family that takes such weights, for example unet-encoder."
 
 
 def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> FirstWeights:
@@ -44,22 +45,32 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
             report(NoteEvent(text=f"Weights of {config.model.pretrained}: {transferred}."))
         return network.state_dict()
 
+    model = config.model
+    if model.pretrained and "pretrained" not in model.kind.options:
+        text = f"model.pretrained is {model.pretrained}, but a {model.kind.title} has no use for it."
+        report(NoteEvent(level="warning", text=text, remedy=_TAKERS))
     if config.training.start_from is None:
         return drawn
     weights, config_file = find_model(config.training.start_from)
     options, other = read_config(config_file)
     _check_size(options, other, config, card)
     given = read_weights(weights)
-    expected = drawn(config.training.seed)
+    network = empty_model(config.model, card)
+    expected = network.state_dict()
     taken = {
         name: tensor
         for name, tensor in given.items()
         if name in expected and tensor.shape == expected[name].shape
     }
-    parts = _parts(empty_model(config.model, card))
-    _check_parts(parts, taken, weights)
-    report(NoteEvent(text=_describe(parts, taken, weights)))
+    parts, first = _parts(network), _first(given, expected, other, card)
+    _check_parts(parts, first, taken, weights)
+    report(NoteEvent(text=_describe(parts, first, taken, weights)))
     return lambda seed: {**drawn(seed), **taken}
+
+
+def any_weights(config: RunConfig, card: ModelCard) -> dict[str, Tensor]:
+    """Return random weights for a run that takes all of them from a checkpoint: nothing else is read."""
+    return random_model(config.model.model_copy(update={"pretrained": ""}), card).state_dict()
 
 
 def continue_run(
@@ -202,16 +213,31 @@ def _parts(network: Segmenter) -> dict[str, list[str]]:
     return parts
 
 
-def _ends(parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
-    """Return the arrays of the first convolution and of the head, which depend on the data."""
-    return set(parts["encoder"][:1]), set(parts["head"])
+def _first(
+    given: Mapping[str, Tensor], expected: Mapping[str, Tensor], other: ModelCard | None, card: ModelCard
+) -> set[str]:
+    """Return the arrays that differ only as the input has another number of channels: first convolutions."""
+    if other is None:
+        return set()
+    # Of one slice, where a network sees several one by one; else of all that it sees together.
+    channels = {(other.channels, card.channels), (other.inputs, card.inputs)}
+    return {
+        name
+        for name, tensor in expected.items()
+        if (old := given.get(name)) is not None
+        and old.ndim == tensor.ndim > 2
+        and old.shape[1] != tensor.shape[1]
+        and (old.shape[1], tensor.shape[1]) in channels
+        and (old.shape[0], *old.shape[2:]) == (tensor.shape[0], *tensor.shape[2:])
+    }
 
 
-def _check_parts(parts: dict[str, list[str]], taken: dict[str, Tensor], weights: Path) -> None:
-    """Refuse a model of which more than the first convolution and the head do not fit."""
-    first, last = _ends(parts)
+def _check_parts(
+    parts: dict[str, list[str]], first: set[str], taken: dict[str, Tensor], weights: Path
+) -> None:
+    """Refuse a model of which more than the first convolutions and the head do not fit."""
     names = [name for part in parts.values() for name in part]
-    missing = [name for name in names if name not in taken and name not in first | last]
+    missing = [name for name in names if name not in taken and name not in first.union(parts["head"])]
     if missing:
         raise ModelError(
             f"{weights} does not fit this network: {len(missing)} of its {len(names)} arrays differ "
@@ -220,14 +246,13 @@ def _check_parts(parts: dict[str, list[str]], taken: dict[str, Tensor], weights:
         )
 
 
-def _describe(parts: dict[str, list[str]], taken: dict[str, Tensor], weights: Path) -> str:
+def _describe(parts: dict[str, list[str]], first: set[str], taken: dict[str, Tensor], weights: Path) -> str:
     """Say part by part what was taken over."""
     whole = [part for part, names in parts.items() if all(name in taken for name in names)]
-    first, last = _ends(parts)
     texts = [f"{', '.join(whole)} taken over"]
-    if not first <= taken.keys():
+    if first:
         texts.append("first convolution new, as the input has another number of channels")
-    if not last <= taken.keys():
+    if not taken.keys() >= set(parts["head"]):
         texts.append("head new, as there is another number of classes")
     return f"Starting from {weights.parent.name}/{weights.name}: {'; '.join(texts)}."
 

@@ -194,6 +194,25 @@ def test_a_start_outside_the_workspace_is_refused(services: Services, tmp_path: 
     assert waiting(services.workspace, "train") == []
 
 
+def test_pretrained_weights_are_of_the_workspace_or_of_the_hub(services: Services) -> None:
+    data = services.workspace.data
+
+    def submitted(pretrained: str, **options: Any) -> str:
+        config = training(**options)
+        model = config.model.model_copy(update={"pretrained": pretrained})
+        job = services.submit_training(config.model_copy(update={"model": model}))
+        return job.config.model.pretrained
+
+    for name in ("", "imagenet", "nvidia/mit-b0", "nvidia/mit-b0@main"):
+        assert submitted(name) == name
+    for path in ("data/encoder.pth", "data/encoder", str(data / "encoder.pth")):
+        assert submitted(path) == str(data / Path(path).name)
+    for path in ("/etc/encoder", "../encoder.pth", "owner/name@../../../../encoder"):
+        with pytest.raises(DataError, match="outside"):
+            submitted(path)
+    assert submitted("/elsewhere/encoder.pth", start_from=ended(services).id) == "", "nobody reads it"
+
+
 def test_a_run_is_not_deleted_while_another_needs_it(services: Services) -> None:
     parent = ended(services)
     child = services.follow_ups.continue_run(parent.id, 5)

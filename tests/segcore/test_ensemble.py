@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from segcore.card import ModelCard, Normalization
 from segcore.config import HardwareConfig
 from segcore.devices import choose
 from segcore.ensemble import Averaged
 from segcore.errors import ModelError
+from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
 from segcore.predictor import Predictor
 
@@ -94,3 +96,36 @@ def test_logits_are_logarithms_of_probabilities_even_where_one_is_zero() -> None
 def test_models_that_do_not_fit_are_refused_by_what_differs(change: dict[str, object], named: str) -> None:
     with pytest.raises(ModelError, match=named):
         Averaged([_predictor(1), _predictor(2, card=CARD.model_copy(update=change))])
+
+
+class _Narrow(Segmenter):
+    """Shrinks more than the U-Net here, but looks only one pixel far."""
+
+    divisors, receptive_radii, is_local = (16, 16), (1, 1), True
+
+    def __init__(self) -> None:
+        super().__init__(1, 2)
+        self.convolution = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def bytes_per_pixel(self, itemsize: int) -> int:
+        return 10**4
+
+    def aligned(self, image: Tensor) -> Tensor:
+        assert not any(size % 16 for size in image.shape[2:])
+        return self.convolution(image)
+
+
+def test_tiles_suit_every_one_of_unlike_networks() -> None:
+    def mixed(tile: int | None) -> Averaged:
+        torch.manual_seed(5)
+        return Averaged([Predictor(_Narrow().eval(), CARD, FP32, tile), _predictor(1, tile=tile)])
+
+    whole, tiled, image = mixed(None), mixed(32), _image(61, 90)
+    seen = _predictor(1).network.receptive_radii
+    assert (tiled.network.divisors, tiled.network.receptive_radii) == ((16, 16), seen)
+    assert tiled.network.bytes_per_pixel(4) == 10**4
+    assert len(tiled.tiles(61, 90)) > 1
+    assert tiled.is_exact(61, 90)
+    torch.testing.assert_close(tiled.logits(image), whole.logits(image), rtol=1e-3, atol=1e-4)
+    tiled.members[0].network.is_local = False
+    assert not Averaged(tiled.members).is_exact(61, 90)

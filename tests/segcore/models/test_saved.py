@@ -188,6 +188,12 @@ def test_a_foreign_network_and_missing_arrays_are_refused(run_folder: Path) -> N
     assert "bottom.0.weight" in _refused(run_folder, state).message
 
 
+def test_a_family_without_sizes_is_named_without_brackets(run_folder: Path) -> None:
+    write_config(run_folder / "config.json", build_config({"model": {"family": "fc-densenet-56"}}), _card())
+    message = _refused(run_folder, torch.nn.Linear(2, 2).state_dict()).message
+    assert "it is not a FC-DenseNet 56 of this program" in message
+
+
 def test_a_configuration_without_a_model_is_refused(run_folder: Path) -> None:
     write_config(run_folder / "config.json", _config())
     with pytest.raises(ModelError, match="does not describe a trained model"):

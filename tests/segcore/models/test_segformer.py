@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from networks import (
 )
 
 from segcore.errors import ConfigError, ModelError
+from segcore.models import segformer
 from segcore.models.segformer import SegFormer, build_segformer
 
 
@@ -87,3 +89,25 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         build_segformer(1, 2, pretrained="missing.pth")
     with pytest.raises(ConfigError, match="b5"):
         build_segformer(1, 2, "b9")
+
+
+def test_weights_and_configuration_of_the_hub_are_of_one_commit(
+    pretrained: tuple[Path, SegFormer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = pretrained  # named as the commit, like the folders of the hub's cache
+    asked: list[str | None] = []
+
+    def fetch(repository: str, names: list[str], revision: str | None = None) -> Path:
+        asked.append(revision)
+        return folder / names[0]
+
+    monkeypatch.setattr(segformer, "fetch", fetch)
+    assert build_segformer(3, 2, pretrained="nvidia/mit-b0@main").transferred
+    assert asked == ["main", folder.name]
+
+
+def test_a_configuration_cannot_ask_for_code_of_elsewhere(pretrained: tuple[Path, SegFormer]) -> None:
+    path = pretrained[0] / "config.json"
+    asking = {"attn_implementation": "nobody/kernel", "_attn_implementation": "nobody/kernel"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **asking}))
+    assert build_segformer(3, 2, pretrained=str(pretrained[0])).transferred
