@@ -119,7 +119,8 @@ def assembled(config: RunConfig, folder: Path) -> Iterator[Team]:
         if members is not None:
             members.end()
         if team is not None and device == "cpu":  # NCCL would wait for the dead
-            team.close()
+            with suppress(RuntimeError):  # which would stand before the reason that is on its way
+                team.close()
 
 
 class Members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segcore.data.dataset import load_training_data
 from segcore.data.patches import DiskPool, PatchPool
 from segcore.devices import Hardware
 from segcore.events import Event, NoteEvent, Request, unasked
+from segcore.tiling import Tile
 from segcore.training import run as starting
 from segcore.training import validation
 from segcore.training.context import Run
@@ -158,6 +160,19 @@ def test_a_volume_judged_in_blocks_has_the_scores_of_the_whole(
     assert [len(scene.judged) for scene in blocks.validator.scenes] == [3, 3, 3, 1]
 
 
+def loss_by_hand(run: Run, slices: Tile) -> float:
+    """Return the mean loss of the annotated parts, each cut out of the prediction of its whole slices."""
+    losses = []
+    for part in run.validator.scenes:
+        label = np.array(part.label())
+        if (label >= 0).any():
+            whole = replace(part, tile=slices)
+            logits = whole.judged_part(run.validator._logits(whole))[..., *part.tile.write]
+            losses.append(float(run.validator.task.judge(logits, torch.from_numpy(label).long())))
+    assert 0 < len(losses) < len(run.validator.scenes)
+    return float(np.mean(losses))
+
+
 @pytest.mark.parametrize(("mode", "voxels"), [("2d", 20 * 20), ("2.5d", 20 * 20), ("3d", 24 * 24)])
 def test_large_slices_judged_in_parts_have_the_scores_of_the_whole(
     volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, voxels: int
@@ -172,6 +187,7 @@ def test_large_slices_judged_in_parts_have_the_scores_of_the_whole(
     assert other is not None
     assert other.scores.dice == pytest.approx(one.scores.dice, abs=2e-3)
     assert other.predicted_share == pytest.approx(one.predicted_share, abs=2e-3)
+    assert other.loss == pytest.approx(loss_by_hand(parts, whole.validator.scenes[0].tile), abs=2e-3)
 
 
 def test_class_weights_are_told_and_used(volume: Path, tmp_path: Path) -> None:

@@ -89,6 +89,34 @@ def test_one_device_needs_nobody(stack: Path, tmp_path: Path) -> None:
         assert (team.size, team.leads) == (1, True)
 
 
+def test_parting_from_dead_processes_hides_no_reason(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        """Stands for processes and team: a member left its reason, then all connections broke."""
+
+        def __init__(self, *given: object) -> None:
+            """Take what is given."""
+
+        def lead(self, value: object) -> None:
+            leave_reason(tmp_path, 1, DataError("A file is gone.", "Bring it back."))
+            raise RuntimeError("Connection closed by peer")
+
+        def close(self) -> None:
+            raise RuntimeError("Connection closed by peer")
+
+        def death(self) -> str:
+            return ""
+
+        def end(self) -> None:
+            """End nobody."""
+
+    for name in ("Members", "Ranks"):
+        monkeypatch.setattr(launch, name, Broken)
+    with pytest.raises(JobError, match="A file is gone"), assembled(config_for(stack, devices=2), tmp_path):
+        pass
+
+
 def test_the_reason_of_another_process_is_told_instead_of_the_broken_connection(tmp_path: Path) -> None:
     leave_reason(tmp_path, 3, DataError("A file is gone.", "Bring it back."))
     found = _reason(RuntimeError("Connection closed by peer"), tmp_path, None)
