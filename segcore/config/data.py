@@ -223,8 +223,8 @@ class DataConfig(Section):
     )
     test_fraction: float = option(
         0.0,
-        "Share of the slices kept apart for the test: neither training nor validation sees them, only "
-        "segcore evaluate does.",
+        "Share of the slices kept apart for the test: neither training nor validation sees them, only a "
+        "comparison with annotations (step 4, segcore evaluate) does.",
         label="Test fraction",
         form="more",
         ge=0,

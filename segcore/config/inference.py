@@ -62,7 +62,8 @@ class InferenceConfig(Section):
     )
     cluster: str | None = option(
         None,
-        "Predict on a Dask cluster: local:N for N processes here, tcp://HOST:PORT of a scheduler, or slurm.",
+        "Predict on a Dask cluster: local:N for N processes here, tcp://HOST:PORT or tls://HOST:PORT of a "
+        "scheduler, or slurm.",
         label="Cluster",
         form="more",
         pattern=CLUSTER_PATTERN,

@@ -25,7 +25,8 @@ PATTERN_RULES = {
     SLICES_PATTERN: "use numbers and ranges counted from 0, for example 24-29 or 0,5,10-12",
     PIXEL_SIZE_PATTERN: "use one number, or three for z, y and x with commas between, as in 0.5,0.1,0.1",
     REGION_PATTERN: "use five numbers: slice, row, column, height, width, for example 3,0,128,256,256",
-    CLUSTER_PATTERN: "use local:N for N processes, tcp://HOST:PORT of a Dask scheduler, or slurm",
+    CLUSTER_PATTERN: "use local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, "
+    "or slurm",
     ENCODER_PATTERN: "use the name of an encoder, for example resnet34 or tu-convnext_tiny",
     WEBHOOK_PATTERN: "use an address that begins with http:// or https://",
 }
