@@ -44,6 +44,8 @@ class Case:
     labels: str
     data: dict[str, Any] = field(default_factory=dict)
     rest: dict[str, dict[str, Any]] = field(default_factory=lambda: SMALL)
+    by_rows: bool = False
+    """Whether it is a single slice, of which some rows train and others validate."""
 
     def values(self) -> dict[str, Any]:
         """Return the options, with paths in the folder of shared data."""
@@ -101,7 +103,7 @@ CASES = (
          {**OBJECTS, "patch_size": 64, "unlabelled_value": 255, "recipe": ["labels.surround 4 255"],
           "validation_slices": "5"}),
     Case("Maize, scribbles", "sparse_maize_scribbles/raw.tif", "sparse_maize_scribbles/labels_scribbles.tif",
-         {"patch_size": 96, "unlabelled_value": 0, "validation_fraction": 0.4}),
+         {"patch_size": 96, "unlabelled_value": 0, "validation_fraction": 0.4}, by_rows=True),
 )  # fmt: skip
 
 

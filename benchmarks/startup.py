@@ -6,11 +6,9 @@ import argparse
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.record import add_row, describe_machine
+from benchmarks.serving import answers, started
 from segcore.config import RunConfig, build_config
 from segcore.data.simulate import simulate
 from segcore.events import EpochEvent, StageEvent
@@ -50,32 +49,12 @@ def command_seconds(*words: str) -> float:
     return time.monotonic() - began
 
 
-@contextmanager
-def _started(workspace: Workspace) -> Iterator[str]:
-    """Start `python -m app` and return its address, where nobody listens yet; end it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["-m", "app", "--workspace", str(workspace.root), "--port", str(port), "--no-worker"]
-    server = subprocess.Popen(
-        [sys.executable, *command],
-        env=child_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.kill()
-        server.wait()
-
-
 def page_seconds(workspace: Workspace) -> float:
     """Return how long `python -m app` takes until the page and its configuration are served."""
     began = time.monotonic()
-    with _started(workspace) as url:
+    with started(workspace.root, "--no-worker") as (url, _):
         for path in ("", "config"):
-            while not _answers(url + path):
+            while not answers(url + path):
                 time.sleep(0.02)
         return time.monotonic() - began
 
@@ -83,8 +62,8 @@ def page_seconds(workspace: Workspace) -> float:
 def click_seconds(workspace: Workspace, browser: Browser) -> float:
     """Return how long `python -m app` takes until a browser, open already, shows what a click asks for."""
     began = time.monotonic()
-    with _started(workspace) as url:
-        while not _answers(url):
+    with started(workspace.root, "--no-worker") as (url, _):
+        while not answers(url):
             time.sleep(0.02)
         context = browser.new_context()
         page = context.new_page()
@@ -108,14 +87,6 @@ def _browser() -> Iterator[Browser | None]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return bool(response.status == 200 and response.read())
-    except OSError:
-        return False
 
 
 class Jobs:
