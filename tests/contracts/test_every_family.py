@@ -157,8 +157,10 @@ def test_a_saved_model_predicts_the_same_to_the_bit_and_in_tiles_what_it_says(
     assert one.is_exact(96, 96)
     tiled = Predictor(network, card, CPU, tile_size=32)
     assert tiled.is_exact(96, 96) is network.is_local
-    difference = (tiled.logits(image) - whole).abs().max()
-    assert difference < 1e-4 if network.is_local else difference < whole.abs().max() + 10
+    difference = (tiled.logits(image) - whole).abs()
+    # What is not local sees less in a tile; the result of another image would differ by about the spread.
+    spread = whole.std((1, 2)).mean()
+    assert difference.max() < 1e-4 if network.is_local else difference.mean() < spread / 2
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
