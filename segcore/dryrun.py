@@ -218,6 +218,7 @@ class _Lab:
             "data.validation_slices": f"{each}-{each + validated - 1}",
             "data.patches_per_image": min(100, STEPS * max(1, patches)),
             "training.batch_size": 1 << (max(1, patches) - 1).bit_length(),
+            "model.pretrained": "",  # memory does not depend on them, and nothing is fetched
             "training.micro_batch": max(1, patches),
             "training.epochs": 1,
             "training.max_minutes": None,

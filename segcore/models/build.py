@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from segcore.addresses import IMAGENET
 from segcore.card import ModelCard
 from segcore.config import ModelConfig
 from segcore.errors import ConfigError
@@ -16,6 +17,8 @@ from segcore.registry import Registry
 from segcore.strides import Strides
 
 INSTALL = "pip install 'segcore-studio[models]'"
+ALSO_NEEDED = {"swin-unetr": "einops"}
+"""What the package of a family asks for only when the network is built."""
 
 
 class Sizes(NamedTuple):
@@ -60,7 +63,9 @@ def _smp(architecture: str) -> Builder:
 def _segformer(config: ModelConfig, of: Sizes) -> Segmenter:
     from segcore.models.segformer import build_segformer
 
-    return build_segformer(of.channels, of.classes, config.family[-2:], config.pretrained)
+    size = config.family[-2:]
+    pretrained = f"nvidia/mit-{size}" if config.pretrained == IMAGENET else config.pretrained
+    return build_segformer(of.channels, of.classes, size, pretrained)
 
 
 def _dense(config: ModelConfig, of: Sizes) -> Segmenter:
@@ -144,8 +149,9 @@ def build_model(
     ModelError
         The weights it is to begin with cannot be had, or do not fit.
     """
-    build, package = FAMILIES[config.family], config.kind.package
-    if package and find_spec(package) is None:
+    build, needed = FAMILIES[config.family], (config.kind.package, ALSO_NEEDED.get(config.family, ""))
+    package = next((name for name in needed if name and find_spec(name) is None), "")
+    if package:
         raise ConfigError(
             f"model.family is {config.family}, but {package} is not installed.",
             f"Install it ({INSTALL}), or choose unet.",

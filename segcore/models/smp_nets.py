@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from segcore.addresses import IMAGENET
 from segcore.errors import ModelError
 from segcore.models.encoder_names import ENCODERS
 from segcore.models.encoder_weights import Transfer, fetch, find_weights, read_state, transfer
@@ -23,8 +24,6 @@ WIDTHS = (256, 128, 64, 32, 16)
 """Feature maps of the decoders of U-Net, U-Net++ and MAnet, the deepest level first."""
 PROBE = 64
 """Px of the image that tells which parts of an encoder are needed."""
-OWN = "imagenet"
-"""As pretrained weights: those that the library has for the encoder."""
 
 
 class Architecture(NamedTuple):
@@ -179,7 +178,7 @@ def load_encoder(encoder: nn.Module, name: str, pretrained: str) -> Transfer:
     ModelError
         The weights are not there, or are those of another encoder.
     """
-    path = _own_weights(name) if pretrained == OWN else find_weights(pretrained)
+    path = _own_weights(name) if pretrained == IMAGENET else find_weights(pretrained)
     return transfer(read_state(path), encoder, str(path))
 
 
@@ -189,7 +188,7 @@ def _own_weights(name: str) -> Any:
         from segmentation_models_pytorch.encoders import encoders
 
         offered = encoders[name]["pretrained_settings"]
-        chosen = offered.get(OWN) or next(iter(offered.values()))
+        chosen = offered.get(IMAGENET) or next(iter(offered.values()))
         return fetch(chosen["repo_id"], ["model.safetensors"], chosen["revision"])
     import timm
 
@@ -208,8 +207,9 @@ def _create(kind: Architecture, encoder: str, options: dict[str, Any]) -> nn.Mod
         network = getattr(smp, kind.name)(**options)
         return _tidied(network, (1, options["in_channels"], PROBE, PROBE))
     except Exception as error:  # every encoder refuses in its own way what it cannot
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{encoder} cannot be the encoder of {kind.name}: {str(error).splitlines()[0]}",
+            f"{encoder} cannot be the encoder of {kind.name}: {reason}",
             "Choose another encoder, for example resnet34 or tu-convnext_tiny.",
         ) from error
 
@@ -219,6 +219,8 @@ def _tidied(network: nn.Module, image: tuple[int, ...]) -> nn.Module:
     for module in network.modules():
         if hasattr(module, "drop_prob"):  # whole paths that some encoders drop at random
             module.drop_prob = 0.0  # type: ignore[assignment]
+        if hasattr(module, "_drop_connect_rate"):  # the same in its own EfficientNet
+            module._drop_connect_rate = 0.0  # type: ignore[assignment]
         if isinstance(module, nn.Sequential) and len(module) > 1 and _averages(module[0]):
             # One number per image and feature: batches of one image have no variance to divide by.
             for part in module.modules():

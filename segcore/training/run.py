@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
@@ -43,7 +44,7 @@ from segcore.strides import Strides, pooling_plan
 from segcore.tasks import build_task
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
-from segcore.training.checkpoints import Checkpoints
+from segcore.training.checkpoints import LAST, Checkpoints
 from segcore.training.context import Run
 from segcore.training.distributed import Team
 from segcore.training.feedback import Feedback
@@ -52,7 +53,7 @@ from segcore.training.loop import ENDED, fit
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
-from segcore.training.transfer import FirstWeights, continue_run, first_weights
+from segcore.training.transfer import any_weights, continue_run, first_weights
 from segcore.training.tuning import prepare_process
 from segcore.training.validation import Validator
 
@@ -137,14 +138,17 @@ def build_run(
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters, strides)
     weights = first_weights(config, card, report)
-    state = _first_state(config, network, weights, hardware)
+    # What is taken up brings all weights: those of elsewhere need not be at hand any more.
+    going_on = bool(config.training.continue_from) or team.lead((folder / "checkpoints" / LAST).is_file)
+    first = any_weights(config, card) if going_on else weights(config.training.seed)
+    state = _first_state(config, network, first, hardware)
     checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes, team)
     if checkpoints.take_up():
         report(ResumeEvent(epoch=state.epoch, step=state.step))
         report(StageEvent(text=f"going on after epoch {state.epoch}"))
     elif config.training.continue_from:
         continue_run(state, config, card, folder if team.leads else None, report)
-    elif config.model.freeze_encoder and not config.training.start_from:
+    elif config.model.freeze_encoder and not _has_weights(config):
         report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
     if team.leads:
         write_config(folder / "config.json", _as_asked(config, folder), card)
@@ -221,15 +225,21 @@ def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
 
 
 _FROZEN_NOISE = "The encoder is frozen but has random weights: it will never learn to see anything."
-_START_FROM = "Start from a trained model (training.start_from), or do not freeze the encoder."
+_START_FROM = "Start from a trained model (training.start_from) or pretrained weights, or do not freeze it."
+
+
+def _has_weights(config: RunConfig) -> bool:
+    """Say whether a run begins with weights that were trained before."""
+    pretrained = config.model.pretrained and "pretrained" in config.model.kind.options
+    return bool(config.training.start_from or pretrained)
 
 
 def _first_state(
-    config: RunConfig, network: Segmenter, weights: FirstWeights, hardware: Hardware
+    config: RunConfig, network: Segmenter, weights: dict[str, Tensor], hardware: Hardware
 ) -> TrainState:
     """Return the state of a run before its first step."""
     training = config.training
-    network.load_state_dict(weights(training.seed), assign=True)
+    network.load_state_dict(weights, assign=True)
     network = place(network, hardware)
     freeze(network, config.model)
     return TrainState(
