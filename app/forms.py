@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -165,7 +166,7 @@ def component(field: FormField, value: Any, name: str = "") -> gr.components.Com
         limits = field.form
         return gr.Slider(limits["min"], limits["max"], value=value, step=limits["step"], buttons=[], **common)
     if field.kind == "number":
-        return gr.Number(value, precision=0 if field.whole else None, **common)
+        return gr.Number(value, precision=0 if field.whole else None, step=_step(field, value), **common)
     return gr.Textbox(value, max_lines=1, **common)
 
 
@@ -277,6 +278,11 @@ def help_html(field: FormField) -> str:
 def step_help_html(name: str) -> str:
     """Return the folded help article of a step."""
     return f"<details class='step-help'><summary>About this step</summary>\n\n{article(name)}\n\n</details>"
+
+
+def _step(field: FormField, value: float) -> float:
+    """Return how far the arrows move a number: whole numbers by 1, others by a tenth of their first digit."""
+    return 1 if field.whole or not value else 10.0 ** (math.floor(math.log10(abs(value))) - 1)
 
 
 def _read_one(field: FormField, value: Any) -> Any:

@@ -35,11 +35,15 @@ COUNTED: dict[str, Any] = {
         "labels",
         "axes",
         "labels_as",
+        "mode",
+        "context_slices",
         "patch_size",
+        "patch_depth",
+        "loading",
         "validation_slices",
         "validation_fraction",
     },
-    "training": {"batch_size", "micro_batch", "optimizer", "averaging"},
+    "training": {"batch_size", "micro_batch", "devices", "num_nodes", "optimizer", "averaging"},
     "hardware": True,
 }
 """Options on which the memory depends."""

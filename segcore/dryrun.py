@@ -139,8 +139,10 @@ def _grow(lab: _Lab, guess: int, patches: int) -> tuple[int, int, int]:
         if count > 1 and trial.seconds * following / count > PATIENCE:
             break
         larger = lab.try_out(following)
-        # A peak elsewhere, as while the program is loaded, may hide that of the first patches.
-        step = max((larger.network - trial.network) // (following - count), guess // 2)
+        seen = (larger.network - trial.network) // (following - count)
+        # A peak elsewhere, as while the program is loaded, may hide that of the first patches. Of a U-Net the
+        # guess is good enough to bound it; of others it counts only where nothing at all was seen.
+        step = max(seen, guess // 2) if lab.config.model.kind.is_unet else seen or step
         count, trial = following, larger
     return small, step, trial.network + (patches - count) * step
 
@@ -216,9 +218,9 @@ class _Lab:
             "data.axes": "ZCYX",
             "data.pixel_size": _voxel_text(real),
             "data.validation_slices": f"{each}-{each + validated - 1}",
+            "model.pretrained": "",  # memory does not depend on them, and nothing is fetched
             "data.patches_per_image": min(100, STEPS * max(1, patches)),
             "training.batch_size": 1 << (max(1, patches) - 1).bit_length(),
-            "model.pretrained": "",  # memory does not depend on them, and nothing is fetched
             "training.micro_batch": max(1, patches),
             "training.epochs": 1,
             "training.max_minutes": None,

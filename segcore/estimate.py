@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segcore.config import RunConfig
+from segcore.config import ModelConfig, RunConfig
+from segcore.families import USUAL, encoder_millions
 from segcore.files import write_atomic
 from segcore.strides import Strides, divisors, kernels, pooling_plan
 from segcore.tiling import align
@@ -78,9 +79,14 @@ class Network(NamedTuple):
 
 
 def plan_strides(config: RunConfig, voxel: Sequence[float | None] | None) -> Strides:
-    """Return the strides of the network that `config` asks for, for images with voxels of this size."""
+    """Return the strides of the network that `config` asks for, for images with voxels of this size.
+
+    Of a network that halves every axis, whatever the voxels, always the same: two of them then fit together.
+    """
     if config.data.mode != "3d":
         return ()
+    if config.model.kind.halvings:
+        return ((2, 2, 2),) * config.model.kind.halvings
     return pooling_plan(voxel, patch_shape(config), config.model.like[1])
 
 
@@ -115,6 +121,35 @@ def unet_parameters(network: Network) -> int:
         total += _double_conv(2 * width, width, math.prod(size))
         total += math.prod(step) * 2 * width * width + width
     return total + network.features * network.classes + network.classes
+
+
+def parameters_of(model: ModelConfig, network: Network) -> int:
+    """Return the trainable parameters of the network that `model` asks for: of a U-Net exactly, else about.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Options.
+    network : Network
+        The U-Net that it is, or that it is like, see `network_of`.
+
+    Examples
+    --------
+    >>> parameters_of(ModelConfig(family="segformer-b5"), Network(84, 5))
+    84588610
+    """
+    kind = model.kind
+    if kind.is_unet:
+        return unet_parameters(network)
+    if "encoder" in kind.options:
+        usual, here = (round(1e6 * size) for size in (USUAL, encoder_millions(model.encoder)))
+        if kind.parameters < usual:  # it takes the upper levels of the encoder only
+            return kind.parameters * here // usual
+        return kind.parameters - usual + here
+    if "features" in kind.options:
+        described = unet_parameters(Network(*ModelConfig(family=kind.name).like))
+        return kind.parameters * unet_parameters(network) // described
+    return kind.parameters * (3 if network.strides else 1)  # kernels of 27 numbers instead of 9
 
 
 def unet_macs(network: Network, shape: Sequence[int]) -> int:

@@ -16,11 +16,12 @@ from segcore.estimate import (
     Machine,
     Stack,
     network_of,
+    parameters_of,
     patch_shape,
     training_slices,
-    unet_parameters,
     validation_slices,
 )
+from segcore.families import USUAL, encoder_millions
 from segcore.memory import main_memory
 from segcore.strides import radii
 
@@ -110,11 +111,12 @@ def estimate_footprint(
     # many maps of ever fewer pixels: of a 2d network together as much as in the first.
     per_map = 26 if not network.strides else 13 + _below(network.steps)
     per_pixel = per_map * network.features * number_bytes + 16 * network.inputs + 64
+    weights = parameters_of(config.model, network) * per_weight
     planes = validated_planes(config, stack)
     return Footprint(
         process=_CONTEXT if gpu else _PROCESS,
-        weights=unet_parameters(network) * per_weight + (0 if gpu else saving_bytes(config, stack)),
-        patch=round(math.prod(patch_shape(config)) * per_pixel),
+        weights=weights + (0 if gpu else saving_bytes(config, stack)),
+        patch=round(math.prod(patch_shape(config)) * per_pixel * _times(config)),
         validation=planes * stack.height * stack.width * (8 * network.features * number_bytes + 48),
         data=data_bytes(config, stack, gpu),
     )
@@ -125,9 +127,8 @@ def saving_bytes(config: RunConfig, stack: Stack) -> int:
 
     The state of a best epoch that waits to be written, and its weights in the order of the file.
     """
-    return unet_parameters(network_of(config, stack)) * (
-        _STATE[config.training.optimizer] + _averaged(config) + 4
-    )
+    per_weight = _STATE[config.training.optimizer] + _averaged(config) + 4
+    return parameters_of(config.model, network_of(config, stack)) * per_weight
 
 
 def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
@@ -162,6 +163,19 @@ def _below(steps: Sequence[Sequence[int]]) -> float:
     """Return the same for the levels below the first of a 3d network, in maps of the first."""
     scales = accumulate((math.prod(step) for step in steps), operator.mul)
     return 13 * sum(2**level / scale for level, scale in enumerate(scales, start=1))
+
+
+def _times(config: RunConfig) -> float:
+    """Return how many times the memory of the U-Net that it is like a patch takes: by slices and encoder.
+
+    A network of four times the weights is about twice as wide or as deep, and keeps as many times the maps.
+    Small encoders are deep and narrow: they keep no less than the usual one.
+    """
+    kind = config.model.kind
+    slices = config.data.context_slices if kind.slice_by_slice else 1
+    if "encoder" not in kind.options:
+        return slices
+    return slices * max(1.0, math.sqrt(encoder_millions(config.model.encoder) / USUAL))
 
 
 def _on_disk(config: RunConfig) -> bool:

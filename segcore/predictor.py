@@ -58,7 +58,7 @@ class Predictor:
     An image goes through the network whole where that fits into memory, else in the largest tiles that fit;
     the result is the same up to rounding (see `segcore.tiling.tile_grid`). Only where memory is very short
     for a volume, its blocks see less around them than they could, and so do all tiles for a network that
-    looks at the whole image (`is_exact`).
+    looks at the whole image (`is_exact`); one that compares all pixels of it gets no larger ones at all.
 
     Parameters
     ----------
@@ -284,7 +284,8 @@ class Predictor:
         network = self.network
         maps = 2 * network.features if isinstance(network, UNet) else network.bytes_per_pixel(2) // 2
         most = 2**31 // maps
-        return min(int(room / self.network.bytes_per_pixel(self.hardware.dtype.itemsize)), most)
+        fits = int(room / network.bytes_per_pixel(self.hardware.dtype.itemsize))
+        return min(fits, most, network.most_pixels())
 
     def _batch(self, read: Sequence[int], room: int) -> int:
         """Return how many images or tiles that are read in this size go through the network together."""

@@ -18,6 +18,8 @@ GENERAL = ("quick-start", "step-data", "step-configure", "step-train", "step-seg
 METRICS = (
     "metric.dice", "metric.iou", "metric.loss", "metric.gain", "metric.predicted_share", "metric.speed"
 )  # fmt: skip
+LISTED = 12
+"""Proposals for an option that its facts name; the field finds the others by typing."""
 
 
 def articles() -> list[tuple[str, str]]:
@@ -85,8 +87,9 @@ def facts_line(name: str, field: FieldInfo) -> str:
         facts.append(("In the form", ", ".join(str(choice) for choice in form) + unit))
     elif isinstance(form, dict):
         facts.append(("In the form", f"{_number(form['min'])} to {_number(form['max'])}{unit}"))
-    if extra.get("choices"):
-        facts.append(("Choices", f"{', '.join(extra['choices'])}; others can be typed"))
+    if offered := extra.get("choices"):
+        more = f" and {len(offered) - LISTED} more" if len(offered) > LISTED else ""
+        facts.append(("Choices", f"{', '.join(offered[:LISTED])}{more}; others can be typed"))
     facts.append(("Command line", f"`--{name.replace('_', '-')}`"))
     return " · ".join(f"**{key}** {value}" for key, value in facts)
 

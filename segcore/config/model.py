@@ -45,7 +45,7 @@ class ModelConfig(Section):
         "resnet34",
         "The network that looks at the image on the way down; for families that take any.",
         label="Encoder",
-        choices=ENCODERS,
+        choices=tuple(ENCODERS),
         pattern=ENCODER_PATTERN,
     )
     pretrained: str = option(
@@ -62,7 +62,7 @@ class ModelConfig(Section):
     @property
     def like(self) -> tuple[int, int]:
         """Features and layers of the U-Net that it is, or whose memory it takes about."""
-        return self.kind.like or (self.features, self.layers)
+        return self.kind.like or (self.features, self.kind.halvings or self.layers)
 
     @property
     def shape(self) -> dict[str, str | int]:

@@ -24,7 +24,6 @@ class TrainingConfig(Section):
         1e-3,
         "Size of the steps the optimizer takes.",
         label="Learning rate",
-        form={"min": 1e-5, "max": 2e-3, "step": 1e-5},
         gt=0,
         le=100,
     )

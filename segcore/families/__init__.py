@@ -3,7 +3,8 @@
 A family is a network with its own options; all of them are trained, applied and compared in the same way.
 """
 
+from segcore.families.encoders import ENCODERS, USUAL, encoder_millions
 from segcore.families.family import Facts, Family, Obstacle
-from segcore.families.known import ENCODERS, FAMILIES
+from segcore.families.known import FAMILIES
 
-__all__ = ["ENCODERS", "FAMILIES", "Facts", "Family", "Obstacle"]
+__all__ = ["ENCODERS", "FAMILIES", "USUAL", "Facts", "Family", "Obstacle", "encoder_millions"]

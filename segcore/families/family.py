@@ -10,6 +10,8 @@ SOLID = ("3d",)
 ALL = (*PLANES, *SOLID)
 LEAST_PIXELS = 2
 """Pixels that every axis of a patch keeps at the deepest level."""
+NAMED = 4
+"""Kinds of encoders that are named where a family tells which it cannot use."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Family:
     """What features must be a multiple of: it normalises that many together, or has that many heads."""
     package: str = ""
     """What must be installed for it beside this program: the name of the module."""
+    halvings: int = 0
+    """How many times it halves every axis, whatever the voxels; 0: as planned for them."""
+    slice_by_slice: bool = False
+    """Whether each slice that is seen goes through it as an image of its own; all are kept until the last."""
     is_unet: bool = False
     """Whether it is the plain U-Net: predicted by the fast path, and its cost known exactly."""
 
@@ -108,7 +114,9 @@ class Family:
         step = f"{self.step} px, at least {least}" if self.step else "2 to the power of model.layers px"
         found = [f"data.mode {' or '.join(self.modes)}", f"data.patch_size a multiple of {step}"]
         if self.refused:
-            found.append(f"model.encoder none of {', '.join(f'{name}…' for name in self.refused)}")
+            named = ", ".join(f"{name}…" for name in self.refused[:NAMED])
+            others = " and some others" if len(self.refused) > NAMED else ""
+            found.append(f"model.encoder none of {named}{others}")
         if self.groups > 1:
             found.append(f"model.features a multiple of {self.groups}")
         return (*found, *([f"the package {self.package}"] if self.package else []))

@@ -7,14 +7,6 @@ from typing import Any
 from segcore.families.family import ALL, Family
 from segcore.registry import Registry
 
-ENCODERS = (
-    "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "se_resnext50_32x4d",
-    "densenet121", "densenet161", "mobilenet_v2", "vgg16_bn", "inceptionv4", "xception",
-    "efficientnet-b0", "efficientnet-b1", "efficientnet-b3", "efficientnet-b5", "tu-regnety_032",
-    "mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5",
-    "tu-convnext_tiny", "tu-convnext_small", "tu-mobilenetv3_large_100", "tu-efficientnetv2_rw_s",
-)  # fmt: skip
-"""Encoders that the form offers, by their names in segmentation-models-pytorch; of timm with `tu-` before."""
 _UNETS = (
     Family(
         "unet",
@@ -56,6 +48,13 @@ _UNETS = (
 )
 
 _SMP = "segmentation_models_pytorch"
+_UNDILATED = (
+    "densenet", "vgg", "inception", "xception", "tu-densenet", "tu-vgg", "tu-swin", "tu-hrnet", "tu-dla",
+    "tu-ghostnet", "tu-pvt", "tu-edgenext", "tu-focalnet", "tu-poolformer", "tu-caformer", "tu-convformer",
+    "tu-efficientvit", "tu-repvit", "tu-fastvit", "tu-tiny_vit", "tu-davit", "tu-mvit", "tu-nextvit",
+    "tu-rdnet", "tu-hgnet", "tu-starnet", "tu-selecsls",
+)  # fmt: skip
+"""Encoders whose last level cannot be computed at twice the resolution, by how their names begin."""
 
 
 def _with_encoder(
@@ -120,7 +119,7 @@ _ENCODED = (
         "About as costly as the U-Net on an encoder; from some dozen annotated slices on.",
         22_430_930,
         like=(18, 5),
-        refused=("densenet", "vgg", "inception", "xception"),
+        refused=_UNDILATED,
     ),
     _with_encoder(
         "upernet",
@@ -199,6 +198,7 @@ _MONAI = (
         options=("features",),
         step=8,
         groups=8,
+        halvings=3,
         package="monai",
     ),
     Family(
@@ -211,6 +211,7 @@ _MONAI = (
         options=(),
         like=(44, 5),
         step=32,
+        halvings=5,
         package="monai",
     ),
 )
@@ -223,6 +224,7 @@ _SERIES = (
         "Costly: take 16 features and 3 layers. Its time grows with the slices that are seen together.",
         182_630_018,
         ("2.5d",),
+        slice_by_slice=True,
     ),
 )
 

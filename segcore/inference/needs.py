@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.card import ModelCard
-from segcore.config import RunConfig
+from segcore.config import ModelConfig, RunConfig
 from segcore.data.collection import Entry
 from segcore.data.suitability import pixel_sizes
 from segcore.errors import JobError
@@ -20,9 +20,9 @@ from segcore.estimate import (
     MOST_ON_CPU,
     Machine,
     Network,
+    parameters_of,
     prediction_bytes,
     unet_macs,
-    unet_parameters,
 )
 from segcore.inference.results import specs_on
 from segcore.inference.sinks import SinkSpec, required_bytes, result_bytes
@@ -135,15 +135,16 @@ def needs_of(
         probabilities=probabilities,
         required=required,
         free=shutil.disk_usage(folder).free,
-        memory=_memory(config, network, entries, itemsize, available) if on_cpu else None,
+        memory=_memory(config, trained.model, network, entries, itemsize, available) if on_cpu else None,
         available=available,
         seconds=seconds if known else None,
     )
 
 
 def _memory(
-    config: RunConfig, network: Network, entries: Sequence[Entry], itemsize: int, available: int
-) -> int:
+    config: RunConfig, model: ModelConfig, network: Network, entries: Sequence[Entry], itemsize: int,
+    available: int,
+) -> int:  # fmt: skip
     """Return the peak of main memory: the process, the weights, one pass, and what is read and written."""
     per_pixel = prediction_bytes(network, itemsize)
     room = int(min(MEMORY_SHARE * available, MOST_ON_CPU) / per_pixel)
@@ -154,7 +155,7 @@ def _memory(
         reach = 2 * radii(network.steps, network.kernels)[-1]
         pixels = min(pixels, max((side + reach) ** 2, BATCH_PIXELS)) if not network.strides else pixels
     models = 1 + len(config.inference.ensemble)
-    weights = models * unet_parameters(network) * (4 + itemsize)
+    weights = models * parameters_of(model, network) * (4 + itemsize)
     # Of two groups read ahead, one at work and one that is written.
     around = 3 * size + 8 * network.classes
     return PROCESS + weights + pixels * (per_pixel + around)

@@ -12,7 +12,7 @@ from segcore.tiling import IGNORE
 
 FALSE_ALARM, MISS = 0.3, 0.7
 """What a pixel too many and a pixel too few cost in the Tversky loss, as its authors found best."""
-FOCUS = 0.75
+ROOT = 0.75
 """The exponent 1/γ of the focal Tversky loss, with the γ = 4/3 that its authors found best."""
 
 
@@ -54,7 +54,7 @@ def focal_tversky(
     """
     index_K, true_K = _tversky_index(logits, target, total)
     # At 0 the root is infinitely steep: a class without an error has no gradient.
-    return mean_over_classes((1 - index_K).clamp(min=1e-8) ** FOCUS, true_K, weight_K)
+    return mean_over_classes((1 - index_K).clamp(min=1e-8) ** ROOT, true_K, weight_K)
 
 
 def generalised_dice(

@@ -98,7 +98,7 @@ def _sensor3d(config: ModelConfig, of: Sizes) -> Segmenter:
     return build_sensor3d(of.channels, of.classes, of.slices, *config.like)
 
 
-FAMILIES: Registry[Builder] = Registry(
+BUILDERS: Registry[Builder] = Registry(
     "model family",
     {
         "unet": _unet,
@@ -149,7 +149,7 @@ def build_model(
     ModelError
         The weights it is to begin with cannot be had, or do not fit.
     """
-    build, needed = FAMILIES[config.family], (config.kind.package, ALSO_NEEDED.get(config.family, ""))
+    build, needed = BUILDERS[config.family], (config.kind.package, ALSO_NEEDED.get(config.family, ""))
     package = next((name for name in needed if name and find_spec(name) is None), "")
     if package:
         raise ConfigError(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,12 +13,14 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from segcore.models.segmenter import Segmenter
+from segcore.models.segmenter import Segmenter, evaluating
 
 Module = TypeVar("Module", bound=nn.Module)
 
-SIDES = {2: 512, 3: 64}
-"""About how many px (voxels) wide the images are that memory is measured with."""
+SIDES = {2: (512, 1024), 3: (64, 128)}
+"""About how many px (voxels) wide the two images are that memory is measured with."""
+GROWTH = 1.3
+"""A network that takes so many times more per pixel of the larger image takes ever more."""
 HALF_MARGIN = 1.5
 """With numbers of two bytes: normalisations and attention are computed in float32 all the same."""
 MARGIN = 1.15
@@ -31,26 +32,40 @@ class Measured(Segmenter):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(channels, classes)
-        self._peaks: dict[torch.dtype, float] = {}
+        self._peaks: dict[torch.dtype, tuple[float, float]] = {}
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per pixel (voxel) of the input, numbers of `itemsize` bytes.
 
-        What lives at once at the worst moment of a prediction of a middling image, with a margin; then the
-        float32 logits, their softmax and the input. Of a network that compares all pixels with all (attention
-        without windows) larger images need more.
+        What lives at once at the worst moment of a prediction of an image up to `most_pixels`, with a margin;
+        then the float32 logits, their softmax and the input.
         """
-        whole, half = self._peak(torch.float32), self._peak(torch.bfloat16)
+        whole, half = max(self._measured(torch.float32)), max(self._measured(torch.bfloat16))
         needed = MARGIN * whole if itemsize >= 4 else min(HALF_MARGIN * half, MARGIN * whole)
         return math.ceil(needed + 4 * (3 * self.classes + 2 * self.channels))
 
-    def _peak(self, dtype: torch.dtype) -> float:
+    def most_pixels(self) -> int:
+        """Return the px (voxels) of an image up to which `bytes_per_pixel` holds.
+
+        A network that compares all pixels with all (attention without windows) takes the more per pixel the
+        larger the image: it is given none that is larger than what it was measured with.
+        """
+        middling, large = self._measured(torch.float32)
+        if large <= GROWTH * middling:
+            return super().most_pixels()
+        return math.prod(_sizes(self.divisors, SIDES[self.dimensions][1]))
+
+    def _measured(self, dtype: torch.dtype) -> tuple[float, float]:
+        """Return the bytes per pixel of a middling and of a large image."""
         if dtype not in self._peaks:
-            self._peaks[dtype] = peak_bytes_per_pixel(self, dtype)
+            middling, large = SIDES[self.dimensions]
+            self._peaks[dtype] = (
+                peak_bytes_per_pixel(self, dtype, middling), peak_bytes_per_pixel(self, dtype, large)
+            )  # fmt: skip
         return self._peaks[dtype]
 
 
-def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype) -> float:
+def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype, side: int) -> float:
     """Return the most bytes per pixel that live at once while `network` predicts, its weights left out.
 
     Parameters
@@ -59,12 +74,14 @@ def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype) -> float:
         Its weights are looked at only for their shapes; its mode is as before afterwards.
     dtype : torch.dtype
         Of image and weights.
+    side : int
+        About how many px (voxels) wide the image is.
     """
-    sizes = _sizes(network.divisors)
+    sizes = _sizes(network.divisors, side)
     image = torch.empty(1, network.channels, *sizes, dtype=dtype, device="meta")
     live = _Live()
     state = _shapes(network, dtype)
-    with _evaluating(network), torch.no_grad(), live:
+    with evaluating(network), torch.no_grad(), live:
         functional_call(network, state, (image,))
     return live.peak / math.prod(sizes)
 
@@ -85,7 +102,7 @@ def prune(network: nn.Module, image: Sequence[int]) -> None:
     state = _shapes(network, torch.float32)
     weights = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
     blank = torch.empty(*image, device="meta")
-    with _evaluating(network), torch.enable_grad():
+    with evaluating(network), torch.enable_grad():
         total = functional_call(network, state, (blank,)).sum()
     gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     unused = {name for name, gradient in zip(weights, gradients, strict=True) if gradient is None}
@@ -97,7 +114,7 @@ def prune(network: nn.Module, image: Sequence[int]) -> None:
             setattr(network.get_submodule(inside), last, nn.Identity())
             taken.append((inside, last, part))
     try:
-        with _evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad():
             functional_call(network, _shapes(network, torch.float32), (blank,))
     except Exception:  # some are run through, though nothing is made of it
         for inside, last, part in taken:
@@ -115,20 +132,7 @@ def _shapes(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Let a network predict; afterwards each of its parts is in the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _sizes(divisors: Sequence[int]) -> list[int]:
-    side = SIDES[len(divisors)]
+def _sizes(divisors: Sequence[int], side: int) -> list[int]:
     return [-(-side // step) * step for step in divisors]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcore.devices import Hardware
-from segcore.models.segmenter import Segmenter
+from segcore.models.segmenter import Segmenter, evaluating
 
 
 class Plain:
@@ -29,18 +28,6 @@ class Plain:
     def __call__(self, images: Tensor, keep: Sequence[slice] | None = None) -> Tensor:
         """Return logits, see `Folded.__call__`; all are computed, whatever is kept."""
         layout = self._hardware.layout(self._network.dimensions)
-        with _evaluating(self._network), torch.no_grad(), self._hardware.autocast():
+        with evaluating(self._network), torch.no_grad(), self._hardware.autocast():
             logits = self._network(images.contiguous(memory_format=layout))
         return logits[:, :, *(keep or ())].float()
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for a moment."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

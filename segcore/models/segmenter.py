@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,6 +50,10 @@ class Segmenter(nn.Module):
         """Return the memory prediction needs per pixel (voxel) of the input, numbers of `itemsize` bytes."""
         raise NotImplementedError
 
+    def most_pixels(self) -> int:
+        """Return the px (voxels) of an image up to which `bytes_per_pixel` holds."""
+        return 2**31
+
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Return the parts from the input to the output, by name: for freezing and rates layer by layer."""
         raise NotImplementedError
@@ -74,3 +79,15 @@ def pad_behind(image: Tensor, steps: Sequence[int]) -> Tensor:
         return image
     both = [(0, amount) for amount in reversed(missing)]  # functional.pad begins with the last axis
     return functional.pad(image, [side for pair in both for side in pair], mode="replicate")
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Let a network predict; afterwards each of its parts is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

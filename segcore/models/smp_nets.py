@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcore.addresses import IMAGENET
 from segcore.errors import ModelError
-from segcore.models.encoder_names import ENCODERS
+from segcore.families import ENCODERS
 from segcore.models.encoder_weights import Transfer, fetch, find_weights, read_state, transfer
 from segcore.models.measured import Measured, built, prune
 
@@ -102,7 +102,7 @@ def build_smp(
     architecture : str
         One of `ARCHITECTURES`.
     encoder : str
-        Its name there (see `segcore.models.encoder_names`), or that of any model of timm.
+        Its name there (see `segcore.families.encoders`), or that of any model of timm.
     depth : int
         Times that the encoder halves the image, 3 to 5; 0: as many as suit the architecture.
     pretrained : str

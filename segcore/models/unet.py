@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segcore.estimate import Network, prediction_bytes
+from segcore.models.levels import keep_variance
 from segcore.models.segmenter import Segmenter
 from segcore.strides import Strides, divisors, kernels, radii
 
@@ -86,7 +87,7 @@ class UNet(Segmenter):
         )
         self.divisors, self.receptive_radii = divisors(self.strides), radii(self.strides, self.kernels)
         self.head = (nn.Conv3d if strides else nn.Conv2d)(features, classes, 1)
-        self.apply(_initialise)
+        self.apply(keep_variance)
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per pixel (voxel), see `segcore.estimate.prediction_bytes`."""
@@ -117,16 +118,6 @@ class UNet(Segmenter):
             x = torch.cat([skips.pop(), self.upsample[level](x)], dim=1)
             x = self.decoder[level](x)
         return self.head(x)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Keep the variance of the signal from layer to layer (He et al. 2015)."""
-    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # there is nothing to fill, and torch would import its compiler for it, which takes seconds
-    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str]:

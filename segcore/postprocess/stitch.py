@@ -133,7 +133,7 @@ class Joiner:
         self._at = {place: number for number, place in enumerate(self._places)}
         self._seen: dict[int, tuple[np.ndarray, int]] = {}  # numbers in the tile, and what to add to them
         self._added: set[int] = set()
-        self._parents = [0]
+        self._parents, self._drawn = [0], [False]
 
     def add(self, at: int, found: np.ndarray) -> np.ndarray:
         """Return the part that a tile owns with provisional numbers, int64.
@@ -150,6 +150,7 @@ class Joiner:
         numbers, count = numbered(found)
         before = len(self._parents) - 1
         self._parents += range(before + 1, before + 1 + count)
+        self._drawn += [False] * count
         self._seen[at] = numbers, before
         self._added.add(at)
         for other in self._neighbours(at):
@@ -159,13 +160,18 @@ class Joiner:
             if self._added.issuperset(self._neighbours(known)):
                 self._seen.pop(known, None)
         owned = numbers[self._tiles[at].keep]
+        for number in np.unique(owned[owned > 0]).tolist():
+            self._drawn[before + number] = True
         return np.where(owned > 0, owned.astype(np.int64) + before, 0)
 
     def table(self) -> np.ndarray:
-        """Return the final number, 1 … n, of every provisional one; 0 stays 0."""
+        """Return the final number of every provisional one, 1 … n for the n objects that tiles own a part of.
+
+        0 stays 0, as does what was seen beside the owned parts only, and is no part of any object there.
+        """
         roots = np.array([self._root(number) for number in range(len(self._parents))])
-        _, final = np.unique(roots, return_inverse=True)
-        return final
+        drawn = np.unique(roots[self._drawn])
+        return np.where(np.isin(roots, drawn), np.searchsorted(drawn, roots) + 1, 0)
 
     def _neighbours(self, at: int) -> Iterator[int]:
         place = self._places[at]

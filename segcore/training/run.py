@@ -23,6 +23,7 @@ from segcore.data.split_file import parts_text, save_split
 from segcore.data.weights import class_weights, pixels_beside
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError
+from segcore.estimate import plan_strides
 from segcore.events import (
     EpochEvent,
     NoteEvent,
@@ -40,7 +41,7 @@ from segcore.models.build import empty_model
 from segcore.models.saved import place
 from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
-from segcore.strides import Strides, pooling_plan
+from segcore.strides import Strides
 from segcore.tasks import build_task
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
@@ -133,7 +134,8 @@ def build_run(
     team = team or Team()
     hardware = team.hardware(choose(config.hardware))
     prepare_process(hardware)
-    strides = _strides(config, data)
+    voxel = data.pixel_size
+    strides = plan_strides(config, (voxel.z, voxel.y, voxel.x))
     network = empty_model(config.model, model_card(data, 0, strides))  # the weights come next
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(data, parameters, strides)
@@ -175,15 +177,6 @@ def build_run(
         preview=feedback.save if team.leads else _unseen,
         team=team,
     )
-
-
-def _strides(config: RunConfig, data: TrainingData) -> Strides:
-    """Return what every level of a 3d network shrinks, by the size of a voxel; none in 2d."""
-    if data.mode != "3d":
-        return ()
-    voxel, options = data.pixel_size, config.data
-    patch = (options.patch_depth, options.patch_size, options.patch_size)
-    return pooling_plan((voxel.z, voxel.y, voxel.x), patch, config.model.like[1])
 
 
 def _fits(data: TrainingData, hardware: Hardware) -> bool:

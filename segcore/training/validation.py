@@ -132,7 +132,10 @@ class Validator:
         return Verdict(mean_loss, scores, self._shares(counts))
 
     def _logits(self, scene: Scene) -> Tensor:
-        """Predict a scene; where memory runs out, in smaller and smaller tiles: the result is the same."""
+        """Predict a scene; where memory runs out, in smaller and smaller tiles.
+
+        The result is the same for a network that is local, and about the same for others.
+        """
         image = scene.image()
         while True:
             side = self.predictor.tile_size or max(image.shape[-2:])

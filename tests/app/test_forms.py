@@ -150,3 +150,15 @@ def test_help_is_escaped_and_names_the_field() -> None:
         html = forms.help_html(field)
         assert html.startswith("<details")
         assert field.label in html
+
+
+def test_the_rate_that_plain_descent_needs_can_be_typed_and_the_arrows_move_it_little() -> None:
+    field = next(field for field in forms.all_fields() if field.path == "training.learning_rate")
+    assert forms.component(field, 1e-3).step == pytest.approx(1e-4)
+    for rate in (1e-5, 0.03, 0.3):
+        config, problems = forms.check(forms.to_values([field], [rate]))
+        assert not problems
+        assert config is not None
+        assert config.training.learning_rate == rate
+    batches = next(field for field in forms.all_fields() if field.path == "training.keep_every")
+    assert forms.component(batches, 10).step == 1

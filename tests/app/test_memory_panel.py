@@ -15,7 +15,7 @@ from tabs_workspace import make_services, write_labels, write_stack
 from app import forms, memory_desk, memory_panel
 from app.memory_desk import MemoryView
 from app.services import Services
-from segcore.config import RunConfig
+from segcore.config import RunConfig, build_config
 from segcore.footprint import FEATURES, PATCHES, MemoryNeed
 from segcore.jobs.store import create_job
 
@@ -78,6 +78,26 @@ def test_other_settings_are_measured_anew(
     assert _shown(services, training_batch_size=16)[TIMER].active
     # The rate changes what is learned, but no memory.
     assert not _shown(services, training_learning_rate=2e-3)[TIMER].active
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"mode": "2.5d"}},
+        {"data": {"context_slices": 5}},
+        {"data": {"patch_depth": 32}},
+        {"data": {"loading": "disk"}},
+        {"training": {"devices": 2}},
+        {"model": {"encoder": "resnet50"}},
+        {"hardware": {"precision": "fp32"}},
+    ],
+)
+def test_a_measurement_holds_for_nothing_that_needs_other_memory(
+    services: Services, changes: dict[str, Any]
+) -> None:
+    desk = services.memory
+    assert desk._key(build_config(changes)) != desk._key(RunConfig())
+    assert desk._key(build_config({"training": {"seed": 7, "learning_rate": 0.1}})) == desk._key(RunConfig())
 
 
 def test_a_dry_run_that_fails_leaves_the_estimate(

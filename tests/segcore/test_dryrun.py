@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,3 +157,36 @@ def test_a_configuration_that_cannot_be_used_is_said_in_words(
     monkeypatch.setattr(dryrun.os, "nice", lambda step: step)
     assert dryrun.main([str(file), str(tmp_path)]) == 1
     assert "none.tif" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("family", "grown", "step"), [
+    ("unet", 10**6, 5 * 10**8), ("unet-encoder", 10**6, 10**6), ("unet-encoder", 0, 10**9),
+])  # fmt: skip
+def test_the_guess_bounds_what_is_measured_of_a_unet_only(
+    family: str, grown: int, step: int, tiny_config: RunConfig
+) -> None:
+    class Lab:
+        config = tiny_config.model_copy(
+            update={"model": tiny_config.model.model_copy(update={"family": family})}
+        )
+        material = dryrun.Material(Stack(6, 64, 64), 2)
+        meter = SimpleNamespace(have=10**11, gpu=False)
+
+        def try_out(self, patches: int) -> dryrun.Trial:
+            return dryrun.Trial(peak=10**9 + patches * grown, data=0, seconds=0.6 * dryrun.PATIENCE)
+
+    small, found, training = dryrun._grow(Lab(), 10**9, 4)  # type: ignore[arg-type]
+    assert small == 10**9 + grown
+    assert found == step
+    assert training == 10**9 + 2 * grown + 2 * step
+
+
+def test_no_weights_are_fetched_for_it(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[RunConfig] = []
+    monkeypatch.setattr(dryrun, "train", lambda config, folder, asked: tried.append(config))
+    model = tiny_config.model.model_copy(update={"pretrained": "nobody/nothing"})
+    config = tiny_config.model_copy(update={"model": model})
+    dryrun.dry_run(config, dryrun.Material(Stack(6, 64, 64), 2), tmp_path)
+    assert {config.model.pretrained for config in tried} == {""}

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from segcore.config import RunConfig, build_config
+from segcore.config import ModelConfig, RunConfig, build_config
 from segcore.errors import ConfigError
 from segcore.estimate import (
     Network,
     Stack,
     network_of,
+    parameters_of,
     patch_shape,
     plan_strides,
     read_machine,
@@ -22,7 +23,9 @@ from segcore.estimate import (
     unet_macs,
     unet_parameters,
 )
+from segcore.models.build import build_model
 from segcore.models.unet import UNet
+from segcore.strides import divisors
 from segcore.workspace import Workspace
 
 NETWORKS = [
@@ -110,3 +113,46 @@ def test_in_3d_a_patch_keeps_four_pixels_at_the_deepest_level() -> None:
     solid = build_config({**flat, "data": {"patch_size": 64, "mode": "3d", "patch_depth": 8}})
     assert patch_shape(solid) == (8, 64, 64)
     assert len(plan_strides(solid, None)) == 4
+
+
+@pytest.mark.parametrize("family", ["segresnet", "swin-unetr"])
+def test_a_network_that_halves_every_axis_has_the_strides_it_is_built_with(family: str) -> None:
+    config = build_config({"model": {"family": family}, "data": {"mode": "3d", "patch_size": 64}})
+    strides = plan_strides(config, None)
+    assert strides == plan_strides(config, (5.0, 1.0, 1.0))
+    with torch.device("meta"):
+        assert build_model(config.model, 1, 2, strides).divisors == divisors(strides)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "tolerance"),
+    [
+        ("2d", {"family": "unet-attention", "features": 32, "layers": 3}, 0.05),
+        ("2d", {"family": "unet-residual", "features": 16}, 0.05),
+        ("2d", {"family": "dynunet", "features": 32}, 0.35),
+        ("3d", {"family": "segresnet", "features": 16}, 0.3),
+        ("3d", {"family": "swin-unetr"}, 0.3),
+        ("2.5d", {"family": "sensor3d", "features": 16, "layers": 3}, 0.1),
+        ("2d", {"family": "unet-encoder", "encoder": "resnet101"}, 0.2),
+        ("2d", {"family": "deeplabv3plus", "encoder": "mobilenet_v2"}, 0.35),
+        ("2d", {"family": "pspnet", "encoder": "resnet18"}, 0.4),
+    ],
+)
+def test_the_parameters_of_other_families_are_about_those_of_the_network(
+    mode: str, options: dict[str, object], tolerance: float
+) -> None:
+    config = build_config({"model": options, "data": {"mode": mode}})
+    network = network_of(config)
+    slices = config.data.context_slices if mode == "2.5d" else 1
+    with torch.device("meta"):
+        built = build_model(config.model, network.inputs, 2, network.strides, slices)
+    counted = sum(weight.numel() for weight in built.parameters())
+    assert parameters_of(config.model, network) == pytest.approx(counted, rel=tolerance)
+
+
+def test_an_encoder_that_nobody_has_listed_counts_as_the_usual_one() -> None:
+    usual = ModelConfig(family="unet-encoder")
+    other = ModelConfig(family="unet-encoder", encoder="tu-nobody")
+    assert parameters_of(other, Network(*other.like)) == usual.kind.parameters
+    smallest = ModelConfig(family="pspnet", encoder="tu-mobilenetv3_small_100")
+    assert 0 < parameters_of(smallest, Network(*smallest.like)) < smallest.kind.parameters

@@ -32,6 +32,14 @@ def _need(config: RunConfig, have: int = 10**12) -> int:
     return estimate_footprint(config, STACK).need(patches_at_once(config), have)
 
 
+def _sensor3d(slices: int) -> dict[str, Any]:
+    return {"model": {"family": "sensor3d"}, "data": {"mode": "2.5d", "context_slices": slices}}
+
+
+def _on_encoder(encoder: str) -> dict[str, Any]:
+    return {"model": {"family": "unet-encoder", "encoder": encoder}}
+
+
 @pytest.mark.parametrize(
     ("more", "less"),
     [
@@ -44,6 +52,10 @@ def _need(config: RunConfig, have: int = 10**12) -> int:
         ({"data": {"mode": "3d"}}, {}),
         ({"data": {"mode": "2.5d", "context_slices": 31}}, {}),
         ({}, {"data": {"loading": "disk"}}),
+        (_sensor3d(5), _sensor3d(3)),
+        (_sensor3d(3), {"data": {"mode": "2.5d", "context_slices": 3}}),
+        (_on_encoder("resnet101"), _on_encoder("resnet34")),
+        (_on_encoder("resnext101_32x48d"), {"model": {"family": "segformer-b5"}}),
     ],
 )
 def test_larger_options_need_more(more: dict[str, Any], less: dict[str, Any]) -> None:
@@ -146,3 +158,10 @@ def test_short_numbers_need_less() -> None:
 
 def test_the_ratio_is_need_by_have() -> None:
     assert MemoryNeed(need=3, have=2, measured=True).ratio == 1.5
+
+
+def test_weights_are_those_of_the_family_and_not_of_the_network_it_is_like() -> None:
+    for family in ("segformer-b5", "fc-densenet-103", "swin-unetr", "unet-encoder"):
+        config = build_config({"model": {"family": family}})
+        weights = estimate_footprint(config, STACK, gpu=True).weights
+        assert weights == 16 * config.model.kind.parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,14 @@ from networks import (
 )
 from safetensors.torch import save_file
 
+from segcore.card import ModelCard, Normalization
+from segcore.devices import Hardware
 from segcore.errors import ModelError
-from segcore.models.encoder_names import ENCODERS
+from segcore.families import ENCODERS
+from segcore.models.encoder_weights import transfer
+from segcore.models.measured import peak_bytes_per_pixel
 from segcore.models.smp_nets import ARCHITECTURES, SmpNet, build_smp, encoder_name
+from segcore.predictor import Predictor
 
 SMALL = "tu-lcnet_050"
 PLAIN = [name for name in ARCHITECTURES if name != "dpt"]
@@ -59,6 +65,25 @@ def test_encoders_of_all_kinds_go_through_every_size(encoder: str) -> None:
     network = _small("unet", 1, encoder)
     check_any_size(network, (33, 64))
     check_stages(network)
+
+
+def test_attention_between_all_pixels_gets_no_larger_images_than_it_was_measured_with() -> None:
+    card = ModelCard(
+        channels=1, class_values=(0, 1), class_names=("out", "in"), axes="YX", dtype="uint8",
+        normalization=Normalization(kind="none", offset=(0.0,), scale=(1.0,)),
+    )  # fmt: skip
+    cpu = Hardware(torch.device("cpu"), torch.float32, channels_last=True)
+    network = _small("unet", 1, "mit_b0")
+    most = network.most_pixels()
+    assert most == 1024**2
+    assert peak_bytes_per_pixel(network, torch.float32, 2048) > 2 * peak_bytes_per_pixel(
+        network, torch.float32, 1024
+    )
+    predictor = Predictor(network, card, cpu)
+    assert len(predictor.tiles(3840, 3840)) > 1
+    for tile in predictor.tiles(3840, 3840):
+        assert math.prod(side.stop - side.start for side in tile.read) <= most
+    assert _small("unet").most_pixels() > 2**30
 
 
 def test_one_image_is_enough_to_train_on_where_all_of_it_is_averaged() -> None:
@@ -117,11 +142,25 @@ def test_weights_that_are_nowhere_are_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants as constants
+    import huggingface_hub
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    asked: list[str] = []
+
+    class Silent:
+        def head(self, url: str, **options: object) -> None:
+            asked.append(url)
+            raise OSError("nobody answers")
+
+    def download(repository: str, name: str, *, local_files_only: bool = False, **options: object) -> str:
+        if not local_files_only:
+            asked.append(name)
+        raise ValueError("not in the cache")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Silent)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(ModelError, match="did not answer"):
         build_smp(1, 2, "unet", SMALL, pretrained="nobody/nothing")
+    assert asked == [huggingface_hub.constants.ENDPOINT]
 
 
 def test_an_unknown_encoder_is_refused_with_those_near_to_it() -> None:
@@ -143,3 +182,66 @@ def test_the_list_of_encoders_says_how_large_they_are() -> None:
     from segmentation_models_pytorch.encoders import encoders
 
     assert {name for name in encoders if not name.startswith("timm-")} <= set(ENCODERS)
+
+
+def _weights_of(network: SmpNet) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.network.encoder.state_dict().items()}
+
+
+def test_only_the_first_convolution_is_adapted() -> None:
+    network = _small(channels=3)
+    state = _weights_of(network)
+    first, *others = [name for name, tensor in state.items() if tensor.ndim == 4 and tensor.shape[1] > 1]
+    deeper = others[0]
+    found = transfer({**state, deeper: state[deeper][:, 1:]}, network.network.encoder, "file")
+    assert (found.adapted, found.replaced) == ((), (deeper,))
+    found = transfer({**state, first: state[first][:, 1:]}, network.network.encoder, "file")
+    assert (found.adapted, found.replaced) == ((first,), ())
+
+
+def test_a_published_checkpoint_is_read_and_broken_numbers_are_refused(tmp_path: Path) -> None:
+    state = _weights_of(_small(channels=3))
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "published.pth")
+    found = build_smp(3, 2, "unet", SMALL, pretrained=str(tmp_path / "published.pth")).transferred
+    assert found is not None
+    assert not found.missing
+    state[next(iter(state))].fill_(float("nan"))
+    save_file(state, tmp_path / "broken.safetensors")
+    with pytest.raises(ModelError, match="not numbers"):
+        build_smp(3, 2, "unet", SMALL, pretrained=str(tmp_path / "broken.safetensors"))
+
+
+def test_a_download_gives_up_where_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from segcore.models import encoder_weights
+
+    def download(repository: str, name: str, local_files_only: bool = False, **_: object) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError(name)
+        assert constants.HF_HUB_DISABLE_XET  # which has no time limit
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr(encoder_weights, "_answers", lambda: True)
+    assert encoder_weights.fetch("owner/name", ["weights.bin"]) == tmp_path / "weights.bin"
+
+
+def test_an_encoder_that_fails_without_a_word_is_refused_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("segcore.models.smp_nets._tidied", fail)
+    with pytest.raises(ModelError, match="encoder of Unet: AssertionError"):
+        _small()
+
+
+def test_nothing_is_dropped_at_random_in_training() -> None:
+    network = _small(encoder="efficientnet-b0").train()
+    image = torch.randn(2, 1, 64, 64)
+    assert torch.equal(network(image), network(image))

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from segcore.config import ModelConfig
 from segcore.errors import ConfigError
-from segcore.models.build import FAMILIES, build_model
+from segcore.models.build import BUILDERS, build_model
 from segcore.models.unet import UNet, architecture
 
 
@@ -87,7 +87,7 @@ def test_the_architecture_can_be_told_from_the_shapes() -> None:
 
 def test_an_unknown_family_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="unet"):
-        FAMILIES["vnet"]
+        BUILDERS["vnet"]
 
 
 def _transparent(network: UNet) -> UNet:

@@ -31,7 +31,10 @@ def _joined(
     labels = np.full(shape, -1, np.int64)
     for at in order:
         labels[tiles[at].write] = joiner.add(at, found[at])
-    return np.asarray(joiner.table()[labels])
+    table = joiner.table()
+    joined = np.asarray(table[labels])
+    assert np.array_equal(np.unique(joined[joined > 0]), np.arange(1, table.max() + 1))
+    return joined
 
 
 @given(labels=ellipses(most=9), data=st.data())

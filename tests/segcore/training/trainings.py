@@ -50,6 +50,9 @@ def assert_same_state(one: TrainState, two: TrainState) -> None:
     states = (one, two)
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, two.network.state_dict()[name]), name
+    for group, other in zip(one.optimizer.param_groups, two.optimizer.param_groups, strict=True):
+        shared = {name: value for name, value in group.items() if name != "params"}  # LAMB counts steps here
+        assert shared == {name: value for name, value in other.items() if name != "params"}
     moments = [[number for s in state.optimizer.state.values() for number in s.values()] for state in states]
     assert all(torch.equal(*pair) for pair in zip(*moments, strict=True))
     assert torch.equal(one.generator.get_state(), two.generator.get_state())

@@ -1,4 +1,4 @@
-"""Encoders to choose from, with their parameters. Torch-free, for the form.
+"""Encoders to choose from, with their size. Torch-free, for the form.
 
 Those of segmentation-models-pytorch 0.6, then (`tu-`) often used ones of timm that were tried with it; any
 other model of timm can be named as well. Counted with 3 channels, without the classifier.
@@ -49,3 +49,11 @@ ENCODERS: dict[str, float] = {
 }
 """Parameters in millions, by name."""
 # fmt: on
+USUAL = 21.3
+"""Parameters in millions of the encoder with which families are described, resnet34."""
+
+
+def encoder_millions(name: str) -> float:
+    """Return the parameters of an encoder in millions; of one that is not in the list the usual ones."""
+    names = (name, f"tu-{name}", name.removeprefix("tu-"))
+    return next((ENCODERS[known] for known in names if known in ENCODERS), USUAL)
