@@ -17,10 +17,10 @@ from segcore.models.segmenter import Segmenter, evaluating
 
 Module = TypeVar("Module", bound=nn.Module)
 
-SIDES = {2: (512, 1024), 3: (64, 128)}
-"""About how many px (voxels) wide the two images are that memory is measured with."""
+SIDES = {2: (512, 1024, 2048), 3: (64, 128, 256)}
+"""About how many px (voxels) wide the images are that memory is measured with: two usual and a large one."""
 GROWTH = 1.3
-"""A network that takes so many times more per pixel of the larger image takes ever more."""
+"""A network that takes so many times more per pixel of the large image takes ever more."""
 HALF_MARGIN = 1.5
 """With numbers of two bytes: normalisations and attention are computed in float32 all the same."""
 MARGIN = 1.15
@@ -32,7 +32,7 @@ class Measured(Segmenter):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(channels, classes)
-        self._peaks: dict[torch.dtype, tuple[float, float]] = {}
+        self._peaks: dict[torch.dtype, tuple[float, ...]] = {}
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per pixel (voxel) of the input, numbers of `itemsize` bytes.
@@ -40,7 +40,7 @@ class Measured(Segmenter):
         What lives at once at the worst moment of a prediction of an image up to `most_pixels`, with a margin;
         then the float32 logits, their softmax and the input.
         """
-        whole, half = max(self._measured(torch.float32)), max(self._measured(torch.bfloat16))
+        whole, half = (max(self._measured(dtype)[:2]) for dtype in (torch.float32, torch.bfloat16))
         needed = MARGIN * whole if itemsize >= 4 else min(HALF_MARGIN * half, MARGIN * whole)
         return math.ceil(needed + 4 * (3 * self.classes + 2 * self.channels))
 
@@ -48,20 +48,18 @@ class Measured(Segmenter):
         """Return the px (voxels) of an image up to which `bytes_per_pixel` holds.
 
         A network that compares all pixels with all (attention without windows) takes the more per pixel the
-        larger the image: it is given none that is larger than what it was measured with.
+        larger the image: it is given none that is larger than the usual ones it was measured with.
         """
-        middling, large = self._measured(torch.float32)
-        if large <= GROWTH * middling:
+        *usual, large = self._measured(torch.float32)
+        if large <= GROWTH * max(usual):
             return super().most_pixels()
         return math.prod(_sizes(self.divisors, SIDES[self.dimensions][1]))
 
-    def _measured(self, dtype: torch.dtype) -> tuple[float, float]:
-        """Return the bytes per pixel of a middling and of a large image."""
+    def _measured(self, dtype: torch.dtype) -> tuple[float, ...]:
+        """Return the bytes per pixel of the images of `SIDES`."""
         if dtype not in self._peaks:
-            middling, large = SIDES[self.dimensions]
-            self._peaks[dtype] = (
-                peak_bytes_per_pixel(self, dtype, middling), peak_bytes_per_pixel(self, dtype, large)
-            )  # fmt: skip
+            sides = SIDES[self.dimensions]
+            self._peaks[dtype] = tuple(peak_bytes_per_pixel(self, dtype, side) for side in sides)
         return self._peaks[dtype]
 
 

@@ -23,6 +23,7 @@ from segcore.errors import ModelError
 from segcore.families import ENCODERS
 from segcore.models.encoder_weights import transfer
 from segcore.models.measured import peak_bytes_per_pixel
+from segcore.models.segformer import build_segformer
 from segcore.models.smp_nets import ARCHITECTURES, SmpNet, build_smp, encoder_name
 from segcore.predictor import Predictor
 
@@ -83,6 +84,7 @@ def test_attention_between_all_pixels_gets_no_larger_images_than_it_was_measured
     assert len(predictor.tiles(3840, 3840)) > 1
     for tile in predictor.tiles(3840, 3840):
         assert math.prod(side.stop - side.start for side in tile.read) <= most
+    assert build_segformer(1, 2).most_pixels() == most
     assert _small("unet").most_pixels() > 2**30
 
 
