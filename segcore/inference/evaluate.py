@@ -73,8 +73,7 @@ def evaluate(
     Stopped
         Somebody asked for it.
     """
-    watcher = watcher or Watcher()
-    began = time.monotonic()
+    began, watcher = time.monotonic(), watcher or Watcher()
     report(StageEvent(text="loading the model"))
     hardware = choose(config.hardware)
     model = open_model(config, hardware, model)
@@ -83,8 +82,8 @@ def evaluate(
     part, regions = _choose(collection, config, model, part, report)
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
     predictor = build_predictor(config, model, hardware)
-    kept = watcher if watcher.needs_slices else None
-    scorer = Scorer(predictor, collection, LabelRule.of(data), config.inference.rescale, kept)
+    told = watcher if watcher.needs_slices else None
+    scorer = Scorer(predictor, collection, LabelRule.of(data), config.inference.rescale, told)
     watcher.begin(data, model)
     slices = _score_all(scorer, regions, report, asked)
     return _numbers(scorer.counts.scores(model.card.class_values)) | {

@@ -66,10 +66,3 @@ class AttentionUNet(Levels):
     def merged(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
         """Return the gated skip connection and what comes from below."""
         return super().merged(level, self.gates[level](skip, below), below)
-
-
-def build_attention_unet(
-    channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
-) -> AttentionUNet:
-    """Build an attention U-Net, see `AttentionUNet`."""
-    return AttentionUNet(channels, classes, features, layers, strides)

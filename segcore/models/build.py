@@ -40,15 +40,15 @@ def _unet(config: ModelConfig, of: Sizes) -> Segmenter:
 
 
 def _attention(config: ModelConfig, of: Sizes) -> Segmenter:
-    from segcore.models.attention_unet import build_attention_unet
+    from segcore.models.attention_unet import AttentionUNet
 
-    return build_attention_unet(of.channels, of.classes, *config.like, of.strides)
+    return AttentionUNet(of.channels, of.classes, *config.like, of.strides)
 
 
 def _residual(config: ModelConfig, of: Sizes) -> Segmenter:
-    from segcore.models.residual_unet import build_residual_unet
+    from segcore.models.residual_unet import ResidualUNet
 
-    return build_residual_unet(of.channels, of.classes, *config.like, of.strides)
+    return ResidualUNet(of.channels, of.classes, *config.like, of.strides)
 
 
 def _smp(architecture: str) -> Builder:

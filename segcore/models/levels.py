@@ -19,7 +19,7 @@ Block = Callable[[int, int, Sequence[int]], nn.Module]
 class Levels(Measured):
     """An image is halved and widened level by level, and built up again beside what every level had seen.
 
-    Exact as the U-Net is: an output pixel sees what two convolutions per block reach, and nothing else.
+    Exact: an output pixel sees what two convolutions per block reach, and nothing else.
 
     Parameters
     ----------
@@ -42,23 +42,25 @@ class Levels(Measured):
     ) -> None:
         super().__init__(channels, classes)
         assert not strides or len(strides) == layers, (strides, layers)
+        self.features, self.layers = features, layers
         self.strides: tuple[tuple[int, ...], ...] = tuple(strides) or ((2, 2),) * layers
-        sizes: tuple[tuple[int, ...], ...] = kernels(strides) if strides else ((3, 3),) * (layers + 1)
+        self.kernels: tuple[tuple[int, ...], ...] = kernels(strides) if strides else ((3, 3),) * (layers + 1)
         widths = [features * 2**level for level in range(layers + 1)]
         self.widths = widths
+        steps = pairwise([channels, *widths[:-1]])
         self.encoder = nn.ModuleList(
-            block(a, b, size) for (a, b), size in zip(pairwise([channels, *widths[:-1]]), sizes, strict=False)
+            block(a, b, size) for (a, b), size in zip(steps, self.kernels[:-1], strict=True)
         )
-        self.bottom = block(widths[-2], widths[-1], sizes[-1])
+        self.bottom = block(widths[-2], widths[-1], self.kernels[-1])
         grow = nn.ConvTranspose3d if strides else nn.ConvTranspose2d
         self.upsample = nn.ModuleList(
             grow(2 * width, width, step, stride=step)  # type: ignore[arg-type]
-            for width, step in zip(widths, self.strides, strict=False)
+            for width, step in zip(widths[:-1], self.strides, strict=True)
         )
         self.decoder = nn.ModuleList(
-            block(2 * width, width, size) for width, size in zip(widths[:-1], sizes, strict=False)
+            block(2 * width, width, size) for width, size in zip(widths[:-1], self.kernels[:-1], strict=True)
         )
-        self.divisors, self.receptive_radii = divisors(self.strides), radii(self.strides, sizes)
+        self.divisors, self.receptive_radii = divisors(self.strides), radii(self.strides, self.kernels)
         self.head = (nn.Conv3d if strides else nn.Conv2d)(features, classes, 1)
         self.apply(keep_variance)
 
@@ -67,7 +69,7 @@ class Levels(Measured):
         down = [(f"encoder {level}", block) for level, block in enumerate(self.encoder, start=1)]
         up = [
             (f"decoder {level + 1}", nn.ModuleList(self.of_level(level)))
-            for level in reversed(range(len(self.decoder)))
+            for level in reversed(range(self.layers))
         ]
         return [*down, ("bottom", self.bottom), *up, ("head", self.head)]
 
@@ -85,7 +87,7 @@ class Levels(Measured):
             skips.append(x)
             x = pool(x, step)
         x = self.bottom(x)
-        for level in reversed(range(len(self.decoder))):
+        for level in reversed(range(self.layers)):
             x = self.decoder[level](self.merged(level, skips.pop(), self.upsample[level](x)))
         return self.head(x)
 

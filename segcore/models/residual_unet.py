@@ -58,10 +58,3 @@ class ResidualUNet(Levels):
         self, channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
     ) -> None:
         super().__init__(channels, classes, features, layers, strides, ResidualBlock)
-
-
-def build_residual_unet(
-    channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
-) -> ResidualUNet:
-    """Build a residual U-Net, see `ResidualUNet`."""
-    return ResidualUNet(channels, classes, features, layers, strides)

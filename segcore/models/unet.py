@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from segcore.estimate import Network, prediction_bytes
-from segcore.models.levels import keep_variance
+from segcore.models.levels import Levels
 from segcore.models.segmenter import Segmenter
-from segcore.strides import Strides, divisors, kernels, radii
+from segcore.strides import Strides
 
 
 class DoubleConv(nn.Sequential):
@@ -40,7 +37,7 @@ class DoubleConv(nn.Sequential):
         super().__init__(*layers)
 
 
-class UNet(Segmenter):
+class UNet(Levels):
     """U-Net from an image to one logit per class and pixel, in 2d or 3d.
 
     64 feature maps and 4 layers give the network of the paper (31.0 M parameters), 32 the small one (7.8 M).
@@ -60,64 +57,19 @@ class UNet(Segmenter):
         `segcore.strides.pooling_plan`; one entry per layer.
     """
 
-    is_local = True
-
     def __init__(
         self, channels: int, classes: int, features: int = 64, layers: int = 4, strides: Strides = ()
     ) -> None:
-        super().__init__(channels, classes)
-        assert not strides or len(strides) == layers, (strides, layers)
-        self.features, self.layers = features, layers
-        self.strides: tuple[tuple[int, ...], ...] = tuple(strides) or ((2, 2),) * layers
-        self.kernels: tuple[tuple[int, ...], ...] = kernels(strides) if strides else ((3, 3),) * (layers + 1)
-        widths = [features * 2**level for level in range(layers + 1)]
-        steps = pairwise([channels, *widths[:-1]])
-        self.encoder = nn.ModuleList(
-            DoubleConv(a, b, size) for (a, b), size in zip(steps, self.kernels[:-1], strict=True)
-        )
-        self.bottom = DoubleConv(widths[-2], widths[-1], self.kernels[-1])
-        grow = nn.ConvTranspose3d if strides else nn.ConvTranspose2d
-        self.upsample = nn.ModuleList(
-            grow(2 * width, width, step, stride=step)  # type: ignore[arg-type]
-            for width, step in zip(widths[:-1], self.strides, strict=True)
-        )
-        self.decoder = nn.ModuleList(
-            DoubleConv(2 * width, width, size)
-            for width, size in zip(widths[:-1], self.kernels[:-1], strict=True)
-        )
-        self.divisors, self.receptive_radii = divisors(self.strides), radii(self.strides, self.kernels)
-        self.head = (nn.Conv3d if strides else nn.Conv2d)(features, classes, 1)
-        self.apply(keep_variance)
+        super().__init__(channels, classes, features, layers, strides, DoubleConv)
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per pixel (voxel), see `segcore.estimate.prediction_bytes`."""
         network = Network(self.features, self.layers, self.channels, self.classes)
         return prediction_bytes(network, itemsize)
 
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        """Return the levels of the encoder, the bottom, those of the decoder from below, and the head."""
-        down = [(f"encoder {level}", block) for level, block in enumerate(self.encoder, start=1)]
-        ups = list(zip(self.upsample, self.decoder, strict=True))
-        up = [
-            (f"decoder {level}", nn.ModuleList(parts))
-            for level, parts in reversed(list(enumerate(ups, start=1)))
-        ]
-        return [*down, ("bottom", self.bottom), *up, ("head", self.head)]
-
-    def aligned(self, image: Tensor) -> Tensor:
-        """Return the logits of images whose sizes are multiples of `divisors`."""
-        x = image
-        pool = functional.max_pool2d if self.dimensions == 2 else functional.max_pool3d
-        skips = []
-        for block, step in zip(self.encoder, self.strides, strict=True):
-            x = block(x)
-            skips.append(x)
-            x = pool(x, step)
-        x = self.bottom(x)
-        for level in reversed(range(self.layers)):
-            x = torch.cat([skips.pop(), self.upsample[level](x)], dim=1)
-            x = self.decoder[level](x)
-        return self.head(x)
+    def most_pixels(self) -> int:
+        """Return the px (voxels) of an image up to which `bytes_per_pixel` holds: any number."""
+        return Segmenter.most_pixels(self)
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | str]:

@@ -17,9 +17,9 @@ from networks import (
     transparent,
 )
 
-from segcore.models.attention_unet import AttentionUNet, build_attention_unet
+from segcore.models.attention_unet import AttentionUNet
 from segcore.models.levels import Levels
-from segcore.models.residual_unet import ResidualUNet, build_residual_unet
+from segcore.models.residual_unet import ResidualUNet
 from segcore.strides import Strides
 
 KINDS = pytest.mark.parametrize("kind", [AttentionUNet, ResidualUNet])
@@ -62,7 +62,7 @@ def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(kind: type[Levels
         torch.testing.assert_close(inner, whole[..., step + start : step + start + inner.shape[-1]])
 
 
-@pytest.mark.parametrize("build", [build_attention_unet, build_residual_unet])
+@pytest.mark.parametrize("build", [AttentionUNet, ResidualUNet])
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_it_comes_back_and_learns(build: type, channels: int, tmp_path: Path) -> None:
     check_comes_back(lambda: build(channels, 2, 4, 2), tmp_path / "weights.pth", (16, 16))
