@@ -47,7 +47,7 @@ def picture_html(services: Services, scene: Scene, index: int, opacity: float) -
         labels_YX = over.image_CYX[0]
     if labels_YX is not None and labels_YX.shape != shot.image_CYX.shape[1:]:
         labels_YX = None
-    elif labels_YX is not None and scene.data.labels_as == "foreground" and not scene.result:
+    elif labels_YX is not None and scene.data.labels_as != "classes" and not scene.result:
         labels_YX = (labels_YX > 0).astype("uint8")
     name = escape(shot.name)
     picture = views.overlay(shot.image_CYX, labels_YX, class_values=scene.class_values, opacity=opacity)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
+from segcore.data.manifest import ONE_CLASS
 from segcore.data.split_file import load_split
 from segcore.data.splits import Region, Split, parse_slices
 from segcore.data.suitability import as_trained
@@ -143,7 +144,7 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
     """Return the options with what the training says of images and labels, where nobody said otherwise.
 
     Of its own images and labels that is everything: mask, annotated slices, further sets, repairs.
-    Objects in the foreground are read as such if the option or the training says so.
+    Objects are read as such, or as foreground, if the option or the training says so.
     """
     trained = model.config.data
     own = (trained.images, trained.labels)
@@ -154,8 +155,8 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
         return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)
     data = as_trained(data, model.config.data)
     update: dict[str, Any] = {}
-    if trained.labels_as == "foreground":
-        update["labels_as"] = "foreground"
+    if trained.labels_as in ONE_CLASS:
+        update["labels_as"] = trained.labels_as
     if data.unlabelled_value is None:
         update["unlabelled_value"] = trained.unlabelled_value
     return data.model_copy(update=update)
