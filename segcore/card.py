@@ -71,7 +71,7 @@ class ObjectHead(_Frozen):
     maps: int
     """Maps that the network answers."""
     sides: tuple[float, ...]
-    """Longest side of nine of ten annotated objects, px per axis: so much around it must be known of a part."""
+    """Longest side of nine of ten annotated objects, px per axis: as much is decoded around every part."""
 
 
 class ModelCard(_Frozen):

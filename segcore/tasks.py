@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from segcore.config import RunConfig
 from segcore.losses import Total, alone, build_loss
+from segcore.postprocess.heads import InstanceHead
+from segcore.tiling import IGNORE
 
 
 class Task(Protocol):
     """What the training loop needs to know of a model family."""
 
-    def step(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    encodes: ClassVar[bool]
+    """Whether targets take time to be made of labels, so that it is worth making them ahead."""
+
+    def target(self, label: Tensor) -> Tensor:
+        """Return what the loss compares with, of labels `(B, Y, X)`, in 3d `(B, Z, Y, X)`."""
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return the class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`, of targets, with IGNORE."""
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its predicted class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`."""
 
     def judge(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -27,15 +40,64 @@ class SemanticTask:
     """One class for every pixel; the network returns logits `(B, K, Y, X)`, in 3d `(B, K, Z, Y, X)`."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
+    encodes: ClassVar[bool] = False
 
-    def step(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def target(self, label: Tensor) -> Tensor:
+        """Return the labels: they are class indices."""
+        return label
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return the targets: they are class indices."""
+        return target
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its predicted class indices."""
         logits = network(image)
-        return self.loss(logits.float(), label), logits.detach().argmax(1)
+        return self.loss(logits.float(), target), logits.detach().argmax(1)
 
     def judge(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the loss of one predicted image, logits `(K, …)` and class indices `(…)`."""
         return self.loss(logits.float()[None], label[None])
+
+
+@dataclass(frozen=True)
+class InstanceTask:
+    """Objects one by one; labels are their numbers, and the network returns what a head makes objects of.
+
+    Classes are 0, background, and 1, object. Those of a step are a guess, without decoding; validation
+    decodes.
+
+    Parameters
+    ----------
+    head : InstanceHead
+        Makes targets, loss and objects.
+    total : callable
+        Adds up what the processes that share a batch have counted.
+    """
+
+    head: InstanceHead
+    total: Total = alone
+    encodes: ClassVar[bool] = True
+
+    def target(self, label: Tensor) -> Tensor:
+        """Return the maps `(B, T, …)`, float32, of numbers of objects `(B, …)`; made on the CPU."""
+        maps = np.stack([self.head.encode(each) for each in label.cpu().numpy()])
+        return torch.from_numpy(maps).to(label.device)
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return 1 in objects, 0 beside them, IGNORE where nobody annotated: map 0 of every head says it."""
+        first = target[:, 0]
+        return torch.where(first == IGNORE, IGNORE, (first > 0).long())
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and where objects seem to be."""
+        output = network(image)
+        loss = self.head.loss(output, target, self.total)
+        return loss, self.head.inside(self.head.activate(output.detach())).long()
+
+    def judge(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of one predicted image, output `(maps, …)` and numbers of objects `(…)`."""
+        return self.head.loss(logits[None], self.target(label[None]))
 
 
 def build_task(
@@ -43,6 +105,7 @@ def build_task(
     loss: str | None = None,
     weights: Sequence[float] | None = None,
     total: Total = alone,
+    head: InstanceHead | None = None,
 ) -> Task:
     """Return the task of the configured model family.
 
@@ -56,5 +119,9 @@ def build_task(
         How much every class counts.
     total : callable
         Adds up what the processes that share a batch have counted.
+    head : InstanceHead, optional
+        Of a model that tells objects apart; it has a loss of its own.
     """
+    if head is not None:
+        return InstanceTask(head, total)
     return SemanticTask(build_loss(loss or config.training.loss, weights, total))

@@ -21,7 +21,7 @@ class ModelConfig(Section):
     head: Literal["semantic", "boundary", "stars", "flows"] = option(
         "semantic",
         "semantic: a class for every pixel. The others learn objects one by one, also where they touch. "
-        "boundary: their edges and depth. stars: StarDist, for round ones. flows: as Cellpose, for any shape.",
+        "boundary: their edges and depth. stars: StarDist, for round ones. flows: Cellpose, for any shape.",
         label="What is learned",
         form="more",
     )

@@ -50,8 +50,8 @@ class RunConfig(Section):
             return self
         if labels_as != "objects":
             raise ValueError(
-                f"model.head {head} learns objects, but data.labels_as is {labels_as}. Read labels as objects, "
-                "if every object has its own number, or choose the head semantic."
+                f"model.head {head} learns objects, but data.labels_as is {labels_as}. Read labels as "
+                "objects, if every object has its own number, or choose the head semantic."
             )
         if weights != "none":
             raise ValueError(

@@ -58,7 +58,7 @@ class InstanceHead(Protocol):
         """Return what the output means: probabilities between 0 and 1, distances in px, flows of length 1."""
 
     def inside(self, maps: Tensor) -> Tensor:
-        """Return where objects seem to be, `(B, …)` bool, of maps `(B, channels, …)`: a guess, not decoded."""
+        """Return where objects seem to be, `(B, …)` bool, of maps `(B, channels, …)`: a guess."""
 
     def ideal(self, target: np.ndarray) -> np.ndarray:
         """Return the maps `(channels, …)` that a network gives which answers a target without a fault."""

@@ -128,8 +128,15 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **{f"val_precision_class_{value}": score for value, score in event.val_precision_per_class.items()},
         **{f"val_recall_class_{value}": score for value, score in event.val_recall_per_class.items()},
         **({} if event.val_accuracy is None else {"val_accuracy": event.val_accuracy}),
+        **_objects(event),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _objects(event: EpochEvent) -> dict[str, float]:
+    """Return the scores of objects, where they are learned."""
+    scores = {"val_ap50": event.val_ap50, "val_f1": event.val_f1, "val_pq": event.val_pq}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 def whole_history(job: Job) -> list[EpochEvent]:
@@ -145,7 +152,7 @@ def whole_history(job: Job) -> list[EpochEvent]:
 def best_epoch(history: list[EpochEvent]) -> EpochEvent | None:
     """Return the epoch whose model was kept, or None before the first."""
     kept = [event for event in history if event.best]
-    return kept[-1] if kept else max(history, key=lambda event: event.val_dice, default=None)
+    return kept[-1] if kept else max(history, key=lambda event: event.val_score, default=None)
 
 
 def final_metrics(history: list[EpochEvent]) -> dict[str, float]:

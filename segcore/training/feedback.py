@@ -31,7 +31,7 @@ from segcore.jobs.feedback import (
     wanted,
 )
 from segcore.models.segmenter import Segmenter
-from segcore.predictor import Predictor, to_labels
+from segcore.predictor import Predictor
 from segcore.tiling import Span, Tile, align
 
 USUAL_SIDE = 256
@@ -110,7 +110,7 @@ class Feedback:
             self._begun = True
         view = self._current()
         logits = self._predictor.logits(view.image, normalization=view.normalization)
-        prediction_YX = to_labels(logits[:, *view.keep])
+        prediction_YX = self._predictor.indices(logits, view.keep)
         _save_png(picture_file(view.folder, epoch), _as_bytes(prediction_YX))
 
     def _current(self) -> _View:
