@@ -18,6 +18,7 @@ from segcore.devices import choose
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, Request, StageEvent, unasked
+from segcore.inference.object_scorer import ObjectScorer
 from segcore.inference.pace import Stopped
 from segcore.inference.remarks import Remarks
 from segcore.inference.run import open_model
@@ -60,7 +61,9 @@ def evaluate(
     -------
     dict
         val_dice, val_dice_per_class, val_iou_per_class, val_precision_per_class, val_recall_per_class (keyed
-        by label value), val_accuracy, mean_iou, part, images, slices, seconds.
+        by label value), val_accuracy, mean_iou, part, images, slices, seconds. Where objects are told apart also
+        val_ap50, val_f1, val_pq (at an IoU of 0.5), val_ap (mean from 0.5 to 0.95), objects_annotated,
+        objects_predicted.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def evaluate(
     if part == "all" and split is not None:
         report(NoteEvent(text=_LEARNED))
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
-    scorer = Scorer(
+    scorer = (Scorer if model.card.head is None else ObjectScorer)(
         build_predictor(config, model, hardware),
         collection,
         LabelRule.of(data),
@@ -99,6 +102,7 @@ def evaluate(
         "val_recall_per_class": scores.recall,
         "val_accuracy": scores.accuracy,
         "mean_iou": scores.mean_iou,
+        **(scorer.results() if isinstance(scorer, ObjectScorer) else {}),
         "part": part,
         "images": len({region.item for region in regions}),
         "slices": slices,

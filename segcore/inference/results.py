@@ -28,6 +28,17 @@ class Place:
     segmentation: Path
     probabilities: Path | None = None
 
+    @property
+    def ending(self) -> str:
+        """Ending of the label image, which may have dots in its name."""
+        name = self.segmentation.name
+        return next(ending for ending in ENDINGS.values() if name.endswith(ending))
+
+    @property
+    def objects(self) -> Path:
+        """The table of the objects, where they are told apart: beside the label image."""
+        return self.segmentation.with_name(f"{self.segmentation.name.removesuffix(self.ending)}.objects.csv")
+
 
 def places(folder: Path, names: Sequence[str], options: InferenceConfig) -> list[Place]:
     """Return where the results of images go.
