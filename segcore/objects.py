@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import Tensor
@@ -172,6 +173,38 @@ class ObjectParts:
                 "Delete the folder partial of the run, and start the segmentation again.",
             ) from error
         return labels_ZYX
+
+
+def number_objects(prediction: Prediction, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the objects `(Z, Y, X)` of an image that fits into memory, int32, 1 … n.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of a model that learned objects.
+    shape : tuple of int
+        Planes, rows and columns of the image.
+
+    Raises
+    ------
+    DataError
+        A plane cannot be read.
+    JobError
+        The disk for temporary files is full.
+    """
+    labels_ZYX = np.zeros(shape, np.int32)
+    with TemporaryDirectory(prefix="segcore-objects-") as folder:
+        parts = ObjectParts(prediction, Path(folder))
+        around = ([prediction.around(block) for block in group] for group in prediction.groups())
+        for group in prediction.stream(around):
+            for block, maps_KZYX in group:
+                parts.keep(block, maps_KZYX)
+        parts.join(range(len(prediction.blocks)))
+        for block in prediction.blocks:
+            first, last = block.planes[0], block.planes[-1]
+            place = slice(first, last + 1), slice(*block.rows), slice(*block.columns)
+            labels_ZYX[place] = parts.read(block.number)
+    return labels_ZYX
 
 
 class ObjectTable:

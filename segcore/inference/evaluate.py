@@ -61,8 +61,8 @@ def evaluate(
     -------
     dict
         val_dice, val_dice_per_class, val_iou_per_class, val_precision_per_class, val_recall_per_class (keyed
-        by label value), val_accuracy, mean_iou, part, images, slices, seconds. Where objects are told apart also
-        val_ap50, val_f1, val_pq (at an IoU of 0.5), val_ap (mean from 0.5 to 0.95), objects_annotated,
+        by label value), val_accuracy, mean_iou, part, images, slices, seconds. Where objects are told apart
+        also val_ap50, val_f1, val_pq (at an IoU of 0.5), val_ap (mean from 0.5 to 0.95), objects_annotated,
         objects_predicted.
 
     Raises
