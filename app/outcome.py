@@ -60,4 +60,6 @@ def classes_html(view: JobView) -> str:
     head = ("Class", "Name", "Pixels", "Share") if named else ("Class", "Pixels", "Share")
     legend = views.legend_html(views.class_entries(counts, texts))
     model = escape(str(view.results.get("model", "")).rpartition("/models/")[2])
-    return legend + views.table_html(head, rows) + f'<p class="subdued">Model: {model}</p>'
+    objects = view.results.get("objects")
+    told = "" if objects is None else f"<p>Objects: {objects}.</p>"
+    return legend + views.table_html(head, rows) + told + f'<p class="subdued">Model: {model}</p>'
