@@ -43,14 +43,14 @@ class ObjectFiles:
     parts : ObjectParts
         The objects of the blocks.
     spec : SinkSpec
-        Grid and format of the label image; its type is chosen once the objects are counted.
+        The label image in the largest type it may need; a smaller one is taken where there are few objects.
     place : Place
         Where the results go.
     """
 
     def __init__(self, parts: ObjectParts, spec: SinkSpec, place: Place) -> None:
         self.parts = parts
-        self._spec = replace(spec, dtype=np.dtype(np.uint32), names=())
+        self._spec = spec
         self._place = place
 
     @property

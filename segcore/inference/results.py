@@ -113,7 +113,12 @@ def specs_of(
 
 
 def specs_on(grid: SinkSpec, card: ModelCard, options: InferenceConfig) -> tuple[SinkSpec, SinkSpec | None]:
-    """Return the same for a grid: axes, sizes, pixel size and chunks of `grid` count."""
+    """Return the same for a grid: axes, sizes, pixel size and chunks of `grid` count.
+
+    Where objects are told apart, labels are their numbers, and there are no probabilities.
+    """
+    if card.head is not None:  # numbers, of which nobody knows yet how large they will be
+        return replace(grid, dtype=np.dtype(np.uint32), format=options.format), None
     labels = replace(
         grid,
         dtype=decode_labels(np.zeros((1, 1), np.uint8), card.class_values).dtype,
