@@ -83,7 +83,8 @@ def job_tags(job: Job) -> dict[str, str]:
 def card_tags(card: ModelCard) -> dict[str, str]:
     """Return what is known once the data has been read: data hash, classes, versions."""
     size = card.pixel_size
-    tags = {
+    head = {} if card.head is None else {"segcore.head": card.head.name}
+    tags = head | {
         "segcore.data_hash": card.data_hash,
         "segcore.class_values": _text(list(card.class_values)),
         "segcore.class_names": _text(list(card.class_names)),

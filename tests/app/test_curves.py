@@ -20,6 +20,9 @@ def history(count: int = 10) -> list[EpochEvent]:
         "memory": 10**9,
         "device_use": 0.9,
         "val_predicted_share": {"0": 0.7, "255": 0.3},
+        "val_f1": 0.8,
+        "val_ap50": 0.7,
+        "val_pq": 0.6,
     }
     return [epoch(number, number / count, count).model_copy(update=new) for number in range(1, count + 1)]
 
