@@ -129,7 +129,17 @@ def test_a_legend_names_everything_once() -> None:
     drawn = figure(history(), Look(tuple(KINDS)), Marks(best=2, kept=(5,)), {"255": "cell"})
     listed = [trace["name"] for trace in drawn["data"] if trace["showlegend"]]
     assert sorted(listed) == sorted(
-        ["training", "validation", "class 0", "255 cell", "saved", "best: epoch 2"]
+        [
+            "training",
+            "validation",
+            "F1",
+            "average precision",
+            "panoptic quality",
+            "class 0",
+            "255 cell",
+            "saved",
+            "best: epoch 2",
+        ]
     )
 
 
