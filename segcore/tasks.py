@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,6 +16,9 @@ from segcore.config import RunConfig
 from segcore.losses import Total, alone, build_loss
 from segcore.postprocess.heads import InstanceHead
 from segcore.tiling import IGNORE
+
+_ENCODERS = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="targets")
+"""Make the targets of a batch patch by patch: most of it lets other threads run."""
 
 
 class Task(Protocol):
@@ -81,8 +86,8 @@ class InstanceTask:
 
     def target(self, label: Tensor) -> Tensor:
         """Return the maps `(B, T, …)`, float32, of numbers of objects `(B, …)`; made on the CPU."""
-        maps = np.stack([self.head.encode(each) for each in label.cpu().numpy()])
-        return torch.from_numpy(maps).to(label.device)
+        maps = list(_ENCODERS.map(self.head.encode, label.cpu().numpy()))
+        return torch.from_numpy(np.stack(maps)).to(label.device)
 
     def classes(self, target: Tensor) -> Tensor:
         """Return 1 in objects, 0 beside them, IGNORE where nobody annotated: map 0 of every head says it."""
