@@ -175,7 +175,7 @@ def build_run(
         report=report,
         class_values=data.class_values,
         checkpoints=checkpoints,
-        autopilot=Autopilot(training, class_shares(data), state.treatment) if training.autopilot else None,
+        autopilot=_autopilot(config, data, state) if training.autopilot else None,
         first_weights=weights,
         preview=feedback.save if team.leads else _unseen,
         team=team,
@@ -218,6 +218,14 @@ def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tu
     )
     report(NoteEvent(text=f"Class weights ({training.class_weights}): {told}."))
     return tuple(found.values())
+
+
+def _autopilot(config: RunConfig, data: TrainingData, state: TrainState) -> Autopilot:
+    """Return what judges the run. A head has its own loss: another one must not be advised."""
+    training = config.training
+    if config.model.learns_objects:
+        training = training.model_copy(update={"loss": "dice+ce"})
+    return Autopilot(training, class_shares(data), state.treatment)
 
 
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
