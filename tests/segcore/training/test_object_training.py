@@ -100,7 +100,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_bit(name: str, numbered: Path,
 def test_a_saved_model_finds_the_same_objects(name: str, numbered: Path, tmp_path: Path) -> None:
     run = run_in(tmp_path / "run", config_for(numbered, name))
     fit(run, unasked)
-    loaded = load_model(*find_model(tmp_path / "run"))
+    loaded = load_model(*find_model(tmp_path / "run"), run.hardware)
     image = tifffile.imread(numbered / "raw.tif")[:1]
     kept = run.validator.predictor
     kept.network = run.state.kept_network
