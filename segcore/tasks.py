@@ -40,20 +40,25 @@ class Task(Protocol):
         """Return the loss of one predicted image."""
 
 
-@dataclass(frozen=True)
-class SemanticTask:
-    """One class for every pixel; the network returns logits `(B, K, Y, X)`, in 3d `(B, K, Z, Y, X)`."""
+class ClassLabels:
+    """The part of a task whose labels are class indices, which the loss compares with as they are."""
 
-    loss: Callable[[Tensor, Tensor], Tensor]
     encodes: ClassVar[bool] = False
 
     def target(self, label: Tensor) -> Tensor:
-        """Return the labels: they are class indices."""
+        """Return the labels."""
         return label
 
     def classes(self, target: Tensor) -> Tensor:
-        """Return the targets: they are class indices."""
+        """Return the targets."""
         return target
+
+
+@dataclass(frozen=True)
+class SemanticTask(ClassLabels):
+    """One class for every pixel; the network returns logits `(B, K, Y, X)`, in 3d `(B, K, Z, Y, X)`."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
 
     def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its predicted class indices."""

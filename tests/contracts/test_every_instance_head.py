@@ -11,7 +11,9 @@ from drawn_objects import blobs
 from torch import Tensor
 
 from segcore.card import ModelCard, Normalization, PixelSize
+from segcore.config import build_config
 from segcore.devices import Hardware
+from segcore.estimate import network_of
 from segcore.metrics.instances import InstanceCounts
 from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
@@ -182,3 +184,12 @@ def test_a_card_brings_its_head_back(name: str) -> None:
         assert head is not None
         assert (head.channels, head.dimensions) == (card.outputs, 3 if mode == "3d" else 2)
         assert card == card_of(name, mode=mode)
+
+
+@every_head
+def test_memory_is_estimated_for_the_maps_there_are(name: str) -> None:
+    for mode, solid in (("2d", False), ("3d", True)):
+        config = build_config(
+            {"model": {"head": name}, "data": {"mode": mode, "labels_as": "objects", "patch_size": 64}}
+        )
+        assert network_of(config).classes == describe_head(name, solid, PixelSize(), SIDE).maps
