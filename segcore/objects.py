@@ -19,7 +19,7 @@ from segcore.blocks import Block
 from segcore.errors import JobError
 from segcore.files import atomic_path
 from segcore.postprocess.objects import boxes, numbered
-from segcore.postprocess.stitch import Joiner
+from segcore.postprocess.stitch import Joiner, mutual, overlaps
 from segcore.prediction import Prediction
 from segcore.tiling import Span, Tile
 
@@ -107,6 +107,43 @@ class ObjectParts:
         for of_scene in scenes.values():
             self._join_scene(of_scene, check)
 
+    def link(self, iou: float, check: Callable[[], object] = lambda: None) -> None:
+        """Make objects in depth of those of neighbouring planes, of an image of which all blocks are joined.
+
+        As `segcore.postprocess.stitch.link_planes`, but only two planes are in memory.
+
+        Parameters
+        ----------
+        iou : float
+            Least IoU of objects that are one.
+        check : callable
+            Called before every plane; breaks off by raising.
+
+        Raises
+        ------
+        JobError
+            A file is missing or damaged.
+        """
+        names = np.arange(self.count + 1)
+        before: tuple[np.ndarray, np.ndarray] | None = None
+        for plane in range(self.prediction.blocks.count):
+            check()
+            labels_YX = self._plane(plane)
+            values = np.unique(labels_YX)
+            here = numbered(labels_YX)[0], values[values > 0]
+            if before is not None and plane % self.prediction.depth:
+                pairs = overlaps(before[0], here[0])
+                same = mutual(pairs) & (pairs.iou >= iou)
+                names[here[1][pairs.second[same] - 1]] = names[before[1][pairs.first[same] - 1]]
+            before = here
+        _, compact = np.unique(names[1:], return_inverse=True)
+        final = np.concatenate([[0], compact + 1]).astype(np.int64)
+        self.count = int(final.max())
+        tables = {id(place.table): final[place.table] for place in self._places.values()}
+        self._places = {
+            number: _Place(place.before, tables[id(place.table)]) for number, place in self._places.items()
+        }
+
     def read(self, number: int) -> np.ndarray:
         """Return the joined objects `(Z, Y, X)` of a block, int64, 1 … `count`; 0 background.
 
@@ -159,6 +196,15 @@ class ObjectParts:
         )
         sides = zip((around.rows, around.columns), (block.rows, block.columns), strict=True)
         return Tile((deep, *(Span(wide[0], own[0], own[1], wide[1]) for wide, own in sides)))
+
+    def _plane(self, plane: int) -> np.ndarray:
+        """Return the joined objects `(Y, X)` of a plane that was predicted by itself, int32."""
+        blocks = self.prediction.blocks
+        labels_YX = np.zeros((blocks.height, blocks.width), np.int32)
+        for number in range(plane * blocks.per_layer, (plane + 1) * blocks.per_layer):
+            block = blocks[number]
+            labels_YX[slice(*block.rows), slice(*block.columns)] = self.read(number)[0]
+        return labels_YX
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.npz"

@@ -93,6 +93,9 @@ class ObjectFiles:
         parts, check = self.parts, work.pace.check
         blocks = parts.prediction.blocks
         parts.join(range(len(blocks)), check)
+        least = work.config.inference.join_slices
+        if least and not parts.prediction.solid:
+            parts.link(least, check)
         spec = replace(self._spec, dtype=np.dtype(np.uint16 if parts.count < 2**16 else np.uint32))
         table = ObjectTable(parts.count)
         path = self.folder.parent / f"segmentation{self._place.ending}"

@@ -28,6 +28,7 @@ from segcore.models.segmenter import Segmenter
 from segcore.objects import ObjectTable
 from segcore.postprocess.boundary import BoundaryHead
 from segcore.postprocess.heads import describe_head
+from segcore.postprocess.stitch import link_planes
 
 SIZE = PixelSize(z=0.5, y=0.1, x=0.1)
 
@@ -192,3 +193,27 @@ def test_a_comparison_tells_the_objects_of_every_slice(
     assert all(one.f1 is not None and one.f1 > 0.9 for one in found.worst)
     with (tmp_path / "job" / "comparison" / "slices.csv").open(encoding="utf-8") as stream:
         assert all(float(row["f1 of objects"]) > 0.9 for row in csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_objects_of_neighbouring_slices_may_be_one(
+    tmp_path: Path, model: LoadedModel, listener, tile: int | None
+) -> None:
+    head, plane = BoundaryHead(), blobs(150, 30, 3)
+    moved = np.roll(plane, 1, 0)
+    maps = np.stack([head.ideal(head.encode(each)) for each in (plane, moved, moved)])
+    image = str(tmp_path / "stack.tif")
+    tifffile.imwrite(image, maps.astype(np.float32), imagej=True, metadata={"axes": "ZCYX"})
+    found = {}
+    for least in (0, 0.25):
+        folder = tmp_path / str(least)
+        segment(config_of(image, tile_size=tile, join_slices=least), folder, listener, model=model)
+        found[least] = tifffile.imread(folder / "segmentation.tif")
+    apart, joined = found[0], found[0.25]
+    assert not set(np.unique(apart[0])) & set(np.unique(apart[1])) - {0}
+    assert same_objects(joined, link_planes(apart))
+    assert np.array_equal(joined[1], joined[2])
+    assert np.unique(joined).tolist() == list(range(joined.max() + 1))
+    with (tmp_path / "0.25" / "segmentation.objects.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["pixels"]) for row in rows] == np.bincount(joined.ravel())[1:].tolist()
