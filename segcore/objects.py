@@ -51,14 +51,14 @@ class ObjectParts:
         self._solid = prediction.solid
         self._places: dict[int, _Place] = {}
 
-    def keep(self, around: Block, maps_KZYX: Tensor) -> list[int]:
+    def keep(self, around: Block, output_KZYX: Tensor) -> list[int]:
         """Decode a block with what is around it, and keep its objects; return px beside objects and in them.
 
         Parameters
         ----------
         around : Block
             From `Prediction.around`.
-        maps_KZYX : Tensor
+        output_KZYX : Tensor
             What the network says of it.
 
         Raises
@@ -66,8 +66,15 @@ class ObjectParts:
         JobError
             The disk is full or gone.
         """
-        find = self.prediction.predictor.objects
-        labels_ZYX = find(maps_KZYX) if self._solid else find(maps_KZYX[:, 0])[None]
+        return self.decode(around, self.prediction.predictor.maps(output_KZYX))
+
+    def decode(self, around: Block, maps_KZYX: np.ndarray) -> list[int]:
+        """Do the same with maps in main memory, from `Predictor.maps`; in any thread, one at a time."""
+        predictor = self.prediction.predictor
+        assert predictor.head is not None
+        maps = maps_KZYX if self._solid else maps_KZYX[:, 0]
+        found = predictor.head.decode(maps, predictor.decoding)
+        labels_ZYX = found if self._solid else found[None]
         path = self._path(around.number)
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -243,8 +250,8 @@ def number_objects(prediction: Prediction, shape: tuple[int, int, int]) -> np.nd
         parts = ObjectParts(prediction, Path(folder))
         around = ([prediction.around(block) for block in group] for group in prediction.groups())
         for group in prediction.stream(around):
-            for block, maps_KZYX in group:
-                parts.keep(block, maps_KZYX)
+            for block, output_KZYX in group:
+                parts.keep(block, output_KZYX)
         parts.join(range(len(prediction.blocks)))
         for block in prediction.blocks:
             first, last = block.planes[0], block.planes[-1]

@@ -24,6 +24,8 @@ CHUNK = 512
 DEEP_CHUNK = 16
 MOST_PIXELS = 2**25
 """Px (voxels) of a block: its logits and probabilities take some hundred MB at most, for few classes."""
+FEW_MAPS = 4
+"""Of heads with more maps blocks are smaller: the maps are in main memory when objects are made of them."""
 MOST_AROUND = 256
 """Px decoded around a block at most: longer objects are joined by what both blocks see of them."""
 SPARE = 8
@@ -75,11 +77,14 @@ def divide(images: Slices, predictor: Predictor, factors: Factors = SAME) -> Div
         for part, all_of_it, size, step in zip(owned, (grid.depth, *sizes), whole, steps, strict=True)
     )
     size = [planes if solid else 1, rows, columns]
+    most = MOST_PIXELS if predictor.head is None else FEW_MAPS * MOST_PIXELS // predictor.card.outputs
     # A block may be larger on the grid of the image than on that of the network.
-    while math.prod(size) > MOST_PIXELS and max(size[1:]) > CHUNK:
+    while math.prod(size) > most and max(size[1:]) > CHUNK:
         axis = 1 if size[1] >= size[2] else 2
         size[axis] = max(CHUNK, size[axis] // 2 // CHUNK * CHUNK)
     if predictor.head is not None:
+        while math.prod(size) > most and size[0] > DEEP_CHUNK:
+            size[0] = max(DEEP_CHUNK, size[0] // 2 // DEEP_CHUNK * DEEP_CHUNK)
         size = [_within(*each) for each in zip(size, whole, margins(predictor), steps, strict=True)]
     return Division((size[0], size[1], size[2]), plan.halo, plan.batch)
 

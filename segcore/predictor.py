@@ -95,7 +95,7 @@ class Predictor:
         self.hardware = hardware
         self.tile_size = tile_size
         self.head = head_of(card)
-        self._decoding = decoding_of(card)
+        self.decoding = decoding_of(card)
         self._openvino = backend == "openvino" and hardware.device.type == "cpu"
         if self._openvino:
             require_openvino()
@@ -235,7 +235,7 @@ class Predictor:
     def objects(self, output: Tensor) -> np.ndarray:
         """Return objects 1 … n, int32, of what a network that learned them says of an image or volume."""
         assert self.head is not None
-        return self.head.decode(self.maps(output), self._decoding)
+        return self.head.decode(self.maps(output), self.decoding)
 
     def maps(self, output: Tensor) -> np.ndarray:
         """Return what the output means to the head that makes objects of it, float32."""

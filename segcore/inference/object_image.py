@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segcore.blocks import Block
 from segcore.config import RunConfig
 from segcore.events import NoteEvent, Reporter
 from segcore.inference.partial import Partial
@@ -26,6 +30,8 @@ from segcore.prediction import Prediction
 if TYPE_CHECKING:
     from segcore.inference.image import Work
 
+WAITING = 1
+"""Groups of blocks that wait while another is decoded; their maps are in main memory."""
 PARTS = "objects"
 """Folder of the blocks' objects in that of the unfinished result."""
 UNUSED = {
@@ -140,9 +146,27 @@ def find_objects(work: Work, prediction: Prediction, partial: Partial, files: Ob
     done = set(partial.done)
     work.pace.image_begun(len(prediction.blocks), len(done), prediction.unit)
     around = ([prediction.around(block) for block in group] for group in prediction.groups(done))
-    for group in prediction.stream(around, work.pace.check):
-        partial.note({block.number: files.parts.keep(block, maps) for block, maps in group})
-        work.pace.blocks_done(sum(block.number not in done for block, _ in group))
+    waiting: deque[Future[dict[int, list[int]]]] = deque()
+
+    def settle() -> None:
+        found = waiting.popleft().result()
+        partial.note(found)
+        work.pace.blocks_done(sum(number not in done for number in found))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="decoding") as decoder:
+        try:
+            for group in prediction.stream(around, work.pace.check):
+                ready = [(block, prediction.predictor.maps(output)) for block, output in group]
+                waiting.append(decoder.submit(_decode, files.parts, ready))
+                while len(waiting) > WAITING:
+                    settle()
+        finally:  # also where somebody broke it off: what was predicted is kept
+            while waiting:
+                settle()
+
+
+def _decode(parts: ObjectParts, ready: Sequence[tuple[Block, np.ndarray]]) -> dict[int, list[int]]:
+    return {block.number: parts.decode(block, maps) for block, maps in ready}
 
 
 def told_of_objects(work: Work, place: Place, count: int) -> dict[str, Any]:
