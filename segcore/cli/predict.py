@@ -152,10 +152,13 @@ def _copy(result: Path, output: Path) -> Path:
 
 
 def _summary(result: dict[str, Any]) -> list[str]:
-    seconds, failed = result["metadata"].get("seconds"), result["metadata"].get("failed", [])
+    metadata = result["metadata"]
+    seconds, failed = metadata.get("seconds"), metadata.get("failed", [])
+    objects = [f"objects       {metadata['objects']}"] if "objects" in metadata else []
     lines = [
         f"segmentation  {result.get('output') or result['segmentation']}",
         f"run folder    {result['run_folder']}",
+        *objects,
         *(f"left out      {image['name']}: {image['message']}" for image in failed),
     ]
     return [*lines, f"time          {describe_seconds(seconds)}"] if seconds is not None else lines
