@@ -90,9 +90,20 @@ class InstanceTask:
     encodes: ClassVar[bool] = True
 
     def target(self, label: Tensor) -> Tensor:
-        """Return the maps `(B, T, …)`, float32, of numbers of objects `(B, …)`; made on the CPU."""
-        maps = list(_ENCODERS.map(self.head.encode, label.cpu().numpy()))
+        """Return the maps `(B, T, …)`, float32, of numbers of objects `(B, …)`; made on the CPU.
+
+        Pieces of one number are objects of their own: the border of a patch and mirrored pixels part what
+        was one, and the middle of an object would lie where no way inside it leads.
+        """
+        maps = list(_ENCODERS.map(self._encoded, label.cpu().numpy()))
         return torch.from_numpy(np.stack(maps)).to(label.device)
+
+    def _encoded(self, label: np.ndarray) -> np.ndarray:
+        """Return the target `(T, …)` of one patch."""
+        from skimage.measure import label as numbered_pieces
+
+        pieces = numbered_pieces(np.maximum(label, 0), background=0, connectivity=label.ndim)
+        return self.head.encode(np.where(label < 0, IGNORE, pieces))
 
     def classes(self, target: Tensor) -> Tensor:
         """Return 1 in objects, 0 beside them, IGNORE where nobody annotated: map 0 of every head says it."""

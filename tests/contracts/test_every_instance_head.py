@@ -193,3 +193,13 @@ def test_memory_is_estimated_for_the_maps_there_are(name: str) -> None:
             {"model": {"head": name}, "data": {"mode": mode, "labels_as": "objects", "patch_size": 64}}
         )
         assert network_of(config).classes == describe_head(name, solid, PixelSize(), SIDE).maps
+
+
+@every_head
+def test_pieces_of_one_number_are_objects_of_their_own(name: str) -> None:
+    apart = np.zeros((1, 40, 60), np.int64)
+    apart[0, 5:20, 5:25], apart[0, 15:35, 35:55], apart[0, :, 58:] = 1, 2, IGNORE
+    alike = np.where(apart == 2, 1, apart)
+    task = InstanceTask(build_head(name))
+    assert torch.equal(task.target(torch.from_numpy(alike)), task.target(torch.from_numpy(apart)))
+    np.testing.assert_array_equal(task.target(torch.from_numpy(apart))[0].numpy(), task.head.encode(apart[0]))
