@@ -153,7 +153,8 @@ def _build_steps(services: Services) -> Steps:
 
 def _wire_steps(services: Services, steps: Steps) -> None:
     labels_as = steps.configure.value_of("data.labels_as")
-    checked = data.wire(services, steps.data, steps.configure.values, labels_as)
+    head = steps.configure.value_of("model.head")
+    checked = data.wire(services, steps.data, steps.configure.values, labels_as, head)
     configure.wire(services, steps.configure, steps.data.chosen, checked)
     train.wire(services, steps.train, steps.data.chosen, steps.configure.values, steps.source)
     infer.wire(services, steps.infer)

@@ -203,8 +203,17 @@ def classes_html(view: JobView) -> str:
     part = COUNTED.get(str(results.get("part")), "")
     accuracy = results.get("val_accuracy")
     right = "" if accuracy is None else f" Right pixels: {views.share_text(accuracy)}."
+    objects = "" if results.get("val_f1") is None else _objects_html(results)
     counted = f"<p>Counted: {slices} of {images}{f' ({part})' if part else ''}.{right}</p>"
-    return views.table_html(head, rows) + counted + _slices_html(view) + model_html(view)
+    return views.table_html(head, rows) + objects + counted + _slices_html(view) + model_html(view)
+
+
+def _objects_html(results: Mapping[str, Any]) -> str:
+    """Return how many objects were found, and how well."""
+    annotated, predicted = results.get("objects_annotated", 0), results.get("objects_predicted", 0)
+    names = {"val_f1": "F1", "val_ap50": "average precision", "val_pq": "panoptic quality"}
+    scores = ", ".join(f"{name} {_number(results.get(key))}" for key, name in names.items())
+    return f"<p>Objects: {annotated} annotated, {predicted} predicted. At an overlap of 0.5: {scores}.</p>"
 
 
 def downloads_html(view: JobView) -> str:
@@ -223,11 +232,18 @@ def _slices_html(view: JobView) -> str:
     if comparison is None:
         return ""
     values = [str(value) for value in comparison.class_values]
+    apart = any(one.f1 is not None for one in comparison.worst)
     rows = [
-        (one.name, *(_number(one.dice.get(value)) for value in values), _number(one.mean_dice))
+        (
+            one.name,
+            *(_number(one.dice.get(value)) for value in values),
+            _number(one.mean_dice),
+            *([_number(one.f1)] if apart else []),
+        )
         for one in comparison.worst
     ]
-    head = ("Slice", *(f"Dice of class {_class_text(view, value)}" for value in values), "Mean")
+    dice = (f"Dice of class {_class_text(view, value)}" for value in values)
+    head = ("Slice", *dice, "Mean", *(["F1 of objects"] if apart else []))
     table = views.table_html(head, rows)
     summary = "<summary>Slice by slice, the worst first</summary>"
     return f'<details>{summary}<div class="tall">{table}</div></details>'

@@ -151,7 +151,10 @@ class JobView:
     @property
     def more_results(self) -> list[Path]:
         """What else the segmentation wrote that one may take along."""
-        names = ("probabilities.tif", "probabilities.ome.zarr", "probabilities", "metadata.json")
+        names = (
+            "segmentation.objects.csv", "probabilities.tif", "probabilities.ome.zarr", "probabilities",
+            "metadata.json",
+        )  # fmt: skip
         return (
             [path for name in names if (path := self.folder / name).exists()]
             if self.kind == "predict"

@@ -67,7 +67,7 @@ def column_title(kind: str, name: str) -> str:
     title = KINDS[kind].title
     if kind.startswith("class_"):
         return f"{title.removesuffix(' per class')}, {name}"
-    return f"{title}, {name}" if name in ("training", "validation") else title
+    return f"{title}, {name}" if name in ("training", "validation") or kind == "objects" else title
 
 
 def csv_text(history: Sequence[EpochEvent]) -> str:

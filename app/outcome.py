@@ -59,7 +59,9 @@ def classes_html(view: JobView) -> str:
     ]
     head = ("Class", "Name", "Pixels", "Share") if named else ("Class", "Pixels", "Share")
     legend = views.legend_html(views.class_entries(counts, texts))
-    return legend + views.table_html(head, rows) + model_html(view)
+    objects = view.results.get("objects")
+    told = "" if objects is None else f"<p>Objects: {objects}.</p>"
+    return legend + views.table_html(head, rows) + told + model_html(view)
 
 
 def model_html(view: JobView) -> str:

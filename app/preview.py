@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app import views
 from app.services import Services
@@ -16,6 +18,8 @@ LONGEST_SIDE = 1024
 """Pixels sent to the page; the viewer shows more."""
 DIMMED = 0.4
 """Brightness of what nobody annotated."""
+COLOURS = 8
+"""Objects that are told apart by their colour; more begin anew."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,25 @@ class Scene:
     result: str = ""
 
 
+def object_colours(labels_YX: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """Return numbers of objects as values of a few colours, and these values; neighbours may look alike.
+
+    Examples
+    --------
+    >>> object_colours(np.array([[0, 1, 8, 9]]))[0].tolist()
+    [[0, 1, 8, 1]]
+    """
+    numbers_YX = np.asarray(labels_YX, np.int64)
+    return np.where(numbers_YX > 0, (numbers_YX - 1) % COLOURS + 1, 0), tuple(range(COLOURS + 1))
+
+
+def _are_objects(scene: Scene, labels_YX: NDArray[Any]) -> bool:
+    """Say whether labels are numbers of objects, not values of classes."""
+    if scene.result:
+        return tuple(scene.class_values) == (0, 1) and bool((labels_YX > 1).any())
+    return scene.data.labels_as == "objects"
+
+
 def picture_html(services: Services, scene: Scene, index: int, opacity: float) -> str:
     """Return the HTML of slice `index`, counted from 0; `opacity` from 0 to 1."""
     labelled = bool(scene.data.labels) and not scene.result
@@ -49,8 +72,11 @@ def picture_html(services: Services, scene: Scene, index: int, opacity: float) -
         labels_YX = None
     elif labels_YX is not None and scene.data.labels_as == "foreground" and not scene.result:
         labels_YX = (labels_YX > 0).astype("uint8")
+    values: Sequence[int] = scene.class_values
+    if labels_YX is not None and _are_objects(scene, labels_YX):
+        labels_YX, values = object_colours(labels_YX)
     name = escape(shot.name)
-    picture = views.overlay(shot.image_CYX, labels_YX, class_values=scene.class_values, opacity=opacity)
+    picture = views.overlay(shot.image_CYX, labels_YX, class_values=values, opacity=opacity)
     if shot.hidden_YX is not None:
         dark = views.overlay(shot.image_CYX)[shot.hidden_YX]
         picture[shot.hidden_YX] = (dark * DIMMED).astype(np.uint8)

@@ -11,6 +11,7 @@ from segcore.events import EpochEvent
 
 TRAIN = "#0072B2"
 VALIDATION = "#E69F00"
+QUALITY = "#009E73"
 DIGITS = 5
 """Significant digits that reach the page: more than a chart or a table can show."""
 Values = list[float | None]
@@ -38,6 +39,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "loss": Kind("Loss", log=True),
     "dice": Kind("Dice", share=True),
+    "objects": Kind("Objects", share=True),
     "class_dice": Kind("Dice per class", share=True),
     "class_iou": Kind("IoU per class", share=True),
     "class_share": Kind("Predicted share per class", share=True),
@@ -96,6 +98,9 @@ _PLAIN: tuple[tuple[str, str, str, str, Read], ...] = (
     ("loss", "val_loss", "validation", VALIDATION, lambda event: event.val_loss),
     ("dice", "train_dice", "training", TRAIN, lambda event: event.train_dice),
     ("dice", "val_dice", "validation", VALIDATION, lambda event: event.val_dice),
+    ("objects", "val_f1", "F1", VALIDATION, lambda event: event.val_f1),
+    ("objects", "val_ap50", "average precision", TRAIN, lambda event: event.val_ap50),
+    ("objects", "val_pq", "panoptic quality", QUALITY, lambda event: event.val_pq),
     ("learning_rate", "learning_rate", "learning rate", TRAIN, lambda event: event.learning_rate),
     ("speed", "patches_per_second", "patches per second", TRAIN, lambda event: event.patches_per_second),
     ("seconds", "seconds", "seconds per epoch", TRAIN, lambda event: event.seconds),
@@ -192,8 +197,8 @@ def last_gain(history: Sequence[EpochEvent], min_gain: float) -> int | None:
         return last.epoch - last.without_gain
     gained, reached = history[0].epoch, -math.inf
     for event in history:
-        if math.isfinite(event.val_dice) and event.val_dice > reached + (min_gain if reached >= 0 else 0):
-            gained, reached = event.epoch, event.val_dice
+        if math.isfinite(event.val_score) and event.val_score > reached + (min_gain if reached >= 0 else 0):
+            gained, reached = event.epoch, event.val_score
     return gained
 
 

@@ -59,6 +59,22 @@ class Histogram(_Frozen):
     counts: tuple[int, ...]
 
 
+class ObjectHead(_Frozen):
+    """How the output of a network becomes objects; see `segcore.postprocess.heads`."""
+
+    name: str
+    dimensions: int = 2
+    """Axes of what is decoded at once: planes or volumes."""
+    fields: dict[str, float] = Field(default_factory=dict)
+    """What else decides the target, as for its class."""
+    decoding: dict[str, int | float] = Field(default_factory=dict)
+    """Options of decoding that are not the usual ones."""
+    maps: int
+    """Maps that the network answers."""
+    sides: tuple[float, ...]
+    """Longest side of nine of ten annotated objects, px per axis: as much is decoded around every part."""
+
+
 class ModelCard(_Frozen):
     """Everything except the weights that is needed to rebuild and rightly apply a trained model."""
 
@@ -75,6 +91,8 @@ class ModelCard(_Frozen):
     class_values: tuple[int, ...]
     """Label value of every class index, ascending: the output is written with these values."""
     class_names: tuple[str, ...]
+    head: ObjectHead | None = None
+    """Of models that tell objects apart; their classes are background and object."""
     normalization: Normalization
     histograms: tuple[Histogram, ...] = ()
     """Of every channel of the training images, to compare an image that is segmented with."""
@@ -86,6 +104,11 @@ class ModelCard(_Frozen):
     """SHA-256 over image and label file."""
     parameters: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """Maps of the network's output: one per class, or what the head makes objects of."""
+        return len(self.class_values) if self.head is None else self.head.maps
 
     @property
     def inputs(self) -> int:

@@ -51,7 +51,7 @@ LOOKED_AT = 64
 """Label planes in which classes are counted: a class more or less changes next to nothing."""
 KEPT_OPTIONS = (
     "mode", "context_slices", "context_spacing", "patch_size", "patch_depth", "foreground_patches", "loading",
-    "augmentation", "normalization", "normalize_per",
+    "augmentation", "normalization", "normalize_per", "labels_as",
 )  # fmt: skip
 """Options of the data that change how much memory a training takes, whatever the images."""
 

@@ -23,8 +23,9 @@ from segcore.tiling import align
 class Averaged(Predictor):
     """Predicts the mean probability of its members, on request over four orientations of the image each.
 
-    Its logits are the logarithms of the mean probabilities. Every member normalises as it was trained; tiles
-    and blocks suit all members at once, so that they give the whole image here, too.
+    Its logits are the logarithms of the mean probabilities; of models that learned objects, the mean of the
+    maps that their head makes objects of. Every member normalises as it was trained; tiles and blocks suit all
+    members at once, so that they give the whole image here, too.
 
     Parameters
     ----------
@@ -69,11 +70,17 @@ class Averaged(Predictor):
         for member in self.members:
             for flipped in axes:
                 turned = [axis for axis, turn in zip((-2, -1), flipped, strict=True) if turn]
-                share = torch.softmax(self._turned(member, images, normalization, keep, turned), 1)
+                share = self._turned(member, images, normalization, keep, turned)
                 total = share if total is None else total.add_(share)
         assert total is not None
         total /= len(self.members) * len(axes)
+        if self.head is not None:
+            return total
         return total.clamp_(min=torch.finfo(total.dtype).tiny).log_()
+
+    def maps(self, output: Tensor) -> np.ndarray:
+        """Return the mean of the members' maps, which the output is already."""
+        return output.cpu().numpy()
 
     def _turned(
         self,
@@ -83,9 +90,9 @@ class Averaged(Predictor):
         keep: Sequence[slice] | None,
         axes: Sequence[int],
     ) -> Tensor:
-        """Return the logits of a member for images reversed along some axes, turned back."""
+        """Return what a member says of images reversed along some axes, turned back."""
         if not axes:
-            return member._predict(images, normalization, keep)
+            return self._meaning(member._predict(images, normalization, keep))
         sizes, steps = images[0].shape[1:], self.network.divisors
         kept = list(keep) if keep else [slice(0, size) for size in sizes]
         # Filled up first: else what the network shrinks together would depend on where a tile ends.
@@ -96,7 +103,28 @@ class Averaged(Predictor):
             missing[axis], kept[axis] = whole - sizes[axis], slice(whole - stop, whole - start)
         filled = [np.pad(image, [(0, 0), *((0, amount) for amount in missing)], "edge") for image in images]
         reversed_images = [np.ascontiguousarray(np.flip(image, tuple(axes))) for image in filled]
-        return member._predict(reversed_images, normalization, kept).flip(list(axes))
+        found = self._meaning(member._predict(reversed_images, normalization, kept))
+        return found.flip(list(axes)) if self.head is None else self._flipped(found, axes)
+
+    def _meaning(self, output: Tensor) -> Tensor:
+        """Return what can be averaged: probabilities, or the maps of a head."""
+        return torch.softmax(output, 1) if self.head is None else self.head.activate(output)
+
+    def _flipped(self, maps: Tensor, axes: Sequence[int]) -> Tensor:
+        """Return the maps of reversed images for the images as they are: rays and flows turn, too.
+
+        Raises
+        ------
+        ConfigError
+            The head has no such maps.
+        """
+        assert self.head is not None
+        turned = []
+        for each in maps.cpu().numpy():
+            for axis in axes:
+                each = self.head.flip(each, each.ndim - 1 + axis)
+            turned.append(np.ascontiguousarray(each))
+        return torch.from_numpy(np.stack(turned)).to(maps.device)
 
 
 class _Together(Segmenter):
@@ -162,6 +190,7 @@ def _check_fit(first: ModelCard, other: ModelCard) -> None:
     """Raise if the predictions of two models cannot be averaged, naming everything that differs."""
     what = {
         "class values": (first.class_values, other.class_values),
+        "what is learned": (_kind(first), _kind(other)),
         "channels": (first.channels, other.channels),
         "mode": (first.mode, other.mode),
         "slices seen together": (first.context_slices, other.context_slices),
@@ -177,3 +206,8 @@ def _check_fit(first: ModelCard, other: ModelCard) -> None:
             f"The models of inference.ensemble do not fit together: they differ in {', '.join(different)}.",
             "Choose models of the same kind, for example the folds of one training.",
         )
+
+
+def _kind(card: ModelCard) -> str:
+    """Return head and number of maps in words."""
+    return f"{card.head.name}, {card.head.maps} maps" if card.head else "classes"

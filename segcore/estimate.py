@@ -96,11 +96,17 @@ def patch_shape(config: RunConfig) -> tuple[int, ...]:
     return (config.data.patch_depth, size, size) if config.data.mode == "3d" else (size, size)
 
 
+HEAD_MAPS = {"boundary": (4, 4), "stars": (33, 97), "flows": (3, 4)}
+"""Maps that heads make objects of, in 2d and 3d; known here without torch (`segcore.postprocess.heads`)."""
+
+
 def network_of(config: RunConfig, stack: Stack | None = None, classes: int = 2) -> Network:
     """Return the U-Net that `config` asks for, or whose memory its network takes about, for such images."""
     channels = stack.channels if stack else 1
     inputs = channels * (config.data.context_slices if config.data.mode == "2.5d" else 1)
     strides = plan_strides(config, stack.voxel if stack else None)
+    if config.model.learns_objects:
+        classes = HEAD_MAPS[config.model.head][config.data.mode == "3d"]
     return Network(*config.model.like, inputs, classes, strides)
 
 

@@ -49,7 +49,7 @@ class EpochEvent(_Event):
     seconds: float
     patches_per_second: float
     best: bool
-    """True if this is the best epoch so far, by validation Dice."""
+    """True if this is the best epoch so far, by validation Dice or, where objects are learned, their F1."""
     val_predicted_share: dict[str, float] = {}
     """Share of the validation pixels that were predicted as each class, 0 to 1."""
     loader_wait: float = 0.0
@@ -64,6 +64,17 @@ class EpochEvent(_Event):
     val_recall_per_class: dict[str, float] = {}
     val_accuracy: float | None = None
     """Share of the annotated validation pixels that were predicted rightly, 0 to 1; None in older runs."""
+    val_ap50: float | None = None
+    """Precision of objects at an IoU of 0.5, TP / (TP + FP + FN); None where none are learned."""
+    val_f1: float | None = None
+    """F1 of objects at an IoU of 0.5."""
+    val_pq: float | None = None
+    """Panoptic quality of objects."""
+
+    @property
+    def val_score(self) -> float:
+        """What the best epoch is chosen by: the F1 of objects where they are learned, else the Dice."""
+        return self.val_dice if self.val_f1 is None else self.val_f1
 
 
 class ResumeEvent(_Event):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segcore.blocks import Block, BlockGrid, Slices, View, own_normalization, view_block
 from segcore.card import Normalization
+from segcore.errors import ConfigError
 from segcore.predictor import Predictor
 from segcore.rescale import SAME, Factors, Rescaled, Restoring
 
@@ -23,6 +24,12 @@ CHUNK = 512
 DEEP_CHUNK = 16
 MOST_PIXELS = 2**25
 """Px (voxels) of a block: its logits and probabilities take some hundred MB at most, for few classes."""
+FEW_MAPS = 4
+"""Of heads with more maps blocks are smaller: the maps are in main memory when objects are made of them."""
+MOST_AROUND = 256
+"""Px decoded around a block at most: longer objects are joined by what both blocks see of them."""
+SPARE = 8
+"""Px more than objects are long: what the border of a part does to an object should not be seen."""
 AHEAD = 2
 """Groups of blocks that are read while another is predicted."""
 
@@ -70,11 +77,35 @@ def divide(images: Slices, predictor: Predictor, factors: Factors = SAME) -> Div
         for part, all_of_it, size, step in zip(owned, (grid.depth, *sizes), whole, steps, strict=True)
     )
     size = [planes if solid else 1, rows, columns]
+    most = MOST_PIXELS if predictor.head is None else FEW_MAPS * MOST_PIXELS // predictor.card.outputs
     # A block may be larger on the grid of the image than on that of the network.
-    while math.prod(size) > MOST_PIXELS and max(size[1:]) > CHUNK:
+    while math.prod(size) > most and max(size[1:]) > CHUNK:
         axis = 1 if size[1] >= size[2] else 2
         size[axis] = max(CHUNK, size[axis] // 2 // CHUNK * CHUNK)
+    if predictor.head is not None:
+        while math.prod(size) > most and size[0] > DEEP_CHUNK:
+            size[0] = max(DEEP_CHUNK, size[0] // 2 // DEEP_CHUNK * DEEP_CHUNK)
+        size = [_within(*each) for each in zip(size, whole, margins(predictor), steps, strict=True)]
     return Division((size[0], size[1], size[2]), plan.halo, plan.batch)
+
+
+def margins(predictor: Predictor) -> tuple[int, int, int]:
+    """Return how many planes, rows and columns around a block are decoded with it: those of an object."""
+    head = predictor.card.head
+    if head is None:
+        return 0, 0, 0
+    deep, rows, columns = (0.0, *head.sides)[-3:]
+    planes = math.ceil(min(deep, MOST_AROUND)) + 1 if head.dimensions == 3 else 0
+    high, wide = (math.ceil(min(side, MOST_AROUND)) + SPARE for side in (rows, columns))
+    return planes, high, wide
+
+
+def _within(size: int, whole: int, margin: int, step: int) -> int:
+    """Return the side of a block that takes no more memory with its margins than `size` without."""
+    if size >= whole or not margin:
+        return size
+    side = max(size - 2 * margin, min(size, margin), 1)
+    return side // step * step if side >= step else side
 
 
 def _side(owned: int, grid: int, size: int, step: int) -> int:
@@ -107,6 +138,8 @@ class Prediction:
     ------
     DataError
         A plane cannot be read.
+    ConfigError
+        The model learned objects, whose maps cannot be resampled.
     """
 
     def __init__(
@@ -118,13 +151,40 @@ class Prediction:
         normalization: Normalization | None = None,
         told: Callable[[int, int], None] = lambda read, total: None,
     ) -> None:
+        if predictor.head is not None and factors != SAME:
+            raise ConfigError(
+                "inference.rescale cannot be used with a model that learned objects one by one.",
+                "Leave it out, and resample the images to the pixel size of the training beforehand.",
+            )
         trained = predictor.card.normalization
         self.normalization = normalization or own_normalization(images, trained, told)
         self.division = division or divide(images, predictor, factors)
         self.blocks = BlockGrid.of(images, self.division.size)
-        self._predictor = predictor
+        self.predictor = predictor
         self._images = images
         self._rescaled = Rescaled(images, factors) if factors != SAME else None
+
+    @property
+    def solid(self) -> bool:
+        """Whether volumes are predicted, not planes."""
+        return self.predictor.card.mode == "3d"
+
+    @property
+    def depth(self) -> int:
+        """Planes of one volume of the image."""
+        return self._images.depth
+
+    def around(self, block: Block) -> Block:
+        """Return a block with as much around it, in its volume, as objects are long."""
+        images, (planes, rows, columns) = self._images, margins(self.predictor)
+        first = block.planes[0] // images.depth * images.depth
+        deep = max(first, block.planes[0] - planes), min(first + images.depth, block.planes[-1] + 1 + planes)
+        return Block(
+            block.number,
+            range(*deep),
+            (max(0, block.rows[0] - rows), min(images.height, block.rows[1] + rows)),
+            (max(0, block.columns[0] - columns), min(images.width, block.columns[1] + columns)),
+        )
 
     @property
     def unit(self) -> str:
@@ -133,7 +193,7 @@ class Prediction:
 
     def is_exact(self) -> bool:
         """Say whether blocks are predicted with all that the network can see around them."""
-        network = self._predictor.network
+        network = self.predictor.network
         if network.is_local:
             return self.division.halo == network.receptive_radii
         solid = network.dimensions == 3
@@ -162,10 +222,10 @@ class Prediction:
         DataError
             A plane cannot be read.
         """
-        network, grid = self._predictor.network, self._rescaled or self._images
+        network, grid = self.predictor.network, self._rescaled or self._images
         if self._rescaled:
             block = Restoring(self._rescaled, block).block
-        return view_block(grid, self._predictor.card, block, self.division.halo, network.divisors)
+        return view_block(grid, self.predictor.card, block, self.division.halo, network.divisors)
 
     def predict(self, blocks: Sequence[Block], views: Sequence[View]) -> list[Tensor]:
         """Return logits `(K, Z, Y, X)` of every block, float32, on the device."""
@@ -199,7 +259,7 @@ class Prediction:
             for start in range(0, len(numbers), self.division.batch):
                 part = numbers[start : start + self.division.batch]
                 images, keep = [seen[number][0] for number in part], seen[part[0]][1]
-                logits = self._predictor.apply(images, self.normalization, keep)
+                logits = self.predictor.apply(images, self.normalization, keep)
                 found |= dict(zip(part, logits, strict=True))
         return [found[number] for number in range(len(seen))]
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from segcore.card import ModelCard, Normalization
 from segcore.data.normalize import apply_normalization
+from segcore.data.volumes import class_indices
 from segcore.devices import Hardware
 from segcore.errors import DataError
 from segcore.estimate import MEMORY_SHARE, MOST_ON_CPU
@@ -25,6 +26,7 @@ from segcore.models.on_openvino import OnOpenVino, require_openvino
 from segcore.models.plain import Plain
 from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
+from segcore.postprocess.heads import decoding_of, head_of
 from segcore.tiling import Tile, align, tile_grid
 
 LEAST_USEFUL = 0.02
@@ -92,6 +94,8 @@ class Predictor:
         self.card = card
         self.hardware = hardware
         self.tile_size = tile_size
+        self.head = head_of(card)
+        self.decoding = decoding_of(card)
         self._openvino = backend == "openvino" and hardware.device.type == "cpu"
         if self._openvino:
             require_openvino()
@@ -220,7 +224,23 @@ class Predictor:
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """Return the class index of every pixel, uint8, or int64 for more than 256 classes."""
-        return to_labels(self.logits(image))
+        return self.indices(self.logits(image))
+
+    def indices(self, logits: Tensor, keep: Sequence[slice | int] = ()) -> np.ndarray:
+        """Return the class index of every pixel in `keep`; where objects are learned, 1 in all of them."""
+        if self.head is None:
+            return to_labels(logits[:, *keep])
+        return class_indices(self.objects(logits)).astype(np.uint8)[tuple(keep)]
+
+    def objects(self, output: Tensor) -> np.ndarray:
+        """Return objects 1 … n, int32, of what a network that learned them says of an image or volume."""
+        assert self.head is not None
+        return self.head.decode(self.maps(output), self.decoding)
+
+    def maps(self, output: Tensor) -> np.ndarray:
+        """Return what the output means to the head that makes objects of it, float32."""
+        assert self.head is not None
+        return self.head.activate(output[None])[0].cpu().numpy()
 
     def _check(self, image: np.ndarray) -> None:
         if image.ndim != self.network.dimensions + 1 or len(image) != self.network.channels:

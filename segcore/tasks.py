@@ -2,40 +2,123 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from segcore.config import RunConfig
 from segcore.losses import Total, alone, build_loss
+from segcore.postprocess.heads import InstanceHead
+from segcore.tiling import IGNORE
+
+_ENCODERS = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="targets")
+"""Make the targets of a batch patch by patch: most of it lets other threads run."""
 
 
 class Task(Protocol):
     """What the training loop needs to know of a model family."""
 
-    def step(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    encodes: ClassVar[bool]
+    """Whether targets take time to be made of labels, so that it is worth making them ahead."""
+
+    def target(self, label: Tensor) -> Tensor:
+        """Return what the loss compares with, of labels `(B, Y, X)`, in 3d `(B, Z, Y, X)`."""
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return the class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`, of targets, with IGNORE."""
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its predicted class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`."""
 
     def judge(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the loss of one predicted image."""
 
 
+class ClassLabels:
+    """The part of a task whose labels are class indices, which the loss compares with as they are."""
+
+    encodes: ClassVar[bool] = False
+
+    def target(self, label: Tensor) -> Tensor:
+        """Return the labels."""
+        return label
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return the targets."""
+        return target
+
+
 @dataclass(frozen=True)
-class SemanticTask:
+class SemanticTask(ClassLabels):
     """One class for every pixel; the network returns logits `(B, K, Y, X)`, in 3d `(B, K, Z, Y, X)`."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
 
-    def step(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its predicted class indices."""
         logits = network(image)
-        return self.loss(logits.float(), label), logits.detach().argmax(1)
+        return self.loss(logits.float(), target), logits.detach().argmax(1)
 
     def judge(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the loss of one predicted image, logits `(K, …)` and class indices `(…)`."""
         return self.loss(logits.float()[None], label[None])
+
+
+@dataclass(frozen=True)
+class InstanceTask:
+    """Objects one by one; labels are their numbers, and the network returns what a head makes objects of.
+
+    Classes are 0, background, and 1, object. Those of a step are a guess, without decoding; validation
+    decodes.
+
+    Parameters
+    ----------
+    head : InstanceHead
+        Makes targets, loss and objects.
+    total : callable
+        Adds up what the processes that share a batch have counted.
+    """
+
+    head: InstanceHead
+    total: Total = alone
+    encodes: ClassVar[bool] = True
+
+    def target(self, label: Tensor) -> Tensor:
+        """Return the maps `(B, T, …)`, float32, of numbers of objects `(B, …)`; made on the CPU.
+
+        Pieces of one number are objects of their own: the border of a patch and mirrored pixels part what
+        was one, and the middle of an object would lie where no way inside it leads.
+        """
+        maps = list(_ENCODERS.map(self._encoded, label.cpu().numpy()))
+        return torch.from_numpy(np.stack(maps)).to(label.device)
+
+    def _encoded(self, label: np.ndarray) -> np.ndarray:
+        """Return the target `(T, …)` of one patch."""
+        from skimage.measure import label as numbered_pieces
+
+        pieces = numbered_pieces(np.maximum(label, 0), background=0, connectivity=label.ndim)
+        return self.head.encode(np.where(label < 0, IGNORE, pieces))
+
+    def classes(self, target: Tensor) -> Tensor:
+        """Return 1 in objects, 0 beside them, IGNORE where nobody annotated: map 0 of every head says it."""
+        first = target[:, 0]
+        return torch.where(first == IGNORE, IGNORE, (first > 0).long())
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and where objects seem to be."""
+        output = network(image)
+        loss = self.head.loss(output, target, self.total)
+        return loss, self.head.inside(self.head.activate(output.detach())).long()
+
+    def judge(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of one predicted image, output `(maps, …)` and numbers of objects `(…)`."""
+        return self.head.loss(logits[None], self.target(label[None]))
 
 
 def build_task(
@@ -43,6 +126,7 @@ def build_task(
     loss: str | None = None,
     weights: Sequence[float] | None = None,
     total: Total = alone,
+    head: InstanceHead | None = None,
 ) -> Task:
     """Return the task of the configured model family.
 
@@ -56,5 +140,9 @@ def build_task(
         How much every class counts.
     total : callable
         Adds up what the processes that share a batch have counted.
+    head : InstanceHead, optional
+        Of a model that tells objects apart; it has a loss of its own.
     """
+    if head is not None:
+        return InstanceTask(head, total)
     return SemanticTask(build_loss(loss or config.training.loss, weights, total))

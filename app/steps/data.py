@@ -27,7 +27,9 @@ SMALLEST_PATCH = 32
 """Here only the data is judged; whether the chosen patch fits is said beside its field in step 2."""
 MOST_CLASSES = 12
 """Classes in the legend; more are objects with numbers."""
-SHOWN = ("findings", "swap", "foreground", "reading", "picture", "sliders", "plane", "legend", "next")
+SHOWN = (
+    "findings", "swap", "foreground", "objects", "reading", "picture", "sliders", "plane", "legend", "next",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class DataStep:
     findings: gr.HTML
     swap: gr.Button
     foreground: gr.Button
+    objects: gr.Button
     pretrained: Pretrained
     scratch: gr.Accordion
     ready: gr.Accordion
@@ -83,9 +86,9 @@ def build(services: Services) -> DataStep:
                 sample = gr.Button("Use the sample data", size="sm", elem_id="use-sample")
                 findings = gr.HTML(elem_id="findings")
                 swap = gr.Button("Swap images and annotations", size="sm", visible=False, elem_id="swap")
-                foreground = gr.Button(
-                    "Read every object as foreground", size="sm", visible=False, elem_id="as-foreground"
-                )
+                hidden: dict[str, Any] = {"size": "sm", "visible": False}
+                foreground = gr.Button("Read every object as foreground", elem_id="as-foreground", **hidden)
+                objects = gr.Button("Learn every object by itself", elem_id="as-objects", **hidden)
                 doctor = insight.build_doctor()
             with gr.Accordion("Use a pretrained model", open=False, elem_id="use-pretrained") as ready:
                 pretrained = build_pretrained(services)
@@ -113,8 +116,8 @@ def build(services: Services) -> DataStep:
             outputs=[other, next_step], show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     return DataStep(
-        images, labels, mask, fields, sets, reading, sample, findings, swap, foreground, pretrained, scratch,
-        ready, picture, sliders, plane, opacity, legend, next_step, inside,
+        images, labels, mask, fields, sets, reading, sample, findings, swap, foreground, objects, pretrained,
+        scratch, ready, picture, sliders, plane, opacity, legend, next_step, inside,
     )  # fmt: skip
 
 
@@ -130,7 +133,7 @@ def _more_options(services: Services) -> tuple[FileInput, dict[str, Any], more_s
     return mask, fields, sets
 
 
-def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: Any) -> Dependency:
+def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: Any, head: Any) -> Dependency:
     """Connect the step's events.
 
     Parameters
@@ -141,8 +144,8 @@ def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: A
         The components.
     values : sequence of components
         The form of step 2.
-    labels_as : component
-        The field among them on which the check depends.
+    labels_as, head : component
+        The fields among them that say how labels are read, for the check, and what is learned.
 
     Returns
     -------
@@ -157,7 +160,8 @@ def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: A
         api_visibility="private",
     )  # fmt: skip
     step.swap.click(lambda first, second: (second, first), [images, labels], [images, labels], **quiet)
-    step.foreground.click(lambda: "foreground", outputs=labels_as, **quiet)
+    step.foreground.click(lambda: ("foreground", "semantic"), outputs=[labels_as, head], **quiet)
+    step.objects.click(lambda: ("objects", "boundary"), outputs=[labels_as, head], **quiet)
     step.reading.axes(reading_panel.given_axes, outputs=step.fields["axes"], **quiet)
     # Leaving a name and ticking a box are one click: neither is dropped.
     step.reading.channels(
@@ -211,9 +215,9 @@ def check(services: Services, chosen: Sequence[Any], labels_as: str, opacity: fl
         Of the labels, in percent.
     """
     updates: dict[str, Any] = {
-        "findings": "", "swap": gr.Button(visible=False), "foreground": gr.Button(visible=False),
-        "reading": {}, "picture": empty_html(EMPTY), "sliders": gr.Row(visible=False), "plane": gr.skip(),
-        "legend": "", "next": gr.Button(interactive=False),
+        "findings": "", "reading": {}, "picture": empty_html(EMPTY), "sliders": gr.Row(visible=False),
+        "plane": gr.skip(), "legend": "", "next": gr.Button(interactive=False),
+        **{name: gr.Button(visible=False) for name in ("swap", "foreground", "objects")},
     }  # fmt: skip
     data = read(chosen, labels_as)
     if isinstance(data, Problem):
@@ -263,12 +267,12 @@ def _pair_updates(services: Services, data: DataConfig, opacity: float) -> dict[
             "reading": reading_panel.reading_value(known),
         }
     scene = _scene(report, data)
+    numbers = data.labels_as == "classes" and foreground_helps(services, report, data)
     return {
         "findings": findings_html(report),
         "swap": gr.Button(visible=swap_helps(services, report, data)),
-        "foreground": gr.Button(
-            visible=data.labels_as == "classes" and foreground_helps(services, report, data)
-        ),
+        "foreground": gr.Button(visible=numbers),
+        "objects": gr.Button(visible=numbers),
         "reading": reading_panel.reading_value(known),
         "picture": _draw(services, scene, 0, opacity),
         **_sliders(services, scene.data),
@@ -280,9 +284,8 @@ def _pair_updates(services: Services, data: DataConfig, opacity: float) -> dict[
 def swap_helps(services: Services, report: Report, data: DataConfig) -> bool:
     """Say whether the two would pass the check the other way round, and do not as they are."""
     suspicious = not report.ok or any("Swap" in finding.remedy for finding in report.findings)
-    swapped = data.model_copy(
-        update={"images": data.labels, "labels": data.images, "axes": None, "labels_as": "classes"}
-    )
+    turned = {"images": data.labels, "labels": data.images, "axes": None, "labels_as": "classes"}
+    swapped = data.model_copy(update=turned)
     other = _report(services, swapped) if suspicious else None
     return isinstance(other, Report) and other.ok
 
@@ -343,7 +346,5 @@ def _sliders(services: Services, data: DataConfig) -> dict[str, Any]:
     if isinstance(found, Problem):
         return {"sliders": gr.Row(visible=False), "plane": gr.skip()}
     last = found.count - 1
-    return {
-        "sliders": gr.Row(visible=True),
-        "plane": gr.Slider(0, max(last, 1), value=0, visible=last > 0),
-    }
+    plane = gr.Slider(0, max(last, 1), value=0, visible=last > 0)
+    return {"sliders": gr.Row(visible=True), "plane": plane}

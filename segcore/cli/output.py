@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_OBJECTS = {"val_f1": "F1", "val_ap50": "AP", "val_pq": "PQ"}
+
 
 def write_json(content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Write one JSON value; a score that does not exist (a class without a pixel) is null."""
@@ -20,7 +22,10 @@ def write_lines(lines: Sequence[str]) -> None:
 
 
 def score_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Return lines such as `val Dice 0.803 (0: 0.712, 255: 0.894)` for the scores in `metrics`."""
+    """Return lines such as `val Dice 0.803 (0: 0.712, 255: 0.894)` for the scores in `metrics`.
+
+    Where objects are told apart, the last is `objects F1 0.912, AP 0.838, PQ 0.771 (IoU 0.5)`.
+    """
     lines = []
     for name, value in metrics.items():
         if name.endswith("dice") and isinstance(value, float):
@@ -28,7 +33,8 @@ def score_lines(metrics: Mapping[str, Any]) -> list[str]:
             each = ", ".join(f"{label}: {_number(score)}" for label, score in classes.items())
             title = name.replace("_", " ").replace("dice", "Dice")
             lines.append(f"{title} {_number(value)}" + (f" ({each})" if each else ""))
-    return lines
+    objects = [f"{title} {_number(metrics[name])}" for name, title in _OBJECTS.items() if name in metrics]
+    return [*lines, f"objects {', '.join(objects)} (IoU 0.5)"] if objects else lines
 
 
 def _number(value: float | None) -> str:

@@ -130,6 +130,8 @@ def _size(count: int) -> str:
 def _copy(result: Path, output: Path) -> Path:
     """Copy a segmentation, or those of several images into a folder; return the copy.
 
+    A table of objects comes along.
+
     An OME-Zarr is copied into a folder that is there, unless it is an OME-Zarr itself, which is replaced.
     """
     from segcore.data.zarr_files import is_zarr
@@ -148,14 +150,21 @@ def _copy(result: Path, output: Path) -> Path:
     else:
         with atomic_path(output) as temporary:
             shutil.copyfile(result, temporary)
+        table = result.with_name(f"{result.stem}.objects.csv")
+        if table.exists():
+            with atomic_path(output.with_name(f"{output.stem}.objects.csv")) as temporary:
+                shutil.copyfile(table, temporary)
     return output
 
 
 def _summary(result: dict[str, Any]) -> list[str]:
-    seconds, failed = result["metadata"].get("seconds"), result["metadata"].get("failed", [])
+    metadata = result["metadata"]
+    seconds, failed = metadata.get("seconds"), metadata.get("failed", [])
+    objects = [f"objects       {metadata['objects']}"] if "objects" in metadata else []
     lines = [
         f"segmentation  {result.get('output') or result['segmentation']}",
         f"run folder    {result['run_folder']}",
+        *objects,
         *(f"left out      {image['name']}: {image['message']}" for image in failed),
     ]
     return [*lines, f"time          {describe_seconds(seconds)}"] if seconds is not None else lines

@@ -94,10 +94,10 @@ class DataConfig(Section):
         label="Endings of channel files",
         form="more",
     )
-    labels_as: Literal["classes", "foreground"] = option(
+    labels_as: Literal["classes", "foreground", "objects"] = option(
         "classes",
-        "classes: every label value is a class. foreground: all values above 0 become one class (for masks "
-        "in which every object has its own number).",
+        "classes: every label value is a class. foreground: all values above 0 become one class. objects: "
+        "every value above 0 is an object of one class (model.head learns to tell them apart).",
         label="Read labels as",
         form="more",
     )

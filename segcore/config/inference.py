@@ -60,6 +60,15 @@ class InferenceConfig(Section):
         label="Backend",
         form="more",
     )
+    join_slices: float = option(
+        0.0,
+        "Least overlap (IoU) from which objects of neighbouring slices are one object in depth; 0: those of "
+        "every slice stay apart. For 2d and 2.5d models that learned objects; 0.25 is usual.",
+        label="Join objects of slices",
+        form="more",
+        ge=0,
+        le=1,
+    )
     cluster: str | None = option(
         None,
         "Predict on a Dask cluster: local:N for N processes here, tcp://HOST:PORT or tls://HOST:PORT of a "

@@ -18,6 +18,13 @@ class ModelConfig(Section):
     """The network."""
 
     family: FamilyName = option("unet", "The kind of network.", label="Family")
+    head: Literal["semantic", "boundary", "stars", "flows"] = option(
+        "semantic",
+        "semantic: a class for every pixel. The others learn objects one by one, also where they touch. "
+        "boundary: their edges and depth. stars: StarDist, for round ones. flows: Cellpose, for any shape.",
+        label="What is learned",
+        form="more",
+    )
     features: int = option(
         64,
         "Feature maps of the first level; every level below doubles them.",
@@ -58,6 +65,11 @@ class ModelConfig(Section):
     def kind(self) -> Family:
         """What is known of the family."""
         return FAMILIES[self.family]
+
+    @property
+    def learns_objects(self) -> bool:
+        """Whether objects are told apart, not only classes."""
+        return self.head != "semantic"
 
     @property
     def like(self) -> tuple[int, int]:

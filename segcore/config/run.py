@@ -43,6 +43,23 @@ class RunConfig(Section):
             raise ValueError(obstacle.text)
         return self
 
+    @model_validator(mode="after")
+    def _labels_fit_head(self) -> RunConfig:
+        head, labels_as, weights = self.model.head, self.data.labels_as, self.training.class_weights
+        if not self.model.learns_objects:
+            return self
+        if labels_as != "objects":
+            raise ValueError(
+                f"model.head {head} learns objects, but data.labels_as is {labels_as}. Read labels as "
+                "objects, if every object has its own number, or choose the head semantic."
+            )
+        if weights != "none":
+            raise ValueError(
+                f"training.class_weights is {weights}, but model.head {head} learns objects of one class. "
+                "Use none."
+            )
+        return self
+
 
 SECTIONS = ("data", "model", "training", "inference", "hardware", "notify")
 

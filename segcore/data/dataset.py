@@ -14,6 +14,7 @@ from segcore.data.collection import Collection, open_collection
 from segcore.data.histograms import histogram_of
 from segcore.data.labels import value_names
 from segcore.data.loading import Loader, choose_loading
+from segcore.data.manifest import ONE_CLASS
 from segcore.data.normalize import fit_normalization
 from segcore.data.planes import strips
 from segcore.data.splits import Split, split_images
@@ -57,7 +58,9 @@ class TrainingData:
         return self.collection.data.mode
 
 
-def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> TrainingData:
+def load_training_data(
+    data: DataConfig, progress: Callable[[int, int], None] | None = None, objects: bool = False
+) -> TrainingData:
     """Read the images and labels of a configuration.
 
     Parameters
@@ -66,6 +69,8 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
         `images` and `labels` must be set.
     progress : callable, optional
         Called with planes read and planes in all.
+    objects : bool
+        Whether the volumes are labelled with numbers of objects; their classes are 0 and 1 then.
 
     Raises
     ------
@@ -85,8 +90,8 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
             "Choose the label stack that belongs to the images.",
         )
     split = split_images(extents_of(collection, rule, table.per_plane), data)
-    loading = choose_loading(collection, split, data)
-    loader = Loader(collection, class_values, rule, loading.on_disk)
+    loading = choose_loading(collection, split, data, objects)
+    loader = Loader(collection, class_values, rule, loading.on_disk, objects)
     total = loader.planes(split.train) + loader.planes(split.validation)
     loader.progress = (lambda done: progress(done, total)) if progress else None
     train = loader.volumes(split.train, others=(*split.validation, *split.test))
@@ -115,7 +120,7 @@ def load_training_data(data: DataConfig, progress: Callable[[int, int], None] | 
 def found_names(collection: Collection) -> dict[int, str]:
     """Return what label files call their values: categories of COCO, classes of GeoJSON, groups of ROIs."""
     labels = collection.open(0).labels
-    if labels is None or collection.data.labels_as == "foreground":
+    if labels is None or collection.data.labels_as in ONE_CLASS:
         return {}
     return value_names(labels.source)
 

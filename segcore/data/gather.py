@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segcore.card import Normalization
 from segcore.data.sampling import PatchPlan
-from segcore.data.volumes import Volume
+from segcore.data.volumes import CLASSES, OBJECTS, Volume
 
 SIGNED_SHIFT = 32768
 """uint16 has few torch kernels, so it is kept as int16 shifted by this; the normalisation takes it back."""
@@ -162,9 +162,16 @@ class Reader:
         return table_BC.repeat_interleave(times, 1) if self.plan.mode == "3d" else table_BC.repeat(1, times)
 
 
+def label_storage(volumes: Sequence[Volume]) -> torch.dtype:
+    """Return the type that keeps the labels of all volumes: int16, for numbers of objects int32."""
+    objects = any(volume.label_ZYX.dtype == OBJECTS for volume in volumes)
+    return torch.int32 if objects else torch.int16
+
+
 def label_tensor(label: np.ndarray) -> Tensor:
-    """Return class indices as they are kept."""
-    return torch.from_numpy(np.ascontiguousarray(label, dtype=np.int16))
+    """Return labels as they are kept."""
+    kind = OBJECTS if label.dtype == OBJECTS else CLASSES
+    return torch.from_numpy(np.ascontiguousarray(label, dtype=kind))
 
 
 def _storage(dtypes: set[np.dtype[Any]]) -> torch.dtype:

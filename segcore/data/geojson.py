@@ -64,7 +64,11 @@ def read_areas(path: Path) -> tuple[tuple[Area, ...], tuple[str, ...]]:
 
 
 def open_geojson(
-    path: Path, like: ImageSource, names: NameTable | None = None, joined: bool = False
+    path: Path,
+    like: ImageSource,
+    names: NameTable | None = None,
+    joined: bool = False,
+    apart: bool = False,
 ) -> DrawnLabels:
     """Open a GeoJSON file as labels of an image; small objects lie on top of large ones.
 
@@ -82,6 +86,8 @@ def open_geojson(
         Values of classes, where several files have to agree.
     joined : bool
         All objects get the value 1.
+    apart : bool
+        Every object gets its own number, from 1.
 
     Raises
     ------
@@ -96,13 +102,14 @@ def open_geojson(
     legend: dict[int, str] = {}
     if joined:
         values = [1] * len(areas)
-    elif classes:
+    elif classes and not apart:
         table = names or NameTable.over(classes)
         values, legend = table.values(path, classes), table.legend()
         notes += (f"Values: {value_table(legend)}.",)
     else:
         values = list(range(1, len(areas) + 1))
-        notes += ("The objects have no classes; every object has its own number.",)
+        why = "are read one by one" if apart else "have no classes"
+        notes += (f"The objects {why}; every object has its own number.",)
     drawings = largest_first(
         [Drawing(area.polygons, value, at) for area, value, at in zip(areas, values, planes, strict=True)]
     )

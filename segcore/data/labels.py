@@ -22,7 +22,7 @@ from segcore.data.renamed import Renamed
 from segcore.data.source import ImageSource, Region, full_region
 from segcore.errors import DataError
 
-LabelsAs = Literal["classes", "foreground"]
+LabelsAs = Literal["classes", "foreground", "objects"]
 SUFFIXES = (".json", ".geojson", *rois.SUFFIXES)
 """Names of files that hold outlines; what `open_source` takes can be labels too."""
 _HEAD = 2**16
@@ -56,7 +56,8 @@ def open_labels(
     like : ImageSource, optional
         The image; ROIs and GeoJSON need it.
     labels_as : str
-        With "foreground" all outlines of ROIs and GeoJSON are 1. Other labels keep their numbers.
+        With "foreground" all outlines of ROIs and GeoJSON are 1. With "objects" every outline has a number of
+        its own, also of COCO. Other labels keep their numbers.
     table : LabelTable, optional
         From `label_table`, so that a colour or name has the same value in all files.
 
@@ -70,14 +71,14 @@ def open_labels(
     table = table or LabelTable()
     kind = outlines_kind(file, name)
     if kind == "coco":
-        return open_coco(file, name, like, table.coco)
+        return open_coco(file, name, like, "instance" if labels_as == "objects" else table.coco)
     if kind:
         if like is None:
             raise DataError(
                 f"{file} holds outlines, which have no size of their own.", "Open it with its image."
             )
         opener = open_geojson if kind == "geojson" else rois.open_rois
-        return opener(file, like, table.names, joined=labels_as == "foreground")
+        return opener(file, like, table.names, joined=labels_as == "foreground", apart=labels_as == "objects")
     source = open_source(address)
     if is_coloured(source, like):
         return ColourLabels(source, table.colours, str(address))

@@ -14,8 +14,8 @@ from segcore.data.collection import Collection
 from segcore.data.planes import strips_of
 from segcore.data.source import full_region
 from segcore.data.splits import Region, Split
-from segcore.data.targets import LabelRule, encode_plane
-from segcore.data.volumes import SPARSE, Volume, find_anchors
+from segcore.data.targets import LabelRule, encode_plane, number_plane
+from segcore.data.volumes import CLASSES, OBJECTS, SPARSE, Volume, class_indices, find_anchors
 from segcore.errors import DataError
 from segcore.memory import main_memory
 from segcore.tiling import IGNORE
@@ -38,8 +38,8 @@ class Loading:
     notes: tuple[str, ...] = ()
 
 
-def choose_loading(collection: Collection, split: Split, data: DataConfig) -> Loading:
-    """Decide whether the images are read into memory.
+def choose_loading(collection: Collection, split: Split, data: DataConfig, objects: bool = False) -> Loading:
+    """Decide whether the images are read into memory, with numbers of `objects` or with class indices.
 
     Raises
     ------
@@ -50,12 +50,14 @@ def choose_loading(collection: Collection, split: Split, data: DataConfig) -> Lo
         return Loading(on_disk=True)
     kept = collection.dtype.itemsize
     pooled = kept if collection.dtype in (np.uint8, np.uint16) else 4
-    need = 0
+    need, label = 0, (OBJECTS if objects else CLASSES).itemsize
     for part, width, copies in ((split.train, kept + pooled, 2), (split.validation, kept, 1)):
         for region in part:  # what trains is there twice: as it was read, and as patches are cut from it
             pixels = collection.entries[region.item].width * (region.rows[1] - region.rows[0])
             need += (
-                pixels * (region.planes[1] - region.planes[0]) * (collection.channels * width + 2 * copies)
+                pixels
+                * (region.planes[1] - region.planes[0])
+                * (collection.channels * width + label * copies)
             )
     have = main_memory().available
     if need <= MEMORY_SHARE * have:
@@ -82,15 +84,23 @@ class Loader:
         How label values are read.
     on_disk : bool
         Whether pixels stay on disk.
+    objects : bool
+        Whether labels are numbers of objects, int32, instead of class indices, int16.
     """
 
     def __init__(
-        self, collection: Collection, class_values: tuple[int, ...], rule: LabelRule, on_disk: bool
+        self,
+        collection: Collection,
+        class_values: tuple[int, ...],
+        rule: LabelRule,
+        on_disk: bool,
+        objects: bool = False,
     ) -> None:
         self.collection = collection
         self.class_values = class_values
         self.rule = rule
         self.on_disk = on_disk
+        self.label_dtype = OBJECTS if objects else CLASSES
         self.progress: Callable[[int], None] | None = None
         self._done = 0
         self._data = collection.data
@@ -193,15 +203,17 @@ class Loader:
     def labels(
         self, item: int, plane: int, rows: slice, columns: slice = slice(None), wanted: bool = True
     ) -> np.ndarray:
-        """Return class indices of part of a plane; IGNORE throughout if it is not `wanted`."""
+        """Return labels of part of a plane, of `label_dtype`; IGNORE throughout if it is not `wanted`."""
+        if wanted and self.label_dtype == OBJECTS:
+            return number_plane(self.collection, item, plane, self.rule, rows, columns)
         if wanted:
             return encode_plane(self.collection, item, plane, self.class_values, self.rule, rows, columns)
         entry = self.collection.entries[item]
         height, width = len(range(*rows.indices(entry.height))), len(range(*columns.indices(entry.width)))
-        return np.full((height, width), IGNORE, np.int16)
+        return np.full((height, width), IGNORE, self.label_dtype)
 
     def _strip(self, place: Region, plane: int, rows: slice) -> np.ndarray:
-        """Return class indices of some rows of a region, counted from its first."""
+        """Return labels of some rows of a region, counted from its first."""
         return self.labels(place.item, plane, slice(place.rows[0] + rows.start, place.rows[0] + rows.stop))
 
     def _examine(
@@ -213,7 +225,7 @@ class Loader:
         """
         counts_K, size = np.zeros(len(self.class_values), np.int64), 0
         for rows in strips:
-            label_YX = read(rows)
+            label_YX = class_indices(read(rows))
             counts_K += np.bincount(label_YX[label_YX != IGNORE], minlength=len(counts_K))
             size += label_YX.size
         sparse = counts_K.sum() < SPARSE * size
@@ -224,7 +236,7 @@ class Loader:
         found: dict[int, list[np.ndarray]] = {}
         for rows in strips:
             if len(strips) > 1:
-                label_YX = read(rows)
+                label_YX = class_indices(read(rows))
             for index, pixel_N2 in find_anchors(
                 label_YX, len(counts_K), max(1, limit // len(strips))
             ).items():
@@ -260,14 +272,14 @@ class LazyImage:
 
 
 class LazyLabels:
-    """Class indices `Z Y X` of an image, read where they are asked for; satisfies `Pixels`."""
+    """Labels `Z Y X` of an image, read where they are asked for; satisfies `Pixels`."""
 
     def __init__(
         self, loader: Loader, place: Region, planes: tuple[int, int], wanted: frozenset[int]
     ) -> None:
         self._loader, self._item, self._wanted = loader, place.item, wanted
         self._first, self._row = planes[0], place.rows[0]
-        self.dtype: np.dtype[Any] = np.dtype(np.int16)
+        self.dtype: np.dtype[Any] = loader.label_dtype
         width = loader.collection.entries[place.item].width
         self.shape: tuple[int, ...] = (planes[1] - planes[0], place.rows[1] - place.rows[0], width)
 

@@ -6,6 +6,11 @@ import numpy as np
 
 from segcore.errors import DataError
 
+ONE_CLASS = ("foreground", "objects")
+"""Ways to read labels in which all values above 0 are class 1 and the others class 0."""
+HIGHEST_NUMBER = 2**31 - 1
+"""Largest number of an object."""
+
 
 class FractionError(DataError):
     """Labels are no whole numbers."""
@@ -19,7 +24,7 @@ def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
     labels_CYX : ndarray
         Integers, bool, or floats with whole values.
     labels_as : str
-        "classes", or "foreground": 1 for all values above 0, and 0 for the others.
+        "classes"; or "foreground" and "objects": 1 for all values above 0, and 0 for the others.
 
     Raises
     ------
@@ -27,7 +32,7 @@ def count_values(labels_CYX: np.ndarray, labels_as: str) -> dict[int, int]:
         Some values are not whole numbers.
     """
     values = _whole_numbers(labels_CYX)
-    if labels_as == "foreground":
+    if labels_as in ONE_CLASS:
         values = (values > 0).astype(np.uint8)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         counts = np.bincount(values.ravel())
@@ -44,14 +49,8 @@ def encode_labels(label_plane: np.ndarray, class_values: tuple[int, ...], labels
     DataError
         Values occur that are not among `class_values`, or the plane has several channels.
     """
-    values = _whole_numbers(label_plane)
-    if values.ndim == 3:
-        if len(values) != 1:
-            raise DataError(
-                f"The labels have {len(values)} channels.", "Export them with one integer value per pixel."
-            )
-        values = values[0]
-    if labels_as == "foreground":
+    values = _one_channel(_whole_numbers(label_plane))
+    if labels_as in ONE_CLASS:
         values = (values > 0).astype(np.uint8)
     known = np.asarray(class_values, np.int64)
     indices = np.searchsorted(known, values).clip(max=len(known) - 1)
@@ -63,6 +62,36 @@ def encode_labels(label_plane: np.ndarray, class_values: tuple[int, ...], labels
             _same_meaning(values, strange, class_values),
         )
     return indices.astype(np.int16)
+
+
+def object_numbers(label_plane: np.ndarray) -> np.ndarray:
+    """Return the numbers of objects `(Y, X)`, int32, for a label plane; values up to 0 become 0, background.
+
+    Raises
+    ------
+    DataError
+        The values are not whole numbers or too large, or the plane has several channels.
+    """
+    values = _one_channel(_whole_numbers(label_plane))
+    highest = int(values.max(initial=0))
+    if highest > HIGHEST_NUMBER:
+        raise DataError(
+            f"The labels hold the number {highest}; objects are numbered up to {HIGHEST_NUMBER}.",
+            "Number the objects from 1, as ImageJ and scikit-image do when they label.",
+        )
+    return np.where(values > 0, values, 0).astype(np.int32)
+
+
+def _one_channel(values: np.ndarray) -> np.ndarray:
+    """Return a plane `(Y, X)` of one `(Y, X)` or `(1, Y, X)`."""
+    if values.ndim == 2:
+        return values
+    if len(values) != 1:
+        raise DataError(
+            f"The labels have {len(values)} channels.", "Export them with one integer value per pixel."
+        )
+    plane_YX: np.ndarray = values[0]
+    return plane_YX
 
 
 def _same_meaning(values: np.ndarray, strange: np.ndarray, class_values: tuple[int, ...]) -> str:

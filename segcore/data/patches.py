@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segcore.card import Normalization
-from segcore.data.gather import Points, Reader, label_tensor
+from segcore.data.gather import Points, Reader, label_storage, label_tensor
 from segcore.data.sampling import PatchPlan, PatchSpot, Sampler
 from segcore.data.volumes import Volume
 
@@ -39,7 +39,7 @@ class Patches(Protocol):
         """Draw a random position for a patch in each of the given units."""
 
     def cut(self, spot: PatchSpot, offset_BYX2: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut a batch of patches; return images, normalised float32, and class indices, int64."""
+        """Cut a batch of patches; return images, normalised float32, and labels, int64."""
 
 
 class PatchPool:
@@ -74,7 +74,7 @@ class PatchPool:
         starts = [0, *accumulate(pixels)]
         channels = self._reader.channels
         images = torch.empty(starts[-1] * channels, dtype=self._reader.kind)
-        labels = torch.empty(starts[-1], dtype=torch.int16)
+        labels = torch.empty(starts[-1], dtype=label_storage(volumes))
         for number, volume in enumerate(volumes):
             area = sizes[number][1] * sizes[number][2]
             for plane in range(sizes[number][0]):
@@ -120,7 +120,7 @@ class PatchPool:
             Normalised float32: `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`. In 2.5d all channels of the first
             slice come first, then those of the next.
         label : Tensor
-            Class indices, int64: `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
+            Class indices or numbers of objects, int64: `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
         """
         reader = self._reader
         volume_B = spot.volume_B.to(reader.device)

@@ -90,7 +90,11 @@ def _area(name: str, content: bytes) -> Roi | None:
 
 
 def open_rois(
-    path: Path, like: ImageSource, names: NameTable | None = None, joined: bool = False
+    path: Path,
+    like: ImageSource,
+    names: NameTable | None = None,
+    joined: bool = False,
+    apart: bool = False,
 ) -> DrawnLabels:
     """Open a ROI file or set as labels of an image.
 
@@ -108,6 +112,8 @@ def open_rois(
         Values of names, where several files have to agree.
     joined : bool
         All ROIs get the value 1.
+    apart : bool
+        Every ROI gets its own number, from 1.
 
     Raises
     ------
@@ -119,7 +125,13 @@ def open_rois(
     rois, notes = read_rois(path)
     grid = Grid.of(like)
     planes = _planes(path, rois, like)
-    values, legend, told = ([1] * len(rois), {}, ()) if joined else _values(path, rois, names)
+    values: list[int]
+    legend: Mapping[int, str]
+    told: tuple[str, ...]
+    if joined or apart:
+        values, legend, told = [1] * len(rois) if joined else list(range(1, len(rois) + 1)), {}, ()
+    else:
+        values, legend, told = _values(path, rois, names)
     drawings = [
         Drawing(roi.polygons, value, plane)
         for roi, value, where in zip(rois, values, planes, strict=True)

@@ -11,7 +11,7 @@ from segcore.config import DataConfig
 from segcore.data.collection import INDEXED, Collection, extents, reading
 from segcore.data.extents import Extent
 from segcore.data.index import key_of, recall
-from segcore.data.manifest import count_values, encode_labels
+from segcore.data.manifest import count_values, encode_labels, object_numbers
 from segcore.data.opening import Opened
 from segcore.data.splits import parse_slices
 from segcore.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ class LabelRule:
     Parameters
     ----------
     labels_as : str
-        "classes" or "foreground".
+        "classes", "foreground" or "objects".
     unlabelled : int, optional
         The value that says that nobody annotated a pixel.
     slices : frozenset of int, optional
@@ -126,19 +126,54 @@ def encode_plane(
     DataError
         The labels cannot be read, or hold values that are not among `class_values`.
     """
-    opened = collection.open(number)
-    assert opened.labels is not None
-    hidden = rule.hidden(opened, plane, collection.position(number, plane), rows, columns)
-    values = opened.labels.window(plane, rows, columns)[0]
+    values, hidden = _seen(collection, number, plane, rule, rows, columns)
     if hidden is None:
         return encode_labels(values, class_values, rule.labels_as)
     if hidden.all():
         return np.full(values.shape, IGNORE, np.int16)
-    # A value that is there stands in for those nobody looks at: the unannotated may be no whole number.
-    seen = np.where(hidden, values[~hidden].flat[0], values)
-    encoded = encode_labels(seen, class_values, rule.labels_as)
+    encoded = encode_labels(values, class_values, rule.labels_as)
     encoded[hidden] = IGNORE
     return encoded
+
+
+def number_plane(
+    collection: Collection,
+    number: int,
+    plane: int,
+    rule: LabelRule,
+    rows: slice = WHOLE,
+    columns: slice = WHOLE,
+) -> np.ndarray:
+    """Return numbers of objects `(Y, X)`, int32, of a plane or part of it; IGNORE where nobody annotated.
+
+    The class of an object is 1, that of the background 0, whatever the number (`encode_plane`).
+
+    Raises
+    ------
+    DataError
+        The labels cannot be read, or are not whole numbers.
+    """
+    values, hidden = _seen(collection, number, plane, rule, rows, columns)
+    if hidden is not None and hidden.all():
+        return np.full(values.shape, IGNORE, np.int32)
+    numbers = object_numbers(values)
+    if hidden is not None:
+        numbers[hidden] = IGNORE
+    return numbers
+
+
+def _seen(
+    collection: Collection, number: int, plane: int, rule: LabelRule, rows: slice, columns: slice
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return label values `(Y, X)` of part of a plane, and where nobody annotated it."""
+    opened = collection.open(number)
+    assert opened.labels is not None
+    hidden = rule.hidden(opened, plane, collection.position(number, plane), rows, columns)
+    values = opened.labels.window(plane, rows, columns)[0]
+    if hidden is None or hidden.all():
+        return values, hidden
+    # A value that is there stands in for those nobody looks at: the unannotated may be no whole number.
+    return np.where(hidden, values[~hidden].flat[0], values), hidden
 
 
 def extents_of(collection: Collection, rule: LabelRule, per_plane: Sequence[frozenset[int]]) -> list[Extent]:

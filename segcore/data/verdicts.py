@@ -19,7 +19,10 @@ _OTHER_AXES = {
     4: ("TZYX", "ZCYX", "CZYX", "ZYXC"),
     5: ("TZCYX", "TCZYX", "CTZYX", "TZYXC"),
 }
-_AS_FOREGROUND = "If every object has its own number, read labels as foreground (data.labels_as)."
+_AS_FOREGROUND = (
+    "If every object has its own number, read labels as foreground, or as objects to learn each by itself "
+    "(data.labels_as)."
+)
 
 
 def judge_pair(images: Planes, labels: Planes) -> list[Finding]:

@@ -12,6 +12,10 @@ from segcore.card import Normalization
 
 SPARSE = 0.5
 """A slice of which less than this share is annotated is sparse: patches are drawn where its labels are."""
+CLASSES: np.dtype[Any] = np.dtype(np.int16)
+"""Type of labels that are class indices."""
+OBJECTS: np.dtype[Any] = np.dtype(np.int32)
+"""Type of labels that are numbers of objects."""
 ANCHOR_BLOCK = 16
 """Half a side of the smallest patch: one centred on a pixel of a block shows all of the block."""
 
@@ -43,7 +47,8 @@ class Volume:
     image_ZCYX : Pixels
         Grey values as in the file.
     label_ZYX : Pixels
-        Class indices, int16; IGNORE where nobody annotated, and in slices that are only looked at.
+        Class indices, int16, or where objects are learned their numbers, int32, 0 background; IGNORE where
+        nobody annotated, and in slices that are only looked at.
     counts_ZK : ndarray
         Pixels of every class in every slice, int64; 0 throughout in slices that are only looked at.
     item, first, row : int
@@ -72,6 +77,11 @@ class Volume:
     def annotated(self) -> tuple[int, ...]:
         """The slices in which at least one pixel is annotated."""
         return tuple(int(index) for index in np.flatnonzero(self.counts_ZK.sum(1)))
+
+
+def class_indices(label: np.ndarray) -> np.ndarray:
+    """Return the class indices of labels: of numbers of objects 1 for each, 0 and IGNORE as they are."""
+    return np.minimum(label, 1) if label.dtype == OBJECTS else label
 
 
 def find_anchors(label_YX: np.ndarray, classes: int, limit: int = 512) -> dict[int, np.ndarray]:

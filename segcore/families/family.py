@@ -70,7 +70,7 @@ class Family:
     modes : tuple of str
         Dimensions it is for.
     kinds : tuple of str
-        Tasks it can do.
+        Tasks it can do: classes of pixels, and by `model.head` objects one by one.
     options : tuple of str
         Options of `model` that describe it, beside the family.
     like : (int, int) or None
@@ -85,7 +85,7 @@ class Family:
     costs: str
     parameters: int
     modes: tuple[str, ...] = PLANES
-    kinds: tuple[str, ...] = ("semantic",)
+    kinds: tuple[str, ...] = ("semantic", "instance")
     options: tuple[str, ...] = ("features", "layers")
     like: tuple[int, int] | None = None
     step: int = 0

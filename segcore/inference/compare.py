@@ -84,7 +84,7 @@ class _Keeper(Watcher):
         """Begin the folder."""
         card = model.card
         self._data = data
-        self._writer = ComparisonWriter(self._run, card.class_values)
+        self._writer = ComparisonWriter(self._run, card.class_values, card.head is not None)
         names = dict(zip(map(str, card.class_values), card.class_names, strict=True))
         self.about = {"model_sha256": model.sha256, "class_names": names}
 
@@ -92,7 +92,12 @@ class _Keeper(Watcher):
         """Write down a slice."""
         scores = found.scores
         scored = ScoredSlice(
-            index=found.index, name=found.name, mean_dice=scores.mean_dice, dice=scores.dice, iou=scores.iou
+            index=found.index,
+            name=found.name,
+            mean_dice=scores.mean_dice,
+            dice=scores.dice,
+            iou=scores.iou,
+            f1=found.f1,
         )
         if self._writer is not None:
             self._writer.add(scored, found.shown_2YX)

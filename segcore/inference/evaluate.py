@@ -13,6 +13,7 @@ from typing import Any, Literal
 from segcore.config import DataConfig, RunConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.dataset import data_hash
+from segcore.data.manifest import ONE_CLASS
 from segcore.data.split_file import load_split, split_folder
 from segcore.data.splits import Region, Split, parse_slices
 from segcore.data.suitability import as_trained
@@ -21,6 +22,7 @@ from segcore.devices import choose
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Progress, Reporter, Request, StageEvent, unasked
+from segcore.inference.object_scorer import ObjectScorer
 from segcore.inference.pace import Stopped
 from segcore.inference.remarks import Remarks
 from segcore.inference.run import open_model
@@ -64,7 +66,9 @@ def evaluate(
     -------
     dict
         val_dice, val_dice_per_class, val_iou_per_class, val_precision_per_class, val_recall_per_class (keyed
-        by label value), val_accuracy, mean_iou, part, images, slices, seconds.
+        by label value), val_accuracy, mean_iou, part, images, slices, seconds. Where objects are told apart
+        also val_ap50, val_f1, val_pq (at an IoU of 0.5), val_ap (mean from 0.5 to 0.95), objects_annotated,
+        objects_predicted.
 
     Raises
     ------
@@ -83,10 +87,12 @@ def evaluate(
     report(StageEvent(text=f"evaluating {_PART_TEXT[part]} on {hardware.describe()}"))
     predictor = build_predictor(config, model, hardware)
     told = watcher if watcher.needs_slices else None
-    scorer = Scorer(predictor, collection, LabelRule.of(data), config.inference.rescale, told)
+    kind = Scorer if model.card.head is None else ObjectScorer
+    scorer = kind(predictor, collection, LabelRule.of(data), config.inference.rescale, told)
     watcher.begin(data, model)
     slices = _score_all(scorer, regions, report, asked)
     return _numbers(scorer.counts.scores(model.card.class_values)) | {
+        **(scorer.results() if isinstance(scorer, ObjectScorer) else {}),
         "part": part,
         "images": len({region.item for region in regions}),
         "slices": slices,
@@ -149,7 +155,7 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
     """Return the options with what the training says of images and labels, where nobody said otherwise.
 
     Of its own images and labels that is everything: mask, annotated slices, further sets, repairs.
-    Objects in the foreground are read as such if the option or the training says so.
+    Objects are read as such, or as foreground, if the option or the training says so.
     """
     trained = model.config.data
     own = (trained.images, trained.labels)
@@ -160,8 +166,8 @@ def _labelled_as_trained(data: DataConfig, model: LoadedModel) -> DataConfig:
         return trained.model_copy(update={"images": trained.images, "labels": trained.labels} | given)
     data = as_trained(data, model.config.data)
     update: dict[str, Any] = {}
-    if trained.labels_as == "foreground":
-        update["labels_as"] = "foreground"
+    if trained.labels_as in ONE_CLASS:
+        update["labels_as"] = trained.labels_as
     if data.unlabelled_value is None:
         update["unlabelled_value"] = trained.unlabelled_value
     return data.model_copy(update=update)

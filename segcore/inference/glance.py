@@ -27,7 +27,7 @@ from segcore.devices import choose
 from segcore.errors import SegcoreError
 from segcore.files import atomic_path, write_atomic
 from segcore.models.saved import LoadedModel, load_model
-from segcore.predictor import Predictor, to_labels
+from segcore.predictor import Predictor
 from segcore.tiling import part_span
 
 IDLE_SECONDS = 300.0
@@ -135,7 +135,7 @@ def predict_part(
     halo, step = network.receptive_radii[0], network.divisors[0]
     window = (slice(rows.read_start, rows.read_stop), slice(columns.read_start, columns.read_stop))
     image, at = read_input(planes, index, predictor.card, *window, halo, step)
-    labels = to_labels(
+    labels = predictor.indices(
         predictor.logits(image, normalization=own_normalization(images, predictor.card.normalization))
     )
     labels_YX = labels[at] if network.dimensions == 3 else labels

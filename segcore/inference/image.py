@@ -19,6 +19,7 @@ from segcore.files import sha256_of_all
 from segcore.inference.applied import Applied
 from segcore.inference.assignment import Assignment, portable
 from segcore.inference.cluster import Cluster
+from segcore.inference.object_image import PARTS, ObjectFiles, find_objects, told_of_objects
 from segcore.inference.pace import Pace
 from segcore.inference.partial import Partial, key_of, stamps
 from segcore.inference.remarks import Remarks
@@ -34,6 +35,7 @@ from segcore.inference.sinks import (
     result_bytes,
 )
 from segcore.inference.writing import Writer
+from segcore.objects import ObjectParts
 from segcore.prediction import Division, Prediction
 
 SHORT_OF_MEMORY = (
@@ -159,17 +161,40 @@ def segment_image(work: Work, item: Item, place: Place, number: int) -> dict[str
         local = work.predictor.network.is_local
         work.remarks.add(item.name, SHORT_OF_MEMORY if local else TILES_OF_A_WHOLE)
     chunk = partial.division.chunk(images)
-    files = Files(partial.folder, place, *specs_of(images, work.model.card, chunk, work.config.inference))
+    specs = specs_of(images, work.model.card, chunk, work.config.inference)
+    more: dict[str, Any] = {}
     try:
-        _begin(work, item, prediction, partial, files)
-        _tell(work, images, files)
-        if len(partial.done) < len(prediction.blocks):  # else the work files may be results already
-            _predict(work, item, prediction, partial, files)
-        files.finish(work.pace)
+        if work.predictor.head is not None:
+            more = _objects(work, item, images, prediction, partial, specs[0], place)
+        else:
+            files = Files(partial.folder, place, *specs)
+            _begin(work, item, prediction, partial, files)
+            _tell(work, images, files)
+            if len(partial.done) < len(prediction.blocks):  # else the work files may be results already
+                _predict(work, item, prediction, partial, files)
+            files.finish(work.pace)
     except (DataError, ModelError):
         shutil.rmtree(partial.folder, ignore_errors=True)
         raise
-    return _entry(work, item, images, partial, place, comparison)
+    return _entry(work, item, images, partial, place, comparison) | more
+
+
+def _objects(
+    work: Work,
+    item: Item,
+    images: Planes,
+    prediction: Prediction,
+    partial: Partial,
+    spec: SinkSpec,
+    place: Place,
+) -> dict[str, Any]:
+    """Segment an image into objects; return what is to be remembered of them."""
+    files = ObjectFiles(ObjectParts(prediction, partial.folder / PARTS), spec, place)
+    _begin(work, item, prediction, partial, files)
+    _tell(work, images, files)
+    if len(partial.done) < len(prediction.blocks):
+        find_objects(work, prediction, partial, files)
+    return told_of_objects(work, place, files.finish(work))
 
 
 def _take_up(work: Work, item: Item, images: Planes, folder: Path) -> Partial:
@@ -182,7 +207,9 @@ def _take_up(work: Work, item: Item, images: Planes, folder: Path) -> Partial:
     return Partial.take_up(folder, key_of(work.key, item.name, stamps(item.images)), divide)
 
 
-def _begin(work: Work, item: Item, prediction: Prediction, partial: Partial, files: Files) -> None:
+def _begin(
+    work: Work, item: Item, prediction: Prediction, partial: Partial, files: Files | ObjectFiles
+) -> None:
     """Make the work files, or say that what is in them already is kept."""
     blocks, device = len(prediction.blocks), work.predictor.hardware.describe()
     if partial.begun and len(partial.done) < blocks and not files.exist():
@@ -228,7 +255,7 @@ def _entry(
     }
 
 
-def _tell(work: Work, images: Planes, files: Files) -> None:
+def _tell(work: Work, images: Planes, files: Files | ObjectFiles) -> None:
     """Say what begins, where a single image is segmented, and how much room a large result takes."""
     if work.pace.images > 1:
         return

@@ -120,7 +120,7 @@ def needs_of(
         labels += result_bytes(narrow)
         required += required_bytes(narrow) + (required_bytes(wide) if wide else 0)
         probabilities += result_bytes(wide) if wide else 0
-    network = Network(*trained.model.like, card.inputs, len(card.class_values), card.strides)
+    network = Network(*trained.model.like, card.inputs, card.outputs, card.strides)
     on_cpu = machine is None or machine.text.startswith("CPU") or config.hardware.device == "cpu"
     available = main_memory().available
     itemsize = _itemsize(config, machine)

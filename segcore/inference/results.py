@@ -28,6 +28,17 @@ class Place:
     segmentation: Path
     probabilities: Path | None = None
 
+    @property
+    def ending(self) -> str:
+        """Ending of the label image, which may have dots in its name."""
+        name = self.segmentation.name
+        return next(ending for ending in ENDINGS.values() if name.endswith(ending))
+
+    @property
+    def objects(self) -> Path:
+        """The table of the objects, where they are told apart: beside the label image."""
+        return self.segmentation.with_name(f"{self.segmentation.name.removesuffix(self.ending)}.objects.csv")
+
 
 def places(folder: Path, names: Sequence[str], options: InferenceConfig) -> list[Place]:
     """Return where the results of images go.
@@ -102,7 +113,12 @@ def specs_of(
 
 
 def specs_on(grid: SinkSpec, card: ModelCard, options: InferenceConfig) -> tuple[SinkSpec, SinkSpec | None]:
-    """Return the same for a grid: axes, sizes, pixel size and chunks of `grid` count."""
+    """Return the same for a grid: axes, sizes, pixel size and chunks of `grid` count.
+
+    Where objects are told apart, labels are their numbers, and there are no probabilities.
+    """
+    if card.head is not None:  # numbers, of which nobody knows yet how large they will be
+        return replace(grid, dtype=np.dtype(np.uint32), format=options.format), None
     labels = replace(
         grid,
         dtype=decode_labels(np.zeros((1, 1), np.uint8), card.class_values).dtype,

@@ -20,6 +20,7 @@ from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, un
 from segcore.files import sha256, write_atomic
 from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
+from segcore.inference.object_image import for_objects
 from segcore.inference.pace import Pace, Stopped
 from segcore.inference.partial import PARTIAL, Finished, key_of, stamps
 from segcore.inference.remarks import Remarks
@@ -71,7 +72,7 @@ def segment(
     """
     began = time.monotonic()
     work, items = _prepare(config, folder, report, asked, model)
-    targets = places(folder, [item.name for item in items], config.inference)
+    targets = places(folder, [item.name for item in items], work.config.inference)
     try:
         with work.cluster or nullcontext():
             done, failed = _segment_all(work, items, targets)
@@ -103,6 +104,8 @@ def _prepare(
     model = open_model(config, hardware, model)
     config = config.model_copy(update={"data": as_trained(config.data, model.config.data)})
     items = list_images(config, report)
+    if model.card.head is not None:
+        config = for_objects(config, report)
     cluster = choose_cluster(config, hardware, report, folder)
     work = Work(
         config=config,
@@ -197,12 +200,15 @@ def _segment_all(
 
 
 def _sums(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return pixels of every class and slices, over all images."""
+    """Return pixels of every class, slices and perhaps objects, over all images."""
     classes: dict[str, int] = {}
     for entry in entries:
         for value, pixels in entry["class_pixels"].items():
             classes[value] = classes.get(value, 0) + pixels
-    return {"class_pixels": classes, "slices": sum(entry["slices"] for entry in entries)}
+    sums: dict[str, Any] = {"class_pixels": classes, "slices": sum(entry["slices"] for entry in entries)}
+    if any("objects" in entry for entry in entries):
+        sums["objects"] = sum(entry.get("objects", 0) for entry in entries)
+    return sums
 
 
 def _remove_results(work: Work, items: Sequence[Item], targets: Sequence[Place]) -> None:
@@ -210,7 +216,7 @@ def _remove_results(work: Work, items: Sequence[Item], targets: Sequence[Place])
     finished = Finished(work.folder, work.key)
     for item, target in zip(items, targets, strict=True):
         if finished.get(item.name):
-            for path in filter(None, (target.segmentation, target.probabilities)):
+            for path in filter(None, (target.segmentation, target.probabilities, target.objects)):
                 remove(path)
                 for folder in path.relative_to(work.folder.parent).parents[:-1]:
                     with suppress(OSError):  # others' files are in it, or it is gone

@@ -39,12 +39,15 @@ class SliceScores:
     shown_2YX : ndarray
         Predicted and annotated class of the pixels that `thin_step` leaves, UNANNOTATED where they do not
         count.
+    f1 : float or None
+        F1 of the objects in it at an IoU of 0.5, where they are told apart; nan where there are none.
     """
 
     index: int
     name: str
     scores: Scores
     shown_2YX: np.ndarray
+    f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,17 +122,10 @@ class Scorer:
         Step
             After every block.
         """
-        images = self.collection.open(regions[0].item).images
-        rows: dict[int, list[slice]] = {}
-        for region in regions:
-            for plane in range(*region.planes):
-                if self._annotated(region, plane):
-                    rows.setdefault(plane, []).append(slice(*region.rows))
-        size = images.source.pixel_size
-        factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
+        rows = self.rows_of(regions)
         if not rows:
             return
-        prediction = Prediction(self.predictor, images, factors, told=check)
+        prediction = self.predict(regions[0].item, check)
         blocks = prediction.blocks
         groups = list(prediction.groups(planes=rows.keys()))
         total, done = sum(map(len, groups)), 0
@@ -145,6 +141,22 @@ class Scorer:
                     self._close(regions[0].item, plane)
                 done += 1
                 yield Step(done, total, prediction.unit, len(closed))
+
+    def rows_of(self, regions: Sequence[Region]) -> dict[int, list[slice]]:
+        """Return the rows that count of every plane in which something is annotated."""
+        rows: dict[int, list[slice]] = {}
+        for region in regions:
+            for plane in range(*region.planes):
+                if self._annotated(region, plane):
+                    rows.setdefault(plane, []).append(slice(*region.rows))
+        return rows
+
+    def predict(self, item: int, told: Callable[..., None]) -> Prediction:
+        """Return the prediction of an image."""
+        images = self.collection.open(item).images
+        size = images.source.pixel_size
+        factors = scale_factors(size, self.predictor.card) if self.rescale else SAME
+        return Prediction(self.predictor, images, factors, told=told)
 
     def _count(self, item: int, plane: int, part: slice, block: Block, index_YX: Tensor) -> None:
         """Count the pixels of a block in those rows of a plane that count."""

@@ -49,6 +49,8 @@ class ScoredSlice(BaseModel):
         Mean over the classes that are there; nan if nothing counted.
     dice, iou : dict
         By label value; a class that is neither annotated nor predicted is left out.
+    f1 : float or None
+        F1 of the objects at an IoU of 0.5, where they are told apart; nan where there are none.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
@@ -58,6 +60,7 @@ class ScoredSlice(BaseModel):
     mean_dice: float
     dice: dict[str, float]
     iou: dict[str, float]
+    f1: float | None = None
 
 
 class Comparison(BaseModel):
@@ -91,23 +94,26 @@ class ComparisonWriter:
         The run folder.
     class_values : sequence of int
         Label value of every class index.
+    objects : bool
+        Whether objects are told apart.
     """
 
-    def __init__(self, run: Path, class_values: Sequence[int]) -> None:
+    def __init__(self, run: Path, class_values: Sequence[int], objects: bool = False) -> None:
         self._target = run / COMPARISON
         self._folder = run / f"{UNFINISHED}{secrets.token_hex(4)}"
-        self._values = tuple(class_values)
+        self._values, self._objects = tuple(class_values), objects
         self._worst: list[ScoredSlice] = []
         self._folder.mkdir(parents=True)
         self._table: IO[str] = (self._folder / TABLE).open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._table)
         values = [str(value) for value in self._values]
         columns = [f"{score} {value}" for score in ("dice", "iou") for value in values]
-        self._rows.writerow(["slice", "name", "mean dice", *columns])
+        self._rows.writerow(["slice", "name", "mean dice", *columns, *(["f1 of objects"] if objects else [])])
 
     def add(self, scored: ScoredSlice, shown_2YX: NDArray[np.uint8]) -> None:
         """Take a slice with its predicted and its annotated classes, as many pixels as `thin_step` leaves."""
         cells = [_cell(by, value) for by in (scored.dice, scored.iou) for value in self._values]
+        cells += [scored.f1] if self._objects else []
         self._rows.writerow([scored.index, scored.name, scored.mean_dice, *cells])
         bisect.insort(self._worst, scored, key=_badness)
         # Of 256 classes the last would look as what nobody annotated: there are no pictures then.

@@ -20,6 +20,8 @@ from segcore.errors import ConfigError
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU from 0.5 to 0.95, as in COCO (Lin et al. 2014)."""
+USUAL = 0.5
+"""The threshold at which methods are usually compared."""
 VOID_SHARE = 0.5
 """Predicted objects of which more than this share was not annotated do not count (Kirillov et al. 2019)."""
 
@@ -112,6 +114,18 @@ class InstanceCounts:
         total.found_T = self.found_T + other.found_T
         total.overlap_T = self.overlap_T + other.overlap_T
         return total
+
+    def numbers(self) -> np.ndarray:
+        """Return all counts one behind the other, float64, so that they can be added up elsewhere."""
+        return np.concatenate([[self.annotated, self.predicted], self.found_T, self.overlap_T])
+
+    @classmethod
+    def of_numbers(cls, numbers: np.ndarray) -> InstanceCounts:
+        """Return the counts at `THRESHOLDS` that `numbers` were made of."""
+        counts = cls(THRESHOLDS, round(numbers[0]), round(numbers[1]))
+        found, overlap = np.split(numbers[2:], 2)
+        counts.found_T, counts.overlap_T = np.rint(found).astype(np.int64), overlap
+        return counts
 
     def scores(self) -> InstanceScores:
         """Return all scores of what was counted."""

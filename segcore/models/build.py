@@ -136,7 +136,7 @@ def build_model(
     channels : int
         Channels of the network's input (`ModelCard.inputs`).
     classes : int
-        Classes of the labels, background included.
+        Maps of the output: classes of the labels, background included, or what objects are made of.
     strides : tuple, optional
         Those of a 3d network (`ModelCard.strides`, planned by `segcore.strides.plan_strides`).
     slices : int
@@ -161,7 +161,7 @@ def build_model(
 
 def random_model(config: ModelConfig, card: ModelCard) -> Segmenter:
     """Build the network of a card with its first weights, see `build_model`."""
-    return build_model(config, card.inputs, len(card.class_values), card.strides, card.context_slices)
+    return build_model(config, card.inputs, card.outputs, card.strides, card.context_slices)
 
 
 def empty_model(config: ModelConfig, card: ModelCard) -> Segmenter:

@@ -36,10 +36,11 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
         return {"ok": False, "message": error.message, "remedy": error.remedy, "summary": {}}
     options, card = model.config.model, model.card
     values = ", ".join(str(value) for value in card.class_values)
+    learned = f"classes {values}" if card.head is None else f"objects ({card.head.name})"
     kind = options.kind.title if card.mode == "2d" else f"{options.kind.title} ({card.mode})"
     return {
         "ok": True,
-        "message": f"{kind}{f' with {options.size_text}' if options.size_text else ''}, classes {values}.",
+        "message": f"{kind}{f' with {options.size_text}' if options.size_text else ''}, {learned}.",
         "remedy": "",
         "summary": {
             "session": model.config.session,
@@ -48,6 +49,7 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
             "channels": card.channels,
             "class_values": list(card.class_values),
             "class_names": list(card.class_names),
+            **({} if card.head is None else {"head": card.head.name}),
             "parameters": card.parameters,
             "sha256": model.sha256,
         },

@@ -98,6 +98,10 @@ class BoundaryHead:
         classes = functional.softmax(output[:, :3].float(), dim=1)
         return torch.cat([classes, output[:, 3:].float().clamp(0, 1)], dim=1)
 
+    def inside(self, maps: Tensor) -> Tensor:
+        """Return where background is the less likely; see `InstanceHead`."""
+        return maps[:, OUTSIDE] < 0.5
+
     def ideal(self, target: np.ndarray) -> np.ndarray:
         """Return certain probabilities and the depth; what nobody annotated is background."""
         kind = np.where(target[0] == IGNORE, OUTSIDE, target[0])

@@ -97,6 +97,10 @@ class FlowHead:
         """Return the probability and the flow, of about length 1."""
         return torch.cat([output[:, :1].float().sigmoid(), output[:, 1:].float() / SCALE], dim=1)
 
+    def inside(self, maps: Tensor) -> Tensor:
+        """Return where an object is the more likely; see `InstanceHead`."""
+        return maps[:, 0] > 0.5
+
     def ideal(self, target: np.ndarray) -> np.ndarray:
         """Return the target itself; what nobody annotated is background."""
         return np.concatenate([np.maximum(target[:1], 0), target[1:]])

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from segcore.postprocess.boundary import BoundaryHead
-from segcore.postprocess.flows import FlowHead
-from segcore.postprocess.stars import StarHead
+from segcore.card import ModelCard, ObjectHead, PixelSize
+from segcore.postprocess.boundary import BoundaryDecoding, BoundaryHead
+from segcore.postprocess.flows import FlowDecoding, FlowHead
+from segcore.postprocess.stars import StarDecoding, StarHead
 from segcore.postprocess.terms import Total, alone
 from segcore.registry import Registry
 
@@ -56,6 +57,9 @@ class InstanceHead(Protocol):
     def activate(self, output: Tensor) -> Tensor:
         """Return what the output means: probabilities between 0 and 1, distances in px, flows of length 1."""
 
+    def inside(self, maps: Tensor) -> Tensor:
+        """Return where objects seem to be, `(B, …)` bool, of maps `(B, channels, …)`: a guess."""
+
     def ideal(self, target: np.ndarray) -> np.ndarray:
         """Return the maps `(channels, …)` that a network gives which answers a target without a fault."""
 
@@ -77,6 +81,15 @@ class InstanceHead(Protocol):
 HEADS: Registry[Callable[..., InstanceHead]] = Registry(
     "instance head", {"boundary": BoundaryHead, "stars": StarHead, "flows": FlowHead}
 )
+_DECODINGS: dict[str, Callable[..., Any]] = {
+    "boundary": BoundaryDecoding,
+    "stars": StarDecoding,
+    "flows": FlowDecoding,
+}
+_FLAT = ("flows",)
+"""Heads that do not ask how far slices lie apart."""
+USUAL_STEPS = FlowDecoding().steps
+"""Steps of the flow head by default: cards of models for larger objects name more."""
 
 
 def build_head(name: str, dimensions: int = 2, **fields: Any) -> InstanceHead:
@@ -97,3 +110,60 @@ def build_head(name: str, dimensions: int = 2, **fields: Any) -> InstanceHead:
         There is no such head (the message lists those there are), or a field is out of its range.
     """
     return HEADS[name](dimensions=dimensions, **fields)
+
+
+def describe_head(name: str, solid: bool, voxel: PixelSize, side: float) -> ObjectHead:
+    """Return what a model card says of a head.
+
+    Parameters
+    ----------
+    name : str
+        `boundary`, `stars` or `flows`.
+    solid : bool
+        Whether volumes are decoded, not planes.
+    voxel : PixelSize
+        Size of a voxel, as far as known.
+    side : float
+        Longest side of nine of ten annotated objects in their plane, px.
+
+    Raises
+    ------
+    ConfigError
+        There is no such head.
+    """
+    dimensions = 3 if solid else 2
+    apart = voxel.z / voxel.x if voxel.z and voxel.x else 1.0
+    apart = min(max(apart, 0.1), 100.0)
+    fields: dict[str, float] = {"anisotropy": apart} if solid and name not in _FLAT else {}
+    sides = (side / apart, side, side) if solid else (side, side)
+    decoding: dict[str, int | float] = {}
+    if name == "flows" and side > USUAL_STEPS / 2:  # a bent way to the middle may be as long as two sides
+        decoding = {"steps": min(round(2 * side), 10000)}
+    maps = build_head(name, dimensions, **fields).channels
+    return ObjectHead(
+        name=name, dimensions=dimensions, fields=fields, decoding=decoding, maps=maps, sides=sides
+    )
+
+
+def head_of(card: ModelCard) -> InstanceHead | None:
+    """Return the head of a model, None where it learned classes only.
+
+    Raises
+    ------
+    ConfigError
+        The card names a head that this version does not have.
+    """
+    if card.head is None:
+        return None
+    return build_head(card.head.name, card.head.dimensions, **card.head.fields)
+
+
+def decoding_of(card: ModelCard) -> Any:
+    """Return the options with which a model's head decodes, None where it has no head.
+
+    Raises
+    ------
+    ConfigError
+        The card holds an option that is out of its range.
+    """
+    return None if card.head is None else _DECODINGS[card.head.name](**card.head.decoding)

@@ -26,6 +26,8 @@ DISTANCE_SHARE = 0.2
 """By how much the distances count beside the probability, as in the authors' package."""
 OUTSIDE_SHARE = 1e-4
 """By how much distances outside of objects are held small, as in the authors' package."""
+SHALLOW = 0.1
+"""Depth from which a pixel seems to be of an object: that of the edge, where ten px are the deepest."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class StarHead:
     def activate(self, output: Tensor) -> Tensor:
         """Return the probability and lengths, which are never negative."""
         return torch.cat([output[:, :1].float().sigmoid(), output[:, 1:].float().clamp(min=0)], dim=1)
+
+    def inside(self, maps: Tensor) -> Tensor:
+        """Return where it is not certain that there is none; see `InstanceHead`."""
+        return maps[:, 0] > SHALLOW
 
     def ideal(self, target: np.ndarray) -> np.ndarray:
         """Return the target itself; what nobody annotated is background."""

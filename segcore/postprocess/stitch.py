@@ -239,7 +239,7 @@ def link_planes(labels_ZYX: np.ndarray, iou: float = SAME_IN_DEPTH) -> np.ndarra
         names = np.zeros(here + 1, np.int32)
         if before is not None:
             pairs = overlaps(before[0], numbers)
-            chosen = _mutual(pairs) & (pairs.iou >= iou)
+            chosen = mutual(pairs) & (pairs.iou >= iou)
             names[pairs.second[chosen]] = before[1][pairs.first[chosen]]
         new = np.flatnonzero(names[1:] == 0) + 1
         names[new] = np.arange(count + 1, count + 1 + len(new))
@@ -249,7 +249,7 @@ def link_planes(labels_ZYX: np.ndarray, iou: float = SAME_IN_DEPTH) -> np.ndarra
     return linked
 
 
-def _mutual(pairs: Pairs) -> np.ndarray:
+def mutual(pairs: Pairs) -> np.ndarray:
     """Say which pairs are the first best of both."""
     chosen = np.zeros(len(pairs.iou), bool)
     order = np.argsort(-pairs.iou, kind="stable")

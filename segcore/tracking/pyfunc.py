@@ -55,7 +55,8 @@ class SegcoreModel(PythonModel):
         Returns
         -------
         ndarray
-            Label values, `Y X` for one plane and `Z Y X` for a stack.
+            Label values, `Y X` for one plane and `Z Y X` for a stack. Of models that tell objects apart their
+            numbers, 1 … n, int32; in 2d those of every plane are others.
 
         Raises
         ------
@@ -63,6 +64,7 @@ class SegcoreModel(PythonModel):
             The array is not numeric, has another number of axes, or another number of channels.
         """
         from segcore.data.manifest import decode_labels
+        from segcore.objects import number_objects
         from segcore.prediction import Prediction
         from segcore.predictor import to_labels
 
@@ -72,6 +74,10 @@ class SegcoreModel(PythonModel):
         shape = (planes.count, planes.height, planes.width)
         labels = np.empty(shape, decode_labels(np.zeros(1, np.uint8), values).dtype)
         prediction = Prediction(self._predictor, planes)
+        single = image.ndim == (2 if self._card.channels == 1 else 3)
+        if self._predictor.head is not None:
+            numbers = number_objects(prediction, shape)
+            return numbers[0] if single else numbers
         for group in prediction.stream(prediction.groups()):
             for block, logits_KZYX in group:
                 place = (
@@ -80,7 +86,6 @@ class SegcoreModel(PythonModel):
                     slice(*block.columns),
                 )
                 labels[place] = decode_labels(to_labels(logits_KZYX), values)
-        single = image.ndim == (2 if self._card.channels == 1 else 3)
         return labels[0] if single else labels
 
 

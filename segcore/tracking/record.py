@@ -83,7 +83,8 @@ def job_tags(job: Job) -> dict[str, str]:
 def card_tags(card: ModelCard) -> dict[str, str]:
     """Return what is known once the data has been read: data hash, classes, versions."""
     size = card.pixel_size
-    tags = {
+    head = {} if card.head is None else {"segcore.head": card.head.name}
+    tags = head | {
         "segcore.data_hash": card.data_hash,
         "segcore.class_values": _text(list(card.class_values)),
         "segcore.class_names": _text(list(card.class_names)),
@@ -128,8 +129,15 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **{f"val_precision_class_{value}": score for value, score in event.val_precision_per_class.items()},
         **{f"val_recall_class_{value}": score for value, score in event.val_recall_per_class.items()},
         **({} if event.val_accuracy is None else {"val_accuracy": event.val_accuracy}),
+        **_objects(event),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _objects(event: EpochEvent) -> dict[str, float]:
+    """Return the scores of objects, where they are learned."""
+    scores = {"val_ap50": event.val_ap50, "val_f1": event.val_f1, "val_pq": event.val_pq}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 def whole_history(job: Job) -> list[EpochEvent]:
@@ -145,7 +153,7 @@ def whole_history(job: Job) -> list[EpochEvent]:
 def best_epoch(history: list[EpochEvent]) -> EpochEvent | None:
     """Return the epoch whose model was kept, or None before the first."""
     kept = [event for event in history if event.best]
-    return kept[-1] if kept else max(history, key=lambda event: event.val_dice, default=None)
+    return kept[-1] if kept else max(history, key=lambda event: event.val_score, default=None)
 
 
 def final_metrics(history: list[EpochEvent]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from segcore.data.patches import Patches
 from segcore.devices import Hardware
 from segcore.events import Reporter, Request
 from segcore.memory import MemoryGuard
+from segcore.postprocess.heads import InstanceHead
 from segcore.tasks import Task, build_task
 from segcore.training.ahead import Ahead
 from segcore.training.autopilot import Autopilot
@@ -51,6 +52,8 @@ class Run:
     """Saves what the network predicts after an epoch, for people to look at; never fails."""
     weights: tuple[float, ...] | None = None
     """How much every class counts in the loss; None: all the same."""
+    head: InstanceHead | None = None
+    """Of a run that learns objects."""
     began: float = field(default_factory=time.monotonic)
     """When this process took up the run."""
     guard: MemoryGuard = field(default_factory=MemoryGuard)
@@ -129,8 +132,8 @@ class Run:
         if self.config.training.schedule != "plateau":
             return 0
         since = self.state.phase.epoch
-        dices = [event.val_dice for event in self.state.history if event.epoch > since]
-        return plateau_drops(self.config.training, dices)
+        scores = [event.val_score for event in self.state.history if event.epoch > since]
+        return plateau_drops(self.config.training, scores)
 
     @property
     def clipping(self) -> float:
@@ -151,8 +154,8 @@ class Run:
     def follow_treatment(self) -> None:
         """Train and validate with the loss that the autopilot chose, if it chose one."""
         loss = self.state.treatment.loss
-        self.task: Task = build_task(self.config, loss, self.weights, self.team.total)
-        self.validator.task = build_task(self.config, loss, self.weights)
+        self.task: Task = build_task(self.config, loss, self.weights, self.team.total, self.head)
+        self.validator.task = build_task(self.config, loss, self.weights, head=self.head)
 
     def listen(self, asked: Callable[[], Request | None]) -> Request | None:
         """Return what somebody asks of the leader; all processes hear it, and its time, at the same step."""

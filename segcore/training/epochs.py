@@ -159,14 +159,14 @@ def _network_to_keep(run: Run) -> Segmenter:
 
 def _keep_score(run: Run, verdict: Verdict) -> bool:
     """Note the best epoch and the last gain; return whether this epoch is the best so far."""
-    state, dice = run.state, verdict.scores.mean_dice
-    if not math.isfinite(verdict.loss) or math.isnan(dice):
+    state, score = run.state, verdict.score
+    if not math.isfinite(verdict.loss) or math.isnan(score):
         return False  # a network that gives no numbers may still hit the most frequent class
-    if dice > state.gain_dice + run.config.training.min_gain:
-        state.gain_dice, state.gain_epoch = dice, state.epoch
-    best = dice > state.best_dice
+    if score > state.gain_dice + run.config.training.min_gain:
+        state.gain_dice, state.gain_epoch = score, state.epoch
+    best = score > state.best_dice
     if best:
-        state.best_dice, state.best_epoch = dice, state.epoch
+        state.best_dice, state.best_epoch = score, state.epoch
     return best
 
 
@@ -194,6 +194,9 @@ def _describe(run: Run, part: EpochPart, verdict: Verdict, best: bool) -> EpochE
         val_precision_per_class=scores.precision,
         val_recall_per_class=scores.recall,
         val_accuracy=scores.accuracy,
+        val_ap50=verdict.ap50,
+        val_f1=verdict.f1,
+        val_pq=verdict.pq,
     )
 
 

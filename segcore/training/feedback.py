@@ -17,6 +17,7 @@ from segcore.data.dataset import TrainingData
 from segcore.data.network_input import read_input
 from segcore.data.splits import Region
 from segcore.data.targets import LabelRule, encode_plane
+from segcore.data.volumes import class_indices
 from segcore.errors import DataError
 from segcore.events import NoteEvent, Reporter, unheard
 from segcore.files import atomic_path, write_atomic
@@ -30,7 +31,7 @@ from segcore.jobs.feedback import (
     wanted,
 )
 from segcore.models.segmenter import Segmenter
-from segcore.predictor import Predictor, to_labels
+from segcore.predictor import Predictor
 from segcore.tiling import Span, Tile, align
 
 USUAL_SIDE = 256
@@ -109,7 +110,7 @@ class Feedback:
             self._begun = True
         view = self._current()
         logits = self._predictor.logits(view.image, normalization=view.normalization)
-        prediction_YX = to_labels(logits[:, *view.keep])
+        prediction_YX = self._predictor.indices(logits, view.keep)
         _save_png(picture_file(view.folder, epoch), _as_bytes(prediction_YX))
 
     def _current(self) -> _View:
@@ -165,7 +166,7 @@ def choose_window(data: TrainingData) -> Window:
     best, best_score = None, (-1, -1)
     for index in np.unique(np.linspace(0, len(slices) - 1, MOST_SLICES).round().astype(int)):
         volume, plane = slices[index]
-        label_YX = volume.label_ZYX[plane : plane + 1, :, :][0]
+        label_YX = class_indices(volume.label_ZYX[plane : plane + 1, :, :][0])
         score, row, column = _best_corner(label_YX, len(data.class_values))
         if score > best_score:
             best_score = score

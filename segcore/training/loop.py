@@ -87,8 +87,9 @@ def _is_in_vain(run: Run) -> bool:
     without_gain = state.epoch - state.gain_epoch
     if not training.patience or without_gain < training.patience or state.epoch >= run.last_epoch:
         return False
+    what = "F1 of objects" if run.head else "validation Dice"
     text = (
-        f"Stopped early: the validation Dice rose by no more than {training.min_gain:g} for {without_gain} "
+        f"Stopped early: the {what} rose by no more than {training.min_gain:g} for {without_gain} "
         f"epochs. The best epoch is {state.best_epoch}."
     )
     run.report(NoteEvent(text=text))

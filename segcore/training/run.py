@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from segcore.card import ModelCard, read_config, write_config
+from segcore.card import ModelCard, ObjectHead, read_config, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import DiskPool, PatchPool
@@ -51,6 +51,7 @@ from segcore.training.distributed import Team
 from segcore.training.feedback import Feedback
 from segcore.training.launch import assembled
 from segcore.training.loop import ENDED, fit
+from segcore.training.objects import head_for
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
@@ -110,7 +111,9 @@ def train_in(
     report = report if team.leads else unheard
     began = time.monotonic()
     report(StageEvent(text=f"reading {Path(config.data.images or '').name}"))
-    data = load_training_data(config.data, lambda done, total: report(_reading(done, total)))
+    data = load_training_data(
+        config.data, lambda done, total: report(_reading(done, total)), config.model.learns_objects
+    )
     for note in (parts_text(data.split) + ".", *data.notes):
         report(NoteEvent(text=note))
     if team.leads:
@@ -136,9 +139,10 @@ def build_run(
     prepare_process(hardware)
     voxel = data.pixel_size
     strides = plan_strides(config, (voxel.z, voxel.y, voxel.x))
-    network = empty_model(config.model, model_card(data, 0, strides))  # the weights come next
+    head = head_for(config.model, data)
+    network = empty_model(config.model, model_card(data, 0, strides, head))  # the weights come next
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    card = model_card(data, parameters, strides)
+    card = model_card(data, parameters, strides, head)
     weights = first_weights(config, card, report)
     # What is taken up brings all weights: those of elsewhere need not be at hand any more.
     going_on = bool(config.training.continue_from) or team.lead((folder / "checkpoints" / LAST).is_file)
@@ -165,14 +169,19 @@ def build_run(
         hardware=hardware,
         pool=pool(data.train, data.normalization, hardware.device, PatchPlan.of(config.data)),
         validator=Validator(
-            predictor, build_task(config, weights=loss_weights), data.validation, data.class_values, team
+            predictor,
+            build_task(config, weights=loss_weights, head=predictor.head),
+            data.validation,
+            data.class_values,
+            team,
         ),
         weights=loss_weights,
+        head=predictor.head,
         state=state,
         report=report,
         class_values=data.class_values,
         checkpoints=checkpoints,
-        autopilot=Autopilot(training, class_shares(data), state.treatment) if training.autopilot else None,
+        autopilot=_autopilot(config, data, state) if training.autopilot else None,
         first_weights=weights,
         preview=feedback.save if team.leads else _unseen,
         team=team,
@@ -184,8 +193,9 @@ def _fits(data: TrainingData, hardware: Hardware) -> bool:
     if data.on_disk or hardware.device.type == "cpu":
         return not data.on_disk
     width = np.dtype(data.dtype).itemsize if data.dtype in ("uint8", "uint16") else 4
+    label = data.train[0].label_ZYX.dtype.itemsize
     pixels = sum(math.prod(volume.label_ZYX.shape) for volume in data.train)
-    return pixels * (data.channels * width + 2) <= DEVICE_SHARE * hardware.free_memory()
+    return pixels * (data.channels * width + label) <= DEVICE_SHARE * hardware.free_memory()
 
 
 def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tuple[float, ...] | None:
@@ -205,6 +215,14 @@ def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tu
     )
     report(NoteEvent(text=f"Class weights ({training.class_weights}): {told}."))
     return tuple(found.values())
+
+
+def _autopilot(config: RunConfig, data: TrainingData, state: TrainState) -> Autopilot:
+    """Return what judges the run. A head has its own loss: another one must not be advised."""
+    training = config.training
+    if config.model.learns_objects:
+        training = training.model_copy(update={"loss": "dice+ce"})
+    return Autopilot(training, class_shares(data), state.treatment)
 
 
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
@@ -260,7 +278,9 @@ def class_pixels(data: TrainingData) -> np.ndarray:
     return counts
 
 
-def model_card(data: TrainingData, parameters: int, strides: Strides = ()) -> ModelCard:
+def model_card(
+    data: TrainingData, parameters: int, strides: Strides = (), head: ObjectHead | None = None
+) -> ModelCard:
     """Write down what must travel with the weights."""
     options = data.collection.data
     several = data.mode == "2.5d"
@@ -273,6 +293,7 @@ def model_card(data: TrainingData, parameters: int, strides: Strides = ()) -> Mo
         strides=strides,
         class_values=data.class_values,
         class_names=data.class_names,
+        head=head,
         normalization=data.normalization,
         histograms=data.histograms,
         axes=data.axes,
@@ -306,7 +327,8 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
 def _metrics(event: EpochEvent) -> dict[str, Any]:
     scores = ("val_dice", "val_dice_per_class", "val_iou_per_class", "val_loss", "train_dice", "train_loss")
     more = ("val_precision_per_class", "val_recall_per_class", "val_accuracy")
-    return event.model_dump(include={*scores, *more})
+    objects = () if event.val_f1 is None else ("val_ap50", "val_f1", "val_pq")
+    return event.model_dump(include={*scores, *more, *objects})
 
 
 def _unseen(epoch: int) -> None:

@@ -64,6 +64,7 @@ class TrainState:
     first_epoch: int = 0
     """Epochs of the run that this one continues."""
     best_dice: float = -1.0
+    """Validation Dice of the best epoch; where objects are learned, this and `gain_dice` are their F1."""
     best_epoch: int = 0
     gain_dice: float = -1.0
     """Validation Dice of the last epoch that was a gain."""

@@ -69,8 +69,9 @@ def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Te
     -------
     image : Tensor
         `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32.
-    label : Tensor
-        Class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
+    target : Tensor
+        What the loss compares with, see `Task.target`: class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`; where
+        objects are learned, the maps of their head.
     """
     shape, stacked = (len(unit_B), *run.pool.shape), run.config.data.mode != "2d"
     spot = run.pool.draw(unit_B, generator)
@@ -79,7 +80,7 @@ def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Te
     offsets = sampling_offsets(variation, shape[-1], run.hardware.device)
     image, label = run.pool.cut(spot.turned(variation.reversed_B), offsets)
     image = change_grey(variation, image)
-    return image.contiguous(memory_format=run.hardware.layout(image.ndim - 2)), label
+    return image.contiguous(memory_format=run.hardware.layout(image.ndim - 2)), run.task.target(label)
 
 
 def statistics_images(run: Run) -> Iterator[Tensor]:
@@ -99,11 +100,11 @@ def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, T
         group["lr"] = rate
     began = time.perf_counter()
     make = partial(make_batch, run)
-    image, label = run.ahead.take(make, unit_B, state.generator)
-    if following is not None and isinstance(run.pool, DiskPool):
+    image, target = run.ahead.take(make, unit_B, state.generator)
+    if following is not None and (isinstance(run.pool, DiskPool) or run.task.encodes):
         run.ahead.begin(make, following, state.generator)
     run.usage.waited += time.perf_counter() - began
-    loss, prediction = _add_gradients(run, image, label)
+    loss, prediction = _add_gradients(run, image, target)
     if run.clipping:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), run.clipping)
@@ -112,10 +113,10 @@ def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, T
     state.optimizer.zero_grad(set_to_none=True)
     if state.average and state.average.begins(run.progress):
         state.average.update()
-    return loss, prediction, label
+    return loss, prediction, run.task.classes(target)
 
 
-def _add_gradients(run: Run, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def _add_gradients(run: Run, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the gradients of a batch, whole or in micro-batches; return its loss and prediction.
 
     A micro-batch counts by its annotated pixels: means over pixels are then those of the whole batch. Dice,
@@ -123,23 +124,28 @@ def _add_gradients(run: Run, image: Tensor, label: Tensor) -> tuple[Tensor, Tens
     """
     size = run.state.micro_batch or len(image)
     if size >= len(image):
-        return _backward(run, image, label, None)
-    annotated = run.team.add((label >= 0).sum()).clamp(min=1)
+        return _backward(run, image, target, None)
+    annotated = run.team.add(_annotated(run, target)).clamp(min=1)
     total = torch.zeros((), device=image.device)
     predictions = []
-    pieces = list(zip(image.split(size), label.split(size), strict=True))
-    for number, (image_b, label_b) in enumerate(pieces, start=1):
-        weight = run.team.add((label_b >= 0).sum()) / annotated
+    pieces = list(zip(image.split(size), target.split(size), strict=True))
+    for number, (image_b, target_b) in enumerate(pieces, start=1):
+        weight = run.team.add(_annotated(run, target_b)) / annotated
         with run.team.exchanging(run.network, number == len(pieces)):
-            loss, prediction_b = _backward(run, image_b, label_b, weight)
+            loss, prediction_b = _backward(run, image_b, target_b, weight)
         total += loss
         predictions.append(prediction_b)
     return total, torch.cat(predictions)
 
 
-def _backward(run: Run, image: Tensor, label: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def _annotated(run: Run, target: Tensor) -> Tensor:
+    """Return how many pixels are annotated."""
+    return (run.task.classes(target) >= 0).sum()
+
+
+def _backward(run: Run, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     with run.hardware.autocast():
-        loss, prediction = run.task.step(run.network, image, label)
+        loss, prediction = run.task.step(run.network, image, target)
     if weight is not None:
         loss = loss * weight
     run.state.scaler.scale(loss).backward()

@@ -134,10 +134,10 @@ def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, 
         )
     sizes = tuple(dict.fromkeys([*options.model.shape, *config.model.shape]))
     wanted, there = (
-        (*_size(run, sizes), of.mode, of.inputs, _plan(of), of.class_values)
+        (*_size(run, sizes), of.mode, of.inputs, _plan(of), of.class_values, run.model.head)
         for run, of in ((config, card), (options, other))
     )
-    names = (*sizes, "dimensions", "input channels", "strides", "label values")
+    names = (*sizes, "dimensions", "input channels", "strides", "label values", "what is learned")
     if wanted != there:
         differences = [
             f"{name} {_words(old)} there, {_words(new)} here"
@@ -253,7 +253,7 @@ def _describe(parts: dict[str, list[str]], first: set[str], taken: dict[str, Ten
     if first:
         texts.append("first convolution new, as the input has another number of channels")
     if not taken.keys() >= set(parts["head"]):
-        texts.append("head new, as there is another number of classes")
+        texts.append("head new, as it answers another number of maps")
     return f"Starting from {weights.parent.name}/{weights.name}: {'; '.join(texts)}."
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from segcore.data.neighbours import neighbours
-from segcore.data.volumes import Pixels, Volume
+from segcore.data.volumes import Pixels, Volume, class_indices
 from segcore.errors import DataError
 from segcore.memory import is_out_of_memory
+from segcore.metrics.instances import USUAL, InstanceCounts, InstanceScores
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.predictor import Predictor
 from segcore.tasks import Task
@@ -35,6 +36,30 @@ class Verdict:
     scores: Scores
     predicted_share: dict[str, float]
     """Share of the annotated pixels that were predicted as each class, keyed by label value."""
+    objects: InstanceScores | None = None
+    """Scores of objects, where they are learned."""
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by; 0 where no object is annotated or predicted."""
+        if self.f1 is None:
+            return self.scores.mean_dice
+        return 0.0 if math.isnan(self.f1) else self.f1
+
+    @property
+    def ap50(self) -> float | None:
+        """Average precision of objects at an IoU of 0.5."""
+        return self.objects.average_precision[USUAL] if self.objects else None
+
+    @property
+    def f1(self) -> float | None:
+        """F1 of objects at an IoU of 0.5."""
+        return self.objects.f1[USUAL] if self.objects else None
+
+    @property
+    def pq(self) -> float | None:
+        """Panoptic quality of objects."""
+        return self.objects.panoptic_quality[USUAL] if self.objects else None
 
 
 class Validator:
@@ -107,7 +132,7 @@ class Validator:
         began = time.monotonic()
         self.predictor.refresh()
         device = self.predictor.hardware.device
-        counts = Confusion(len(self.class_values), device)
+        counts, objects = Confusion(len(self.class_values), device), InstanceCounts()
         loss_S = torch.zeros(len(self.scenes), device=device)
         counted_S = torch.zeros(len(self.scenes), device=device)
         for number in range(self.team.rank, self.rounds * self.team.size, self.team.size):
@@ -122,14 +147,27 @@ class Validator:
             logits = scene.judged_part(self._logits(scene))
             target = torch.from_numpy(np.ascontiguousarray(label)).to(device).long()
             loss_S[number], counted_S[number] = self.task.judge(logits, target), 1
-            counts.update(logits.argmax(0), target)
+            if self.predictor.head is None:
+                counts.update(logits.argmax(0), target)
+            else:
+                found = self.predictor.objects(logits)
+                objects.update(found, label)
+                counts.update(torch.from_numpy(class_indices(found)).to(device), target.clamp(max=1))
         for part in (loss_S, counted_S, counts.counts_KK):
             self.team.add(part)
         scores = counts.scores(self.class_values)
         mean_loss = float(loss_S.cpu().double().sum() / counted_S.cpu().sum())  # MPS has no float64
         self.seconds = self.team.lead_numbers(lambda: (time.monotonic() - began, 0.0))[0]
         self.expected_seconds = max(self.seconds, 0.7 * self.expected_seconds)
-        return Verdict(mean_loss, scores, self._shares(counts))
+        of_objects = None if self.predictor.head is None else self._of_all(objects).scores()
+        return Verdict(mean_loss, scores, self._shares(counts), of_objects)
+
+    def _of_all(self, counts: InstanceCounts) -> InstanceCounts:
+        """Return the objects that all processes have counted together."""
+        if self.team.size == 1:
+            return counts
+        numbers = torch.from_numpy(counts.numbers()).to(self.predictor.hardware.device)
+        return InstanceCounts.of_numbers(self.team.add(numbers).cpu().numpy())
 
     def _logits(self, scene: Scene) -> Tensor:
         """Predict a scene; where memory runs out, in smaller and smaller tiles.
@@ -178,7 +216,7 @@ class Scene:
         return image_ZCYX.reshape(-1, *image_ZCYX.shape[2:])
 
     def label(self) -> np.ndarray:
-        """Return class indices `(Y, X)`, in 3d `(Z, Y, X)`."""
+        """Return labels `(Y, X)`, in 3d `(Z, Y, X)`."""
         label_ZYX = _picked(self.volume.label_ZYX, self.judged, self.tile.write)
         return label_ZYX if self.solid else label_ZYX[0]
 

@@ -182,7 +182,7 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
     config, card = job.config, job.card
     if card is None or not results or not config.model.kind.is_unet:
         return
-    network = Network(*config.model.like, card.inputs, len(card.class_values), card.strides)
+    network = Network(*config.model.like, card.inputs, card.outputs, card.strides)
     macs = unet_macs(network, patch_shape(config))
     record_speed(workspace, results["device"], results["patches_per_second"], macs)
 

@@ -117,6 +117,7 @@ def describe_epoch(event: EpochEvent, seconds_left: float | None) -> str:
         f"epoch {event.epoch}/{event.epochs}",
         f"loss {event.train_loss:.3f} (validation {event.val_loss:.3f})",
         f"Dice {event.train_dice:.3f} (validation {event.val_dice:.3f}{', best' if event.best else ''})",
+        "" if event.val_f1 is None else f"F1 of objects {event.val_f1:.3f}",
         f"{event.patches_per_second:.0f} patches/s",
         _left(seconds_left),
     ]

@@ -20,6 +20,9 @@ def history(count: int = 10) -> list[EpochEvent]:
         "memory": 10**9,
         "device_use": 0.9,
         "val_predicted_share": {"0": 0.7, "255": 0.3},
+        "val_f1": 0.8,
+        "val_ap50": 0.7,
+        "val_pq": 0.6,
     }
     return [epoch(number, number / count, count).model_copy(update=new) for number in range(1, count + 1)]
 
@@ -126,7 +129,17 @@ def test_a_legend_names_everything_once() -> None:
     drawn = figure(history(), Look(tuple(KINDS)), Marks(best=2, kept=(5,)), {"255": "cell"})
     listed = [trace["name"] for trace in drawn["data"] if trace["showlegend"]]
     assert sorted(listed) == sorted(
-        ["training", "validation", "class 0", "255 cell", "saved", "best: epoch 2"]
+        [
+            "training",
+            "validation",
+            "F1",
+            "average precision",
+            "panoptic quality",
+            "class 0",
+            "255 cell",
+            "saved",
+            "best: epoch 2",
+        ]
     )
 
 

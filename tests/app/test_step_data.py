@@ -62,3 +62,18 @@ def test_impossible_axes_are_explained_without_a_pattern(services: Services) -> 
     assert "for example ZYX" in str(shown["findings"])
     assert "pattern" not in str(shown["findings"])
     assert not shown["next"].interactive  # type: ignore[attr-defined]
+
+
+def test_objects_with_numbers_may_be_learned_one_by_one(services: Services) -> None:
+    rows, columns = np.mgrid[:160, :160]
+    objects = np.where((rows % 32 < 24) & (columns % 32 < 24), 1 + rows // 32 * 5 + columns // 32, 0)
+    grey = 150 * (objects > 0) + np.random.default_rng(1).integers(0, 100, objects.shape)
+    for path, stack in ((IMAGES, grey), (LABELS, objects)):
+        tifffile.imwrite(services.workspace.root / path, stack.astype(np.uint8), photometric="minisblack")
+    shown = check(services, IMAGES, LABELS)
+    assert shown["foreground"].visible  # type: ignore[attr-defined]
+    assert shown["objects"].visible  # type: ignore[attr-defined]
+    read = data.check(services, chosen(IMAGES, LABELS), "objects", 40)
+    told = dict(zip(data.SHOWN, read, strict=True))
+    assert not told["objects"].visible
+    assert told["next"].interactive

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from segcore.card import ModelCard, Normalization
+from segcore.card import ModelCard, Normalization, PixelSize
 from segcore.config import HardwareConfig
 from segcore.devices import choose
 from segcore.ensemble import Averaged
 from segcore.errors import ModelError
 from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
+from segcore.postprocess.heads import HEADS, describe_head
 from segcore.predictor import Predictor
 
 CARD = ModelCard(
@@ -129,3 +130,25 @@ def test_tiles_suit_every_one_of_unlike_networks() -> None:
     torch.testing.assert_close(tiled.logits(image), whole.logits(image), rtol=1e-3, atol=1e-4)
     tiled.members[0].network.is_local = False
     assert not Averaged(tiled.members).is_exact(61, 90)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_maps_of_a_head_are_averaged_as_the_head_turns_them(name: str) -> None:
+    described = describe_head(name, False, PixelSize(), 20.0)
+    card = CARD.model_copy(update={"class_values": (0, 1), "head": described})
+    torch.manual_seed(1)
+    predictor = Predictor(UNet(1, described.maps, 2, 2).eval(), card, FP32)
+    image, head = _image(48, 40), predictor.head
+    assert head is not None
+    expected = []
+    for axes in ((), (0,), (1,), (0, 1)):
+        turned = np.ascontiguousarray(np.flip(image, tuple(axis + 1 for axis in axes)))
+        maps = predictor.maps(predictor.logits(turned))
+        for axis in axes:
+            maps = head.flip(maps, axis)
+        expected.append(maps)
+    whole = Averaged([predictor], flips=True)
+    found = whole.maps(whole.logits(image))
+    np.testing.assert_allclose(found, np.mean(expected, 0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ModelError, match="what is learned"):
+        Averaged([predictor, _predictor(2, card=CARD.model_copy(update={"class_values": (0, 1)}))])

@@ -10,6 +10,7 @@ import numpy as np
 from segcore.data.doctor.exposure import LISTED
 from segcore.data.doctor.proposal import Proposal
 from segcore.data.doctor.survey import Survey, evenly
+from segcore.data.manifest import ONE_CLASS
 from segcore.data.report import Finding
 from segcore.data.scan import FEW_VALUES
 
@@ -59,7 +60,7 @@ def turned_around(images: Sequence[Brightness]) -> list[tuple[int, float]]:
 
 def judge_polarity(survey: Survey) -> list[Proposal]:
     """Propose to invert images whose objects are dark where they are bright in the others, or reversed."""
-    labels_as_objects = survey.data.labels_as == "foreground"
+    labels_as_objects = survey.data.labels_as in ONE_CLASS
     proposals = []
     for channels in sorted({subject.channels for subject in survey.subjects}):
         numbers = [

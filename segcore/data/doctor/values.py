@@ -9,6 +9,7 @@ import numpy as np
 
 from segcore.data.doctor.facts import LabelFacts
 from segcore.data.doctor.proposal import Kind, Proposal
+from segcore.data.manifest import ONE_CLASS
 from segcore.data.report import Finding, Level
 
 INNER = 0.1
@@ -162,7 +163,7 @@ def judge_values(values: Values, labels_as: str, where: str, background: int | N
         what = f"The labels are stored as {values.dtype}; their values are whole and are read as integers."
         proposals.append(_say("fractions", "info", what, where, optional=True))
     classes = [value for value in values.pixels if value != background]
-    if labels_as == "foreground":
+    if labels_as in ONE_CLASS:
         alone = [_surrounded(values, where)] if background == 0 and values.above else _classes(values, where)
         return proposals + alone
     instances = _instances(values, where, background)
@@ -216,7 +217,10 @@ def _instances(values: Values, where: str, background: int | None) -> list[Propo
     )
     if background == 0:  # then one class would be all there is
         return [_surrounded(values, where)]
-    remedy = "Read all values above 0 as one class, unless every number is a class of its own."
+    remedy = (
+        "Read all values above 0 as one class, unless every number is a class of its own; or read them as "
+        "objects, to learn each by itself."
+    )
     change = {"labels_as": "foreground"}
     level: Level = "warning" if many else "info"
     return [
@@ -250,7 +254,7 @@ def _classes(values: Values, where: str) -> list[Proposal]:
     if not 2 <= len(above) < SEVERAL or not values.pieces <= 1 - IN_PIECES:
         return []
     what = (
-        f"The labels are read as foreground, but hold the values {_listed(above)}, each in many pieces: they "
+        f"The labels are read as one class, but hold the values {_listed(above)}, each in many pieces: they "
         "look like classes, not like objects with a number each."
     )
     remedy = "Read every value as a class, if they mean different things."

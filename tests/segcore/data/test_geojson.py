@@ -65,6 +65,9 @@ def test_classes_are_numbered_by_the_alphabet_and_holes_stay_open(tmp_path: Path
     assert np.array_equal(whole(labels), expected)
     assert value_names(labels) == {1: "Stroma", 2: "Tumour"}
     assert np.array_equal(whole(open_labels(path, image(tmp_path), "foreground")), expected > 0)
+    objects = whole(open_labels(path, image(tmp_path), "objects"))
+    assert np.array_equal(objects > 0, expected > 0)
+    assert not set(np.unique(objects[expected == 1])) & set(np.unique(objects[expected == 2]))
     assert np.array_equal(whole(open_mask(path, image(tmp_path))), expected > 0)
 
 

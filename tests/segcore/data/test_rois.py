@@ -148,6 +148,9 @@ def test_groups_tell_the_classes(image: Image, tmp_path: Path) -> None:
     labels = open_labels(path, image())
     assert np.array_equal(whole(labels), area(0, 0, 9, 9) * 3 + area(9, 9, 20, 20))
     assert np.array_equal(whole(open_labels(path, image(), "foreground")), whole(labels) > 0)
+    alike = save(tmp_path / "alike.zip", polygon(0, 0, 9, 9, group=3), polygon(9, 9, 20, 20, group=3))
+    objects = whole(open_labels(alike, image(), "objects"))
+    assert np.array_equal(objects, area(0, 0, 9, 9) + area(9, 9, 20, 20) * 2)
     mixed = save(tmp_path / "mixed.zip", polygon(0, 0, 9, 9, group=3), polygon(9, 9, 20, 20))
     with pytest.raises(DataError, match="1 of 2 ROIs have no group"):
         open_labels(mixed, image())

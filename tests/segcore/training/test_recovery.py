@@ -15,6 +15,7 @@ from trainings import config_for, run_in
 
 from segcore.errors import ModelError
 from segcore.events import EpochEvent, Event, InterventionEvent, NoteEvent, Request, unasked
+from segcore.tasks import ClassLabels
 from segcore.training.autopilot import Autopilot
 from segcore.training.context import Run
 from segcore.training.loop import fit
@@ -141,7 +142,7 @@ def test_after_three_interventions_it_is_said_once_and_the_training_goes_on(
     assert FLAT.text in warnings[0].text
 
 
-class Diverging:
+class Diverging(ClassLabels):
     """A task whose loss is not a number from a certain step on."""
 
     def __init__(self, run: Run, first: int) -> None:

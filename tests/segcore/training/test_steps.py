@@ -12,6 +12,7 @@ from trainings import comparable, config_for, run_in
 
 from segcore.errors import JobError
 from segcore.events import InterventionEvent, unasked
+from segcore.tasks import ClassLabels
 from segcore.training import steps
 from segcore.training.context import Run
 from segcore.training.loop import fit
@@ -62,7 +63,7 @@ def fail_above(run: Run, limit: int, failures: list[int]) -> None:
     """Let the network run out of memory with more than `limit` patches at once."""
     step = run.task.step
 
-    class Scarce:
+    class Scarce(ClassLabels):
         """The task of the run on a device with little memory."""
 
         def step(self, network: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +113,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(stack: Path, tmp_path: Pa
     def broken(*_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    run.task = type("Broken", (), {"step": broken, "judge": run.task.judge})()
+    run.task = type("Broken", (ClassLabels,), {"step": broken, "judge": run.task.judge})()
     with pytest.raises(RuntimeError, match="shapes do not match"):
         fit(run, unasked)
 

@@ -42,7 +42,8 @@ def comparable(history: list[EpochEvent]) -> list[dict[str, Any]]:
 def run_in(folder: Path, config: RunConfig, report: Reporter = unheard) -> Run:
     """Build a run in a folder, or take it up there."""
     folder.mkdir(exist_ok=True)
-    return build_run(config, folder, load_training_data(config.data), report)
+    data = load_training_data(config.data, objects=config.model.learns_objects)
+    return build_run(config, folder, data, report)
 
 
 def assert_same_state(one: TrainState, two: TrainState) -> None:
