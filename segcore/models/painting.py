@@ -72,11 +72,8 @@ class Painter:
         kind : int
             Its class index.
         """
-        rows, columns = self._labels.shape
-        top, left = corner
-        mask = mask[max(0, -top) : max(0, rows - top), max(0, -left) : max(0, columns - left)]
-        top, left = max(0, top), max(0, left)
-        part = self._labels[top : top + mask.shape[0], left : left + mask.shape[1]]
+        inside, within = overlap(corner, mask.shape, self._labels.shape)
+        mask, part = mask[within], self._labels[inside]
         free = mask & (part == 0)
         size = int(free.sum())
         if size < self._least or size < self._share * int(mask.sum()):
@@ -90,3 +87,27 @@ class Painter:
         """Return what was drawn."""
         scores, classes = np.asarray(self._scores, np.float32), np.asarray(self._classes, np.int64)
         return Objects(self._labels, scores, classes)
+
+
+def overlap(
+    corner: tuple[int, int], size: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part of an image that a smaller one covers, and which part of the smaller one that is.
+
+    Parameters
+    ----------
+    corner : (int, int)
+        Row and column where the smaller one begins; may be negative.
+    size, shape : (int, int)
+        Rows and columns of the smaller one and of the image.
+    """
+    starts = [min(max(0, at), whole) for at, whole in zip(corner, shape, strict=True)]
+    stops = [
+        max(start, min(at + side, whole))
+        for start, at, side, whole in zip(starts, corner, size, shape, strict=True)
+    ]
+    inside = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    within = tuple(
+        slice(start - at, stop - at) for start, stop, at in zip(starts, stops, corner, strict=True)
+    )
+    return inside, within
