@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 
@@ -61,13 +62,8 @@ def crop_of(mask: Tensor, box: Tensor) -> tuple[Tensor, tuple[int, int]]:
     box : Tensor
         Left, top, right, bottom, px.
     """
-    scale = (mask.shape[-1] + 2) / mask.shape[-1]
-    left, top, right, bottom = box.tolist()
-    middle = ((top + bottom) / 2, (left + right) / 2)
-    reach = ((bottom - top) / 2 * scale, (right - left) / 2 * scale)
-    low = [int(at - half) for at, half in zip(middle, reach, strict=True)]
-    high = [int(at + half) for at, half in zip(middle, reach, strict=True)]
-    size = [max(1, stop - start + 1) for start, stop in zip(low, high, strict=True)]
-    padded = functional.pad(mask, (1, 1, 1, 1))
-    filled = functional.interpolate(padded[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    return filled, (low[0], low[1])
+    padded, scale = expand_masks(mask[None], 1)
+    left, top, right, bottom = expand_boxes(box[None], scale)[0].long().tolist()
+    size = [max(1, bottom - top + 1), max(1, right - left + 1)]
+    filled = functional.interpolate(padded[None], size, mode="bilinear", align_corners=False)[0, 0]
+    return filled, (top, left)

@@ -131,12 +131,12 @@ def test_weights_are_taken_and_adapted(tmp_path: Path) -> None:
     origin = build_mask_rcnn(3, 7, SMALL)
     state = origin.network.state_dict()
     # As the files of torchvision's earlier versions call them, and those of COCO are such files.
-    old = {
-        name.replace("rpn.head.conv.0.0", "rpn.head.conv").replace(
-            "mask_head.0.0", "mask_head.mask_fcn1"
-        ): array
-        for name, array in state.items()
-    }
+    renamed = {"rpn.head.conv.0.0": "rpn.head.conv", "mask_head.0.0": "mask_head.mask_fcn1"}
+    old = {}
+    for name, array in state.items():
+        for now, before in renamed.items():
+            name = name.replace(now, before)
+        old[name] = array
     torch.save(old, tmp_path / "old.pth")
     network = build_mask_rcnn(1, 2, SMALL, str(tmp_path / "old.pth"))
     taken = network.transferred
