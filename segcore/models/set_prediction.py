@@ -305,11 +305,15 @@ def _state(pretrained: str, kind: Any) -> dict[str, Tensor]:
         network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # damaged, of another architecture, written by another version
         raise ModelError(
-            f"{pretrained} is no {kind.__name__} that transformers can read: {str(error).splitlines()[0]}",
+            f"{pretrained} is no {kind.__name__} that transformers can read: {_first_line(error)}",
             "Choose another, for example facebook/mask2former-swin-tiny-coco-instance.",
         ) from error
     fresh = set(report["missing_keys"])
     return {name: tensor for name, tensor in network.state_dict().items() if name not in fresh}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _network(channels: int, classes: int, options: SetOptions) -> nn.Module:
