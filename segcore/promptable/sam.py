@@ -1,4 +1,4 @@
-"""SAM (arXiv 2304.02643), SAM 2 (arXiv 2408.00714) and the clicks of SAM 3 of transformers, behind `Promptable`."""
+"""SAM (arXiv 2304.02643), SAM 2 (2408.00714) and the clicks of SAM 3 of transformers, as a `Promptable`."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ class Sam:
 def colours(plane: np.ndarray) -> np.ndarray:
     """Return a plane as a picture `(3, Y, X)`, float32, 0 to 1.
 
-    One channel is repeated; of two the third colour is black; of more than three the first three are taken. Each
-    channel is stretched by itself, but colours of 8 bits are left as they are.
+    One channel is repeated; of two the third colour is black; of more than three the first three are taken.
+    Each channel is stretched by itself, but colours of 8 bits are left as they are.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _find(reference: str) -> tuple[Path, Path]:
             return folder, folder / name
     raise ModelError(
         f"There is no network that answers clicks at {folder}: config.json and {FILES[0]} are needed.",
-        "Give a folder as transformers writes it, or a hub id (owner/name), for example facebook/sam-vit-base.",
+        "Give a folder as transformers writes it, or a hub id (owner/name): facebook/sam-vit-base, …",
     )
 
 
