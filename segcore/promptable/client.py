@@ -42,6 +42,7 @@ class PromptProcess:
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._closing = False
 
     @property
     def warm(self) -> bool:
@@ -73,9 +74,12 @@ class PromptProcess:
 
     def close(self) -> None:
         """End the process; who waits for an answer is told."""
-        process = self._process
-        if process is not None:
+        self._closing = True
+        if process := self._process:
             process.kill()
+        with self._lock:
+            self._end()
+            self._closing = False
 
     def _wait(self, asked: Request, seconds: float) -> Answer:
         deadline, again = time.monotonic() + seconds, True
@@ -90,11 +94,12 @@ class PromptProcess:
                 ) from None
             if line is None:
                 # It may have gone idle in the moment it was asked; a second end is a failure.
-                if not again:
+                if not again or self._closing:
                     raise ModelError(
                         "The process that answers prompts ended.", f"The log {self.log.name} says why."
                     )
                 again = False
+                self._end()  # it may still be about to end, and would take the request along
                 self._send(asked)
                 continue
             with suppress(ValidationError):  # half a line, of a process that was killed

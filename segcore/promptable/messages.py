@@ -1,4 +1,4 @@
-"""What the page asks of the process that answers prompts, and what it says: a line of JSON each. Torch-free."""
+"""What the page asks of the process that answers prompts, and what that says: JSON lines. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The process that holds a network and answers prompts for the page, so that the web server needs no torch.
 
-`python -m segcore.promptable.serve [DEVICE]` takes one request per line on stdin and writes one answer per line on
-stdout, see `messages`. It ends with its stdin, or when nothing was asked for a while.
+`python -m segcore.promptable.serve [DEVICE]` takes one request per line on stdin and writes one answer per line
+on stdout, see `messages`. It ends with its stdin, or when nothing was asked for a while.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from pydantic import ValidationError
 
-from segcore.config import HardwareConfig, build_config
+from segcore.config import HardwareConfig
 from segcore.data.collection import open_collection
 from segcore.devices import choose
 from segcore.errors import ConfigError, SegcoreError
@@ -200,18 +200,18 @@ def main(device: str = "cpu") -> None:
     Parameters
     ----------
     device : str
-        Where the network computes, as `hardware.device`. The CPU does not disturb trainings, but takes seconds
-        for an embedding.
+        Where the network computes, as `hardware.device`. The CPU disturbs no training, but takes seconds for
+        an embedding.
     """
     # Libraries may print: what they say must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    config = build_config({"hardware": {"device": device}}).hardware
+    hardware = choose(HardwareConfig.model_validate({"device": device}))
 
     def load(model: str) -> Promptable:
         from segcore.promptable.sam import load_sam  # seconds: not before somebody asks
 
-        return load_sam(model, choose(HardwareConfig(device=config.device)))
+        return load_sam(model, hardware)
 
     def say(answer: Answer) -> None:
         answers.write(answer.model_dump_json() + "\n")
