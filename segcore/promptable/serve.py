@@ -1,7 +1,7 @@
 """The process that holds a network and answers prompts for the page, so that the web server needs no torch.
 
-`python -m segcore.promptable.serve [DEVICE]` takes one request per line on stdin and writes one answer per line
-on stdout, see `messages`. It ends with its stdin, or when nothing was asked for a while.
+`python -m segcore.promptable.serve [DEVICE]` takes one request per line on stdin and writes one answer per
+line on stdout, see `messages`. It ends with its stdin, or when nothing was asked for a while.
 """
 
 from __future__ import annotations
