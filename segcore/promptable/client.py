@@ -93,13 +93,13 @@ class PromptProcess:
                     "Try again when the machine is idle, or choose a smaller network.",
                 ) from None
             if line is None:
+                self._end()  # it may still be about to end, and would take the next request along
                 # It may have gone idle in the moment it was asked; a second end is a failure.
                 if not again or self._closing:
                     raise ModelError(
                         "The process that answers prompts ended.", f"The log {self.log.name} says why."
                     )
                 again = False
-                self._end()  # it may still be about to end, and would take the request along
                 self._send(asked)
                 continue
             with suppress(ValidationError):  # half a line, of a process that was killed

@@ -32,10 +32,8 @@ def find_everything(network: Promptable, embedding: Embedding, options: Everythi
         _good(*network.at_points(embedding, points), embedding, options)
         for points in _grid(embedding, options)
     ]
-    logits = np.concatenate([part[0] for part in parts])
-    scores = np.concatenate([part[1] for part in parts])
+    logits, scores, boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
-    boxes = boxes_of(logits > 0)
     painter = Painter(embedding.size, least=options.least)
     most = options.largest * embedding.size[0] * embedding.size[1]
     for at in order[suppressed(boxes[order], options.overlap)]:
@@ -56,8 +54,8 @@ def _grid(embedding: Embedding, options: Everything) -> Iterator[np.ndarray]:
 
 def _good(
     logits: np.ndarray, scores: np.ndarray, embedding: Embedding, options: Everything
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits `(n, y, x)`, half precision, and scores of masks that are good and stable."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits `(n, y, x)`, half precision, scores and boxes of the masks that are good and stable."""
     height, width = logits.shape[2:]
     kept = scores >= options.iou
     logits, scores = logits[kept], scores[kept]
@@ -65,7 +63,7 @@ def _good(
     seen = logits[:, : math.ceil(height * embedding.share[0]), : math.ceil(width * embedding.share[1])]
     inner, outer = ((seen > offset).sum((1, 2)) for offset in (options.offset, -options.offset))
     stable = (seen > 0).any((1, 2)) & (inner >= options.stability * outer)
-    return logits[stable].astype(np.float16), scores[stable]
+    return logits[stable].astype(np.float16), scores[stable], boxes_of(seen[stable] > 0)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:

@@ -188,7 +188,7 @@ def colours(plane: np.ndarray) -> np.ndarray:
     channels = (plane[None] if plane.ndim == 2 else plane)[:COLOURS]
     if channels.dtype == np.uint8 and len(channels) == COLOURS:
         return channels.astype(np.float32) / 255
-    seen = np.nan_to_num(channels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    seen = np.nan_to_num(channels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = np.percentile(seen, (DARKEST, BRIGHTEST), axis=(1, 2), keepdims=True)
     spread = np.where(high > low, high - low, 1)
     stretched = np.clip((seen - low) / spread, 0, 1).astype(np.float32)

@@ -23,11 +23,13 @@ class KnownObjects:
         self.key, self.share, self.embedded = key, share, 0
 
     def embed(self, plane: np.ndarray) -> Embedding:
+        """Return the plane itself."""
         self.embedded += 1
         labels = plane.reshape(plane.shape[-2:])
         return Embedding(plane_key(plane, self.key), labels.shape, self.share, (labels.astype(np.float16),))
 
     def mask(self, embedding: Embedding, prompt: Prompt) -> Masks:
+        """Return the masks at the first point."""
         points = np.asarray(prompt.points or [(prompt.box[0], prompt.box[1])])[:1]
         logits, scores = self.at_points(embedding, points)
         order = np.argsort(-scores[0])
@@ -35,6 +37,7 @@ class KnownObjects:
         return Masks(masks, scores[0][order], logits[0][order])
 
     def at_points(self, embedding: Embedding, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the object, the cloud and everything, for each point."""
         labels = embedding.features[0]
         inner = tuple(round(SIDE * share) for share in embedding.share)
         small = _nearest(labels, inner)
@@ -48,6 +51,7 @@ class KnownObjects:
         return logits, scores
 
     def enlarged(self, embedding: Embedding, logits: np.ndarray) -> np.ndarray:
+        """Return logits at the size of the plane."""
         inner = tuple(round(SIDE * share) for share in embedding.share)
         return _nearest(logits[: inner[0], : inner[1]], embedding.size)
 

@@ -101,12 +101,10 @@ def test_an_embedding_is_made_once(tmp_path: Path) -> None:
 def test_only_so_much_is_kept_and_what_is_damaged_is_made_again(tmp_path: Path) -> None:
     network, cache = KnownObjects(), EmbeddingCache(tmp_path, limit=5000)
     planes = [np.full((20, 20), value, np.uint8) for value in range(6)]
-    kept: list[str] = []
     for at, plane in enumerate(planes):
         key = cache.embed(network, plane).key
         if path := next(tmp_path.glob(f"{key}*"), None):
             os.utime(path, ns=(at, at))  # some file systems count time in seconds
-            kept.append(key)
         assert sum(one.stat().st_size for one in tmp_path.iterdir()) <= cache.limit
     assert 0 < len(list(tmp_path.iterdir())) < 6
     last = plane_key(planes[-1], network.key)
