@@ -35,11 +35,9 @@ def find_everything(network: Promptable, embedding: Embedding, options: Everythi
     logits, scores, boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     painter = Painter(embedding.size, least=options.least)
-    most = options.largest * embedding.size[0] * embedding.size[1]
     for at in order[suppressed(boxes[order], options.overlap)]:
         mask = network.enlarged(embedding, logits[at].astype(np.float32)) > 0
-        if mask.sum() <= most:
-            painter.add(mask, (0, 0), float(scores[at]))
+        painter.add(mask, (0, 0), float(scores[at]))
     return painter.objects()
 
 
@@ -62,7 +60,8 @@ def _good(
     # The padding is no part of the plane: what is answered there says nothing of a mask.
     seen = logits[:, : math.ceil(height * embedding.share[0]), : math.ceil(width * embedding.share[1])]
     inner, outer = ((seen > offset).sum((1, 2)) for offset in (options.offset, -options.offset))
-    stable = (seen > 0).any((1, 2)) & (inner >= options.stability * outer)
+    share = (seen > 0).mean((1, 2))
+    stable = (share > 0) & (share <= options.largest) & (inner >= options.stability * outer)
     return logits[stable].astype(np.float16), scores[stable], boxes_of(seen[stable] > 0)
 
 

@@ -124,3 +124,34 @@ def write_sam2(folder: Path) -> Path:
     torch.manual_seed(0)
     Sam2Model(config).save_pretrained(folder)
     return folder
+
+
+def write_sam3(folder: Path) -> Path:
+    """Write what answers clicks of a tiny SAM 3 with random weights, as transformers does."""
+    from transformers import (
+        Sam3TrackerConfig,
+        Sam3TrackerMaskDecoderConfig,
+        Sam3TrackerModel,
+        Sam3TrackerPromptEncoderConfig,
+        Sam3VisionConfig,
+        Sam3ViTConfig,
+    )
+
+    backbone = Sam3ViTConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=56,
+        patch_size=14, window_size=2, global_attn_indexes=[1], pretrain_image_size=28,
+    )  # fmt: skip
+    vision = Sam3VisionConfig(
+        backbone_config=backbone, fpn_hidden_size=32, scale_factors=[4.0, 2.0, 1.0],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+    )  # fmt: skip
+    config = Sam3TrackerConfig(
+        vision_config=vision,
+        prompt_encoder_config=Sam3TrackerPromptEncoderConfig(hidden_size=32, image_size=56, patch_size=14),
+        mask_decoder_config=Sam3TrackerMaskDecoderConfig(
+            hidden_size=32, mlp_dim=64, num_attention_heads=4, iou_head_hidden_dim=32
+        ),
+    )
+    torch.manual_seed(0)
+    Sam3TrackerModel(config).save_pretrained(folder)
+    return folder
