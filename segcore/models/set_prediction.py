@@ -324,7 +324,8 @@ def _network(channels: int, classes: int, options: SetOptions) -> nn.Module:
     if options.architecture == "mask2former":
         from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-        swin = SwinConfig(num_channels=channels, out_features=STAGES, drop_path_rate=0.1, **size)
+        fields = {"drop_path_rate": 0.1, **size}
+        swin = SwinConfig(num_channels=channels, out_features=STAGES, **fields)
         config = Mask2FormerConfig(backbone_config=swin, **{**common, **options.head})
         network: Any = Mask2FormerForUniversalSegmentation(config)
         # The library makes it and never asks it: it would be waited for where several processes train.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -221,3 +222,9 @@ def test_the_real_process_answers_a_click(image: Path, tmp_path: Path) -> None:
         assert answer.seconds < 30
     finally:
         process.close()
+
+
+def test_the_end_of_the_server_needs_no_torch() -> None:
+    names = ("client", "cache", "everything", "messages", "promptable")
+    code = "import sys\n" + "".join(f"import segcore.promptable.{name}\n" for name in names)
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
