@@ -18,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.mask_rcnn import MaskRCNN as Library
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops.poolers import initLevelMapper
 
 from segcore.errors import ConfigError, ModelError
 from segcore.models.detector_parts import AsItIs, crop_of
@@ -32,6 +33,8 @@ HALO = 128
 """Px that a tile reads around what it keeps: more than most objects are long."""
 LEVELS = 5
 """Levels of the pyramid, each with boxes of twice the size of the one before."""
+PYRAMID = (2, 3, 4, 5)
+"""How often the levels are halved that boxes are read from."""
 RATIOS = (0.5, 1.0, 2.0)
 """Shapes of the boxes that proposals are made from, height over width."""
 POOLED = 7
@@ -282,6 +285,12 @@ def _network(channels: int, classes: int, options: MaskRCNNOptions) -> nn.Module
         mask_predictor=MaskRCNNPredictor(features, features, classes),
     )
     network.transform = AsItIs(options.enlarge)
+    for pool in (network.roi_heads.box_roi_pool, network.roi_heads.mask_roi_pool):
+        # Else it would guess them from the first image, wrongly if that is small and no multiple of 32.
+        pool.scales, pool.map_levels = (
+            [0.5**level for level in PYRAMID],
+            initLevelMapper(PYRAMID[0], PYRAMID[-1]),
+        )
     return network
 
 

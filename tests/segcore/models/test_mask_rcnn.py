@@ -183,3 +183,13 @@ def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch, tmp
     kept.parent.mkdir()
     kept.write_bytes(b"anything")
     assert fetch_file(url) == kept
+
+
+def test_the_first_image_decides_nothing() -> None:
+    image = torch.randn(1, 1, 64, 64)
+    fresh, used = (build_mask_rcnn(1, 2, SMALL).eval() for _ in range(2))
+    used.load_state_dict(fresh.state_dict())
+    used.objects(torch.randn(1, 1, 45, 33))
+    (expected,), (found,) = fresh.objects(image), used.objects(image)
+    assert np.array_equal(expected.labels, found.labels)
+    assert np.array_equal(expected.scores, found.scores)
