@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ from segcore.models.encoder_weights import (
     read_state,
     transfer,
 )
+from segcore.models.library_voice import quiet
 from segcore.models.measured import Measured, built
 
 HALO = 128
@@ -116,7 +115,7 @@ def build_segformer(
         classifier_dropout_prob=dropout,
         drop_path_rate=0.0,
     )
-    with _quiet():
+    with quiet():
         result = SegFormer(channels, classes, built(lambda: SegformerForSemanticSegmentation(config)))
         if pretrained:
             state, source = _state(pretrained, classes)
@@ -164,19 +163,3 @@ def _state(pretrained: str, classes: int) -> tuple[dict[str, Tensor], str]:
     fresh = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     state = {name: tensor for name, tensor in network.state_dict().items() if name not in fresh}
     return state, pretrained
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library's advice and progress bars out of a job's log for a moment."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

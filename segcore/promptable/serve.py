@@ -1,0 +1,225 @@
+"""The process that holds a network and answers prompts for the page, so that the web server needs no torch.
+
+`python -m segcore.promptable.serve [DEVICE]` takes one request per line on stdin and writes one answer per
+line on stdout, see `messages`. It ends with its stdin, or when nothing was asked for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from pydantic import ValidationError
+
+from segcore.config import HardwareConfig
+from segcore.data.collection import open_collection
+from segcore.devices import choose
+from segcore.errors import ConfigError, SegcoreError
+from segcore.promptable.cache import EmbeddingCache
+from segcore.promptable.everything import find_everything
+from segcore.promptable.messages import Answer, Mask, Place, Request, labels_png, mask_message
+from segcore.promptable.promptable import Embedding, Everything, Masks, Prompt, Promptable
+
+IDLE_SECONDS = 900.0
+"""After so long without a request the process ends and gives its memory back."""
+
+_log = logging.getLogger("segcore.prompts")
+
+Loader = Callable[[str], Promptable]
+
+
+class Prompter:
+    """Answers requests. The last network, the last embedding and the last masks stay at hand.
+
+    Parameters
+    ----------
+    load : callable
+        From the name of a network to the network.
+    cache : EmbeddingCache
+        Where embeddings are kept.
+    """
+
+    def __init__(self, load: Loader, cache: EmbeddingCache | None = None) -> None:
+        self._load = load
+        self._cache = cache or EmbeddingCache()
+        self._network: tuple[str, Promptable] | None = None
+        self._seen: tuple[tuple[str, Place], Embedding] | None = None
+        self._masks: Masks | None = None
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer; what goes wrong is said in it."""
+        began = time.monotonic()
+        message, remedy = "", ""
+        try:
+            found = self._found(request)
+            return found.model_copy(update={"seconds": time.monotonic() - began})
+        except SegcoreError as error:
+            message, remedy = error.message, error.remedy
+        except MemoryError:
+            message, remedy = (
+                "The memory is full.",
+                "Choose a smaller part of the slice, or a smaller network.",
+            )
+        except Exception:  # whoever waits must be told, and the next request must find a process
+            _log.exception("A prompt failed")
+            message, remedy = "The prompt failed inside the program.", "The log of the process says more."
+        return Answer(id=request.id, message=message, remedy=remedy, seconds=time.monotonic() - began)
+
+    def _found(self, request: Request) -> Answer:
+        network = self._known(request.model)
+        embedding = self._embedding(network, request)
+        if request.do == "embed":
+            return Answer(id=request.id)
+        if request.do == "everything":
+            found = find_everything(network, embedding, _options(request.options))
+            if found.count > np.iinfo(np.uint16).max:
+                raise ConfigError(
+                    f"{found.count} objects were found, more than a picture can number.",
+                    "Choose a smaller part of the slice, or a coarser grid.",
+                )
+            return Answer(id=request.id, labels=labels_png(found.labels), scores=tuple(found.scores.tolist()))
+        self._masks = network.mask(embedding, self._prompt(request))
+        return Answer(id=request.id, masks=_sent(self._masks))
+
+    def _known(self, model: str) -> Promptable:
+        if self._network is None or self._network[0] != model:
+            self._network = self._seen = self._masks = None  # memory for one network
+            self._network = (model, self._load(model))
+        return self._network[1]
+
+    def _embedding(self, network: Promptable, request: Request) -> Embedding:
+        # Of the files a place names it is believed, as long as it is the last one, that they stay the same.
+        asked = (request.model, request.place)
+        if self._seen is None or self._seen[0] != asked:
+            self._seen = self._masks = None
+            self._seen = (asked, self._cache.embed(network, read_place(request.place)))
+        return self._seen[1]
+
+    def _prompt(self, request: Request) -> Prompt:
+        logits = None
+        if request.improve is not None:
+            if self._masks is None or not 0 <= request.improve < len(self._masks.logits):
+                raise ConfigError("There is no mask to improve.", "Click again without improving one.")
+            logits = self._masks.logits[request.improve]
+        return Prompt(request.points, request.labels, request.box, logits)
+
+
+def _sent(found: Masks) -> tuple[Mask, ...]:
+    return tuple(mask_message(mask, score) for mask, score in zip(found.masks, found.scores, strict=True))
+
+
+def _options(given: dict[str, float]) -> Everything:
+    known = set(Everything.__dataclass_fields__)
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(f"There is no option {unknown[0]}.", f"Known: {', '.join(sorted(known))}.")
+    whole = {name: int(given[name]) for name in ("side", "least") if name in given}
+    return Everything(**{**given, **whole})  # type: ignore[arg-type]
+
+
+def read_place(place: Place) -> np.ndarray:
+    """Return part of a slice `(C, Y, X)`.
+
+    Raises
+    ------
+    DataError
+        The images cannot be read.
+    ConfigError
+        There is no such slice, or no such part of it.
+    """
+    planes = open_collection(place.data, labelled=False)
+    if not 0 <= place.plane < planes.count:
+        raise ConfigError(
+            f"There is no slice {place.plane}.", f"The images have {planes.count}, counted from 0."
+        )
+    parts = []
+    for name, span, size in zip(
+        ("rows", "columns"), (place.rows, place.columns), planes.size(place.plane), strict=True
+    ):
+        start, stop = span or (0, size)
+        if not 0 <= start < stop <= size:
+            raise ConfigError(
+                f"The {name} {start} to {stop} are no part of the slice.", f"It has the {name} 0 to {size}."
+            )
+        parts.append(slice(start, stop))
+    return planes.window(place.plane, *parts)
+
+
+def serve(
+    lines: Iterable[str],
+    say: Callable[[Answer], None],
+    prompter: Prompter,
+    idle_seconds: float = IDLE_SECONDS,
+) -> None:
+    """Answer the requests in `lines`; ends with them, whatever still waits, or after an idle time.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Requests, JSON.
+    say : callable
+        Takes the answers.
+    prompter : Prompter
+        Who answers.
+    idle_seconds : float
+        So long it waits for the next request.
+    """
+    waiting: queue.Queue[str] = queue.Queue()
+    gone = threading.Event()
+
+    def listen() -> None:
+        for line in lines:
+            waiting.put(line)
+        gone.set()  # whoever asked has ended: nobody looks at the answers any more
+        waiting.put("")
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        try:
+            line = waiting.get(timeout=idle_seconds)
+        except queue.Empty:
+            return
+        if gone.is_set():
+            return
+        try:
+            request = Request.model_validate_json(line)
+        except ValidationError:
+            _log.exception("A request that cannot be read")
+            continue
+        say(prompter.answer(request))
+
+
+def main(device: str = "cpu") -> None:
+    """Answer what comes on stdin on stdout.
+
+    Parameters
+    ----------
+    device : str
+        Where the network computes, as `hardware.device`. The CPU disturbs no training, but takes seconds for
+        an embedding.
+    """
+    # Libraries may print: what they say must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    hardware = choose(HardwareConfig.model_validate({"device": device}))
+
+    def load(model: str) -> Promptable:
+        from segcore.promptable.sam import load_sam  # seconds: not before somebody asks
+
+        return load_sam(model, hardware)
+
+    def say(answer: Answer) -> None:
+        answers.write(answer.model_dump_json() + "\n")
+        answers.flush()
+
+    serve(sys.stdin, say, Prompter(load))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main(*sys.argv[1:2])
