@@ -25,8 +25,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Loss": ("training.loss", "training.class_weights", "training.class_weight_values"),
     "Optimizer": (
         "training.optimizer", "training.schedule", "training.schedule_steps", "training.schedule_factor",
-        "training.schedule_patience", "training.warm_up", "training.gradient_clipping",
-        "training.averaging", "training.micro_batch",
+        "training.schedule_patience", "training.warm_up", "training.layer_decay",
+        "training.gradient_clipping", "training.averaging", "training.micro_batch",
     ),
     "When to stop": ("training.max_minutes", "training.patience", "training.min_gain"),
     "Course of the run": (

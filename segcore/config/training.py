@@ -108,6 +108,15 @@ class TrainingConfig(Section):
         ge=0,
         le=0.5,
     )
+    layer_decay: float = option(
+        1.0,
+        "Factor by which the learning rate falls from every stage of the network to the one before it, the "
+        "head having the full rate; 1 gives all the same.",
+        label="Rate from stage to stage",
+        form="more",
+        gt=0,
+        le=1,
+    )
     gradient_clipping: float = option(
         0.0,
         "Longest step the gradient may ask for (norm over all weights); 0 does not clip.",

@@ -144,7 +144,7 @@ def build_run(
         report(StageEvent(text=f"going on after epoch {state.epoch}"))
     elif config.training.continue_from:
         continue_run(state, config, card, folder if team.leads else None, report)
-    elif config.model.freeze_encoder and not config.training.start_from:
+    elif _freezes_noise(config):
         report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
     if team.leads:
         write_config(folder / "config.json", _as_asked(config, folder), card)
@@ -220,8 +220,15 @@ def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
     return config
 
 
-_FROZEN_NOISE = "The encoder is frozen but has random weights: it will never learn to see anything."
-_START_FROM = "Start from a trained model (training.start_from), or do not freeze the encoder."
+def _freezes_noise(config: RunConfig) -> bool:
+    """Say whether stages are frozen that begin with random weights."""
+    model = config.model
+    given = config.training.start_from or (model.pretrained and "pretrained" in model.kind.options)
+    return bool((model.freeze_encoder or model.freeze) and not given)
+
+
+_FROZEN_NOISE = "What is frozen has random weights: it will never learn to see anything."
+_START_FROM = "Start from a trained model (training.start_from), or do not freeze."
 
 
 def _first_state(

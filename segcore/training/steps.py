@@ -19,6 +19,7 @@ from segcore.events import InterventionEvent
 from segcore.memory import is_out_of_memory
 from segcore.training.averaging import STATISTICS_BATCHES
 from segcore.training.context import Run
+from segcore.training.optim import set_rate
 from segcore.training.state import build_scaler
 
 _STATISTICS_SEED = 1_000_003
@@ -94,9 +95,7 @@ def statistics_images(run: Run) -> Iterator[Tensor]:
 
 def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     state = run.state
-    rate = run.rate
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(state.optimizer, run.rate)
     began = time.perf_counter()
     make = partial(make_batch, run)
     image, label = run.ahead.take(make, unit_B, state.generator)
