@@ -3,7 +3,10 @@
 A family is a network with its own options; all of them are trained, applied and compared in the same way.
 """
 
+from segcore.families.choosing import Material, Proposal, candidates, propose
 from segcore.families.family import Facts, Family, Obstacle
 from segcore.families.known import ENCODERS, FAMILIES
 
-__all__ = ["ENCODERS", "FAMILIES", "Facts", "Family", "Obstacle"]
+__all__ = [
+    "ENCODERS", "FAMILIES", "Facts", "Family", "Material", "Obstacle", "Proposal", "candidates", "propose",
+]  # fmt: skip

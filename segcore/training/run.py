@@ -303,6 +303,7 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
         "seconds": run.seconds,
         "patches_per_second": median(event.patches_per_second for event in history) if history else 0.0,
         "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),
+        "seconds_per_megapixel": run.validator.seconds_per_megapixel,
         "device": run.team.describe(run.hardware),
     }
 

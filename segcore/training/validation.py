@@ -87,6 +87,8 @@ class Validator:
         """Duration of the last validation."""
         self.expected_seconds = 0.0
         """How long the next validation will take, as far as known."""
+        self.megapixels = sum(scene.pixels for scene in self.scenes) / 1e6
+        """What is judged, 10⁶ px (voxels)."""
 
     def warm_up(self) -> None:
         """Predict one scene: what cannot work fails here, not after the first epoch; gives the duration."""
@@ -131,6 +133,11 @@ class Validator:
         self.expected_seconds = max(self.seconds, 0.7 * self.expected_seconds)
         return Verdict(mean_loss, scores, self._shares(counts))
 
+    @property
+    def seconds_per_megapixel(self) -> float:
+        """What predicting and judging 10⁶ px (voxels) took in the last validation, or is expected to take."""
+        return (self.seconds or self.expected_seconds) / self.megapixels
+
     def _logits(self, scene: Scene) -> Tensor:
         """Predict a scene; where memory runs out, in smaller and smaller tiles: the result is the same."""
         image = scene.image()
@@ -166,6 +173,11 @@ class Scene:
     """Whether the slices are an axis of their own, as in 3d, and not channels."""
     tile: Tile
     """The rows and columns."""
+
+    @property
+    def pixels(self) -> int:
+        """Px (voxels) whose prediction counts, annotated or not."""
+        return len(self.judged) * math.prod(span.stop - span.start for span in self.tile.spans)
 
     def image(self) -> np.ndarray:
         """Return grey values `(C, Y, X)`, in 3d `(C, Z, Y, X)`; in 2.5d slice by slice."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainings import assert_same_state, config_for, run_in
 
 from segcore.config import ModelConfig, TrainingConfig
 from segcore.errors import ConfigError
@@ -13,7 +14,6 @@ from segcore.events import Request, unasked
 from segcore.models.unet import UNet
 from segcore.training.loop import fit
 from segcore.training.optim import build_optimizer, freeze, frozen_parts, set_rate
-from tests.segcore.training.trainings import assert_same_state, config_for, run_in
 
 CPU = torch.device("cpu")
 RATE = 0.25
