@@ -106,9 +106,7 @@ def _ranked(facts: Facts, material: Material) -> Iterator[Proposal]:
             "dynunet",
             "Volumes and a graphics card: the network of nnU-Net, which is made for just that." + few,
         )
-    yield Proposal(
-        USUAL, "The standard that all others are measured against, and this machine can do it." + few
-    )
+    yield Proposal(USUAL, "The standard that all others are measured against; this machine can do it." + few)
 
 
 FEW = 20

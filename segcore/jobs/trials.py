@@ -185,6 +185,7 @@ def _values(config: RunConfig, family: str, minutes: float, crop: Sequence[int])
         "epochs": EPOCHS,
         "patience": 0,
         "repeats": 1,
+        "compile": "off",  # building kernels takes a minute of those few
         # Weights of one family fit no other.
         "start_from": None,
         "continue_from": None,
@@ -198,6 +199,8 @@ def _values(config: RunConfig, family: str, minutes: float, crop: Sequence[int])
 def _tried(job: Job) -> Tried:
     config, results = job.config, read_results(job)
     best = best_epoch(read_history(job.folder))
+    told = results.get("metrics") or {}
+    dice = best.val_dice if best else told.get("val_dice")
     parameters = results.get("parameters")
     if parameters is None and (card := job.card) is not None:
         parameters = card.parameters
@@ -210,8 +213,8 @@ def _tried(job: Job) -> Tried:
         family=config.model.family,
         title=config.model.kind.title,
         state=job.state,
-        dice=best.val_dice if best and math.isfinite(best.val_dice) else None,
-        best_epoch=best.epoch if best else None,
+        dice=dice if isinstance(dice, float) and math.isfinite(dice) else None,
+        best_epoch=best.epoch if best else results.get("best_epoch"),
         parameters=parameters,
         seconds_per_megapixel=results.get("seconds_per_megapixel"),
         model_bytes=size,
