@@ -24,6 +24,7 @@ from segcore.jobs.lineage import (
     with_training,
 )
 from segcore.jobs.store import Job, State, find_job
+from segcore.jobs.trials import is_trial
 from segcore.workspace import Workspace
 
 OF_THE_IMAGES = (
@@ -150,7 +151,7 @@ class FollowUps:
             continues=_is_continuable(job),
             tunes=job.state.final and job.state is not State.DISCARDED and (job.folder / WEIGHTS).is_file(),
             epochs=max(1, job.config.training.epochs // 2),
-            group=summary(self._workspace, job.group, job.session) if job.group else None,
+            group=summary(self._workspace, job.group, job.session) if _repeats(job) else None,
         )
 
     def _queue(self, config: RunConfig, parent: str) -> Job:
@@ -190,6 +191,11 @@ class FollowUps:
             return find_job(self._workspace, version.job_id).config
         except SegcoreError:  # its run is gone, or was made in another workspace
             return read_config(self._models.fetch(reference) / "config.json")[0]
+
+
+def _repeats(job: Job) -> bool:
+    """Say whether a run is one of several with other seeds."""
+    return bool(job.group) and not is_trial(job.group)
 
 
 def _is_continuable(job: Job) -> bool:

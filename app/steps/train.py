@@ -10,7 +10,7 @@ from zlib import crc32
 
 import gradio as gr
 
-from app import checkpoints, controls, feedback, follow_ups_panel, forms, monitor, views, watch
+from app import checkpoints, controls, feedback, follow_ups_panel, forms, monitor, trial_panel, views, watch
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
@@ -54,6 +54,7 @@ class TrainStep:
     scores: monitor.Scores
     feedback: feedback.Panel
     checkpoints: checkpoints.Panel
+    trial: trial_panel.Panel
     tabs: gr.Tabs
     back: gr.Button
     next: gr.Button
@@ -109,10 +110,12 @@ def build(services: Services) -> TrainStep:
                     picker = checkpoints.build()
                 with gr.Tab("Table", id="table"):
                     scores = monitor.build_scores(services)
+    trial = trial_panel.build()
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
-        trouble, message, after, log, command, curves, scores, pictures, picker, tabs, back, next_step,
+        trouble, message, after, log, command, curves, scores, pictures, picker, trial, tabs, back,
+        next_step,
     )  # fmt: skip
 
 
@@ -154,6 +157,7 @@ def wire(
     feedback.wire(services, step.feedback, step.run, data)
     checkpoints.wire(services, step.checkpoints, step.run)
     follow_ups_panel.wire(services, step.follow_ups, step.run)
+    trial_panel.wire(services, step.trial, step.run)
     step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
 
 
