@@ -80,7 +80,7 @@ class FollowUps:
         Parameters
         ----------
         config : RunConfig
-            `training.start_from` and `training.continue_from` name a run by its id, a file or folder of the
+            `training.start_from`, `continue_from` and `teacher` name a run by its id, a file or folder of the
             workspace, or a registered model.
 
         Raises
@@ -89,7 +89,8 @@ class FollowUps:
             What it begins from is missing, lies outside the workspace or does not fit.
         """
         training = config.training
-        given = {"start_from": training.start_from, "continue_from": training.continue_from}
+        names = ("start_from", "continue_from", "teacher")
+        given = {name: getattr(training, name) for name in names}
         found = {name: self._located(value) for name, value in given.items() if value}
         config = with_training(config, **found)
         parent = check_origin(config, self._workspace)

@@ -14,6 +14,7 @@ from segcore.config import RunConfig
 from segcore.data.collection import open_collection
 from segcore.estimate import read_machine
 from segcore.families import FAMILIES, Proposal, candidates, propose
+from segcore.jobs.lineage import located
 from segcore.jobs.store import Job, State, create_job
 from segcore.jobs.trials import (
     Tried,
@@ -47,6 +48,7 @@ def try_command(words: list[str]) -> int:
     if config.data.images is None or config.data.labels is None:
         raise UsageError("--data.images and --data.labels must be given.", "Give images and their labels.")
     workspace = Workspace.open(options.workspace)
+    config = located(config, workspace)
     proposal, names = _families(options, config, workspace)
     configs = trial_configs(config, names, options.minutes, _crop(options.crop))
     check_first(configs[0])

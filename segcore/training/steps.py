@@ -69,17 +69,21 @@ def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Te
     Returns
     -------
     image : Tensor
-        `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32.
+        `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32; then the shares of a teacher, if any.
     label : Tensor
         Class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`.
     """
-    shape, stacked = (len(unit_B), *run.pool.shape), run.config.data.mode != "2d"
+    shape, stacked = (len(unit_B), *run.patch_shape), run.config.data.mode != "2d"
     spot = run.pool.draw(unit_B, generator)
     variation = draw(run.options, shape, generator, stacked)
     spot, variation = run.team.own(spot, shape[0]), run.team.own(variation, shape[0])
     offsets = sampling_offsets(variation, shape[-1], run.hardware.device)
     image, label = run.pool.cut(spot.turned(variation.reversed_B), offsets)
-    image = change_grey(variation, image)
+    if run.lesson and run.lesson.shares:
+        image, share = run.lesson.parted(image)
+        image = torch.cat([change_grey(variation, image.contiguous()), share], 1)
+    else:
+        image = change_grey(variation, image)
     return image.contiguous(memory_format=run.hardware.layout(image.ndim - 2)), label
 
 
@@ -89,7 +93,7 @@ def statistics_images(run: Run) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(training.seed + _STATISTICS_SEED * (run.state.epoch + 1))
     unit_N = epoch_units(len(run.pool), run.config.data.patches_per_image, generator)
     for unit_B in islice(batches(unit_N, training.batch_size), STATISTICS_BATCHES):
-        image, _ = make_batch(run, unit_B, generator)
+        image = make_batch(run, unit_B, generator)[0][:, : run.patch_shape[0]]
         yield from image.split(run.state.micro_batch or training.batch_size)
 
 

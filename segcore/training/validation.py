@@ -92,9 +92,9 @@ class Validator:
 
     def warm_up(self) -> None:
         """Predict one scene: what cannot work fails here, not after the first epoch; gives the duration."""
-        self._logits(self.scenes[0])  # the first pass also prepares the kernels
+        self.logits(self.scenes[0])  # the first pass also prepares the kernels
         began = time.monotonic()
-        self._logits(self.scenes[0])
+        self.logits(self.scenes[0])
         expected = (time.monotonic() - began) * self.rounds
         self.expected_seconds = self.team.lead_numbers(lambda: (expected, 0.0))[0]
 
@@ -121,7 +121,7 @@ class Validator:
             label = scene.label()
             if not (label >= 0).any():
                 continue
-            logits = scene.judged_part(self._logits(scene))
+            logits = scene.judged_part(self.logits(scene))
             target = torch.from_numpy(np.ascontiguousarray(label)).to(device).long()
             loss_S[number], counted_S[number] = self.task.judge(logits, target), 1
             counts.update(logits.argmax(0), target)
@@ -138,7 +138,7 @@ class Validator:
         """What predicting and judging 10⁶ px (voxels) took in the last validation, or is expected to take."""
         return (self.seconds or self.expected_seconds) / self.megapixels
 
-    def _logits(self, scene: Scene) -> Tensor:
+    def logits(self, scene: Scene) -> Tensor:
         """Predict a scene; where memory runs out, in smaller and smaller tiles: the result is the same."""
         image = scene.image()
         while True:
