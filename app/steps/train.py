@@ -14,6 +14,7 @@ from app import checkpoints, controls, feedback, follow_ups_panel, forms, monito
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
+from app.teaching_table import teaching_html
 from segcore.config import RunConfig
 from segcore.jobs.store import State
 
@@ -272,7 +273,7 @@ def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
         "summary": watch.run_html(view) + plan_html(view.config),
         "start": start_button(True) if view.state.final else gr.Button(visible=False),
         "progress": watch.progress_html(view),
-        "numbers": watch.numbers_html(view),
+        "numbers": watch.numbers_html(view) + teaching_html(view),
         "message": watch.message_html(view),
         "log": view.log,
         "command": services.command_line(view.config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,9 +167,14 @@ def save_model(path: Path, files: tuple[Path, Path], run_id: str, model: LoggedM
 
 
 def log_scores(
-    client: MlflowClient, run_id: str, model_id: str | None, history: list[EpochEvent], best: EpochEvent
+    client: MlflowClient,
+    run_id: str,
+    model_id: str | None,
+    history: list[EpochEvent],
+    best: EpochEvent,
+    more: Mapping[str, float],
 ) -> None:
-    """Log the final metrics for the run and, if its model is the best epoch, for the model."""
+    """Log the final metrics, and `more`, for the run and, if its model is the best epoch, for the model."""
     from mlflow.entities import Metric
 
     if model_id is not None:
@@ -177,6 +183,6 @@ def log_scores(
     moment = round(best.time * 1000)  # fixed, so that sending it again changes nothing
     metrics = [
         Metric(name, value, moment, best.epoch, model_id=model_id)
-        for name, value in final_metrics(history).items()
+        for name, value in (final_metrics(history) | dict(more)).items()
     ]
     client.log_batch(run_id, metrics=metrics)

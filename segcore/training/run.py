@@ -240,13 +240,9 @@ def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tu
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
     """Return the options with the name of a registered model instead of the folder it was fetched to."""
     with suppress(ConfigError):
-        asked = read_config(folder / "config.json")[0].training
-        given = {name: getattr(asked, name) for name in ("start_from", "teacher")}
-        named = {
-            name: model
-            for name, model in given.items()
-            if model and model.startswith("models:/") and getattr(config.training, name)
-        }
+        asked, names = read_config(folder / "config.json")[0].training, ("start_from", "teacher")
+        given = {name: getattr(asked, name) for name in names if getattr(config.training, name)}
+        named = {name: model for name, model in given.items() if model and model.startswith("models:/")}
         return config.model_copy(update={"training": config.training.model_copy(update=named)})
     return config
 
