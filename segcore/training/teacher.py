@@ -24,7 +24,7 @@ from torch import Tensor
 
 from segcore.data.loading import Loader
 from segcore.data.planes import Planes
-from segcore.data.taught import FULL
+from segcore.data.taught import FULL, Answer
 from segcore.devices import Hardware
 from segcore.errors import JobError, ModelError
 from segcore.events import Progress, Reporter, Request
@@ -112,6 +112,21 @@ class Silent:
     def shares(self, plane: int, rows: slice, columns: slice) -> np.ndarray | None:
         """Return None."""
         return None
+
+
+class Except:
+    """Another answer, but for some planes, of which it says nothing: those that judge the student."""
+
+    def __init__(self, answer: Answer, planes: Collection[int]) -> None:
+        self._answer, self._planes = answer, planes
+
+    def classes(self, plane: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return class indices `(Y, X)`, int16; IGNORE where it has no say."""
+        return (Silent() if plane in self._planes else self._answer).classes(plane, rows, columns)
+
+    def shares(self, plane: int, rows: slice, columns: slice) -> np.ndarray | None:
+        """Return the share of every class, `(K, Y, X)` uint8; None where there is none."""
+        return None if plane in self._planes else self._answer.shares(plane, rows, columns)
 
 
 def is_model(reference: str) -> bool:

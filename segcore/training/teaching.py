@@ -25,7 +25,7 @@ from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Reporter, Request, StageEvent
 from segcore.memory import main_memory
 from segcore.tasks import SemanticTask, Task, Taught
-from segcore.training.teacher import Manner, MaskAnswer, Silent, Teacher, is_model
+from segcore.training.teacher import Except, Manner, MaskAnswer, Silent, Teacher, is_model
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that images and answers may take; else patches are read from disk."""
@@ -187,13 +187,26 @@ class _Pupil:
         masks = None if self._teacher else self._masks()
         wanted: dict[int, set[int]] = {}
         for volume in data.train:
-            depth = volume.label_ZYX.shape[0]
-            wanted.setdefault(volume.item, set()).update(range(volume.first, volume.first + depth))
+            depth, kept = volume.label_ZYX.shape[0], self._judging(volume)
+            planes = set(range(volume.first, volume.first + depth)) - kept
+            wanted.setdefault(volume.item, set()).update(planes)
         answers = {
             item: self._answer(collection, item, planes) if masks is None else masks(item)
             for item, planes in wanted.items()
         }
-        return [self._taught(volume, answers[volume.item]) for volume in data.train]
+        return [
+            self._taught(volume, Except(answers[volume.item], self._judging(volume))) for volume in data.train
+        ]
+
+    def _judging(self, volume: Volume) -> set[int]:
+        """Return the planes that validate or test and are only looked at here: nobody may learn from them."""
+        start, stop = volume.row, volume.row + volume.label_ZYX.shape[1]
+        return {
+            plane
+            for region in (*self._data.split.validation, *self._data.split.test)
+            if region.item == volume.item and region.rows[0] < stop and start < region.rows[1]
+            for plane in range(*region.planes)
+        }
 
     def more(self, one: TrainingSet) -> list[Volume]:
         """Return the volumes of images without annotation, or with labels that were made elsewhere.

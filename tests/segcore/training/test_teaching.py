@@ -230,6 +230,28 @@ def test_a_teacher_that_does_not_fit_is_refused_with_the_way_out(
         config_for(stack, teacher=str(parent), devices=2)
 
 
+@pytest.mark.parametrize(
+    ("mode", "loading"), [("2.5d", "memory"), ("2.5d", "disk"), ("2d", "disk"), ("3d", "memory")]
+)
+def test_slices_that_judge_the_student_are_never_taught(
+    stack: Path, tmp_path: Path, parent: Path, mode: str, loading: str
+) -> None:
+    values = taught(stack, parent).model_dump()
+    values["data"] |= {"mode": mode, "loading": loading, "patch_depth": 4, "validation_slices": "2"}
+    run = run_in(tmp_path / "child", build_config(values))
+    assert run.lesson is not None
+    seen = set()
+    for volume in run.lesson.volumes:
+        for plane in range(volume.label_ZYX.shape[0]):
+            label_YX = volume.label_ZYX[plane : plane + 1, :, :]
+            shares = volume.image_ZCYX[plane : plane + 1, 1:, :, :]
+            judges = volume.first + plane == 2
+            assert (label_YX == IGNORE).all() == judges
+            assert shares.any() != judges
+            seen.add(volume.first + plane)
+    assert {0, 1, 3, 4, 5} <= seen
+
+
 @pytest.mark.parametrize("mode", ["2.5d", "3d"])
 def test_neighbours_and_volumes_are_taught(stack: Path, tmp_path: Path, parent: Path, mode: str) -> None:
     values = taught(stack, parent, [more_images(stack, 6)]).model_dump()
