@@ -61,7 +61,7 @@ def build() -> Panel:
         families = gr.CheckboxGroup(
             choices_of(facts, material), value=list(candidates(facts, material)), label="Families",
             info="Each trains equally long on the same images; then they stand side by side.",
-            elem_id="tried-families",
+            interactive=True, elem_id="tried-families",
         )  # fmt: skip
         minutes = gr.Number(MINUTES, minimum=0.1, label="Time for each (min)", elem_id="try-minutes")
         crop = gr.Number(

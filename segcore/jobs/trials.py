@@ -204,10 +204,9 @@ def _tried(job: Job) -> Tried:
     parameters = results.get("parameters")
     if parameters is None and (card := job.card) is not None:
         parameters = card.parameters
-    try:
+    size: int | None = None
+    with suppress(OSError):
         size = (job.folder / MODEL).stat().st_size
-    except OSError:
-        size = None
     return Tried(
         id=job.id,
         family=config.model.family,
