@@ -53,10 +53,12 @@ class Panel:
 
 def build() -> Panel:
     """Build the panel in the current layout."""
-    facts, material = facts_of(RunConfig()), Material()
-    text = gr.HTML(elem_id="family-proposal")
-    use = gr.Button("Use it", size="sm", visible=False, elem_id="use-family")
-    proposed = gr.Textbox(propose(facts, material).name, visible="hidden")
+    config, material = RunConfig(), Material()
+    facts, chosen = facts_of(config), config.model.family
+    proposal = propose(facts, material)
+    text = gr.HTML(proposal_html(proposal, chosen), elem_id="family-proposal")
+    use = gr.Button("Use it", size="sm", visible=proposal.name != chosen, elem_id="use-family")
+    proposed = gr.Textbox(proposal.name, visible="hidden")
     with gr.Accordion("Try several families", open=False, elem_id="try-families"):
         families = gr.CheckboxGroup(
             choices_of(facts, material), value=list(candidates(facts, material)), label="Families",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from segcore.blocks import own_normalization
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData
+from segcore.data.taught import Answer
 from segcore.data.volumes import Volume
 from segcore.devices import Hardware
 from segcore.events import NoteEvent, StageEvent
+from segcore.metrics.overlap import Confusion, Scores
 from segcore.models.saved import WEIGHTS, load_model
 from segcore.predictor import Predictor, to_labels
 from segcore.tasks import build_task
@@ -41,8 +44,7 @@ def compare(
     """Return how the trained network compares with its teacher, for results.json.
 
     Both predict the validation slices: Dice against the annotation of each, and of the network against the
-    teacher, parameters, bytes of the file, and seconds per 10⁶ px. Masks are compared with nothing: nobody
-    knows what they cost.
+    teacher, parameters, bytes of the file, and seconds per 10⁶ px. Of masks nobody knows what they cost.
 
     Parameters
     ----------
@@ -56,28 +58,31 @@ def compare(
         Where both compute.
     """
     learned: dict[str, Any] = {"reference": config.training.teacher, "distill": config.training.distill}
-    if lesson.teacher is None:
-        return learned
     student = load_model(folder / WEIGHTS, folder / "config.json", hardware)
     loss = build_task(config)
     own = Validator(
         Predictor(student.network, student.card, hardware), loss, data.validation, data.class_values
     )
     learned["student"] = _judged(own) | _size(student.network.parameters(), folder / WEIGHTS)
-    model = lesson.teacher.model
-    if student.card.mode != model.card.mode:
-        return learned  # its slices are not there, or not together
-    seen = [_as_seen(volume, data, lesson.teacher) for volume in data.validation]
-    his = Validator(lesson.teacher.predictor, loss, seen, data.class_values)
-    learned["teacher"] = _judged(his) | _size(model.network.parameters(), model.weights)
-    believed = _believing(his, seen, data.validation)
-    agreeing = Validator(own.predictor, loss, believed, data.class_values)
-    verdict = agreeing()
-    learned["agreement"] = verdict.scores.mean_dice if verdict else None
+    believed: list[Volume] = []
+    if lesson.masks is not None:
+        believed, scores = _masked(data, lesson.masks)
+        learned["teacher"] = {"dice": scores.mean_dice, "dice_per_class": scores.dice}
+    elif lesson.teacher is not None and lesson.teacher.model.card.mode == student.card.mode:
+        # In other dimensions its slices are not there, or not together.
+        model = lesson.teacher.model
+        seen = [_as_seen(volume, data, lesson.teacher) for volume in data.validation]
+        his = Validator(lesson.teacher.predictor, loss, seen, data.class_values)
+        learned["teacher"] = _judged(his) | _size(model.network.parameters(), model.weights)
+        believed = _believing(his, seen, data.validation)
+    if any((np.asarray(volume.label_ZYX[:, :, :]) >= 0).any() for volume in believed):
+        verdict = Validator(own.predictor, loss, believed, data.class_values)()
+        learned["agreement"] = verdict.scores.mean_dice if verdict else None
     return learned
 
 
 def _judged(validator: Validator) -> dict[str, Any]:
+    validator.warm_up()  # kernels are built for the first picture
     verdict = validator()
     return {
         "dice": verdict.scores.mean_dice if verdict else None,
@@ -111,3 +116,20 @@ def _believing(his: Validator, seen: Sequence[Volume], volumes: Sequence[Volume]
         replace(volume, label_ZYX=predicted[id(his_own)])
         for volume, his_own in zip(volumes, seen, strict=True)
     ]
+
+
+def _masked(data: TrainingData, masks: Callable[[int], Answer]) -> tuple[list[Volume], Scores]:
+    """Return the validation volumes with masks in place of the annotation, and how these agree."""
+    counts, found = Confusion(len(data.class_values)), []
+    for volume in data.validation:
+        answer, label_ZYX = masks(volume.item), np.full(volume.label_ZYX.shape, IGNORE, np.int16)
+        height, width = label_ZYX.shape[1:]
+        rows, columns = slice(volume.row, volume.row + height), slice(0, width)
+        for plane in volume.annotated:
+            said_YX = answer.classes(volume.first + plane, rows, columns)
+            truth_YX = np.asarray(volume.label_ZYX[slice(plane, plane + 1), :, :])[0]
+            both = np.where(said_YX >= 0, truth_YX, IGNORE)
+            counts.update(torch.from_numpy(said_YX.astype(np.int64)), torch.from_numpy(both))
+            label_ZYX[plane] = said_YX
+        found.append(replace(volume, label_ZYX=label_ZYX))
+    return found, counts.scores(data.class_values)

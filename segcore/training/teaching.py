@@ -53,6 +53,8 @@ class Lesson:
         See `Taught`.
     teacher : Teacher or None
         The model, if it is one.
+    masks : callable or None
+        From the number of an image to its masks, if they are the teacher.
     """
 
     volumes: list[Volume]
@@ -64,6 +66,7 @@ class Lesson:
     weight: float
     temperature: float
     teacher: Teacher | None = None
+    masks: Callable[[int], Answer] | None = None
 
     def task(self, task: Task) -> Task:
         """Return the task that also learns from the teacher's shares, if there are any.
@@ -161,6 +164,7 @@ def teach(
         weight=1.0 if training.distill == "soft" else training.teacher_weight,
         temperature=training.temperature,
         teacher=teacher,
+        masks=pupil.masks if training.teacher and teacher is None else None,
     )
 
 
@@ -180,18 +184,19 @@ class _Pupil:
         self._soft = teacher is not None and config.training.distill != "hard"
         self._number = 0
         """Images that the model has been asked about."""
+        self.masks = self._masks()
+        """From the number of an image to its masks."""
 
     def annotated(self) -> list[Volume]:
         """Return the volumes that train, with the teacher's word where nobody annotated."""
         data, collection = self._data, self._data.collection
-        masks = None if self._teacher else self._masks()
         wanted: dict[int, set[int]] = {}
         for volume in data.train:
             depth, kept = volume.label_ZYX.shape[0], self._judging(volume)
             planes = set(range(volume.first, volume.first + depth)) - kept
             wanted.setdefault(volume.item, set()).update(planes)
         answers = {
-            item: self._answer(collection, item, planes) if masks is None else masks(item)
+            item: self._answer(collection, item, planes) if self._teacher else self.masks(item)
             for item, planes in wanted.items()
         }
         return [
@@ -259,7 +264,7 @@ class _Pupil:
     def _masks(self) -> Callable[[int], Answer]:
         """Return what finds the masks of an image among those that `training.teacher` names."""
         data, place = self._config.data, self._config.training.teacher
-        if place is None:
+        if place is None or self._teacher is not None:
             return lambda item: Silent()
         options = _alone(data, data.images or "", place, None)
         collection = open_collection(options)

@@ -213,7 +213,8 @@ def test_masks_made_elsewhere_are_labels_where_nobody_annotated(stack: Path, tmp
     assert np.array_equal(unseen.label_ZYX[:, :, :], flipped == 255)
     train(sparse(taught(stack, stack / "masks.tif", [more])), tmp_path / "whole")
     learned = json.loads((tmp_path / "whole" / "results.json").read_text())["teaching"]
-    assert "student" not in learned
+    assert learned["teacher"]["dice"] == 1.0, "they are the annotation of the slices that judge"
+    assert learned["agreement"] == pytest.approx(learned["student"]["dice"], abs=1e-6)
 
 
 def test_a_teacher_that_does_not_fit_is_refused_with_the_way_out(
