@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import follow_ups_panel, forms, notice, watch
+from app import choosing, follow_ups_panel, forms, notice, watch
 from app.api import add_api
 from app.linking import PLACES, as_choice, open_link, watch_run
 from app.pretrained import Pretrained
@@ -175,6 +175,10 @@ def _wire_steps(services: Services, steps: Steps) -> None:
         ),
         [steps.source, *steps.data.chosen, *steps.configure.values],
         [steps.walkthrough, steps.train.run, steps.train.summary, steps.train.command], **QUIET,
+    )  # fmt: skip
+    choosing.wire_start(
+        services, steps.configure.choosing, steps.data.chosen, steps.configure.values,
+        [steps.walkthrough, steps.train.run],
     )  # fmt: skip
     steps.train.next.click(
         lambda run: (gr.Walkthrough(selected=4), as_choice(services, run), "", ""), steps.train.run,

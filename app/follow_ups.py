@@ -24,6 +24,7 @@ from segcore.jobs.lineage import (
     with_training,
 )
 from segcore.jobs.store import Job, State, find_job
+from segcore.jobs.trials import is_trial
 from segcore.workspace import Workspace
 
 OF_THE_IMAGES = (
@@ -79,7 +80,7 @@ class FollowUps:
         Parameters
         ----------
         config : RunConfig
-            `training.start_from` and `training.continue_from` name a run by its id, a file or folder of the
+            `training.start_from`, `continue_from` and `teacher` name a run by its id, a file or folder of the
             workspace, or a registered model; `model.pretrained` a file or folder of the workspace, or an id
             of the hub.
 
@@ -89,7 +90,8 @@ class FollowUps:
             What it begins from is missing, lies outside the workspace or does not fit.
         """
         training = config.training
-        given = {"start_from": training.start_from, "continue_from": training.continue_from}
+        names = ("start_from", "continue_from", "teacher")
+        given = {name: getattr(training, name) for name in names}
         found = {name: self._located(value) for name, value in given.items() if value}
         config = with_training(self._with_weights(config), **found)
         parent = check_origin(config, self._workspace)
@@ -151,7 +153,7 @@ class FollowUps:
             continues=_is_continuable(job),
             tunes=job.state.final and job.state is not State.DISCARDED and (job.folder / WEIGHTS).is_file(),
             epochs=max(1, job.config.training.epochs // 2),
-            group=summary(self._workspace, job.group, job.session) if job.group else None,
+            group=summary(self._workspace, job.group, job.session) if _repeats(job) else None,
         )
 
     def _queue(self, config: RunConfig, parent: str) -> Job:
@@ -202,6 +204,11 @@ class FollowUps:
             return find_job(self._workspace, version.job_id).config
         except SegcoreError:  # its run is gone, or was made in another workspace
             return read_config(self._models.fetch(reference) / "config.json")[0]
+
+
+def _repeats(job: Job) -> bool:
+    """Say whether a run is one of several with other seeds."""
+    return bool(job.group) and not is_trial(job.group)
 
 
 def _is_continuable(job: Job) -> bool:

@@ -25,8 +25,12 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Loss": ("training.loss", "training.class_weights", "training.class_weight_values"),
     "Optimizer": (
         "training.optimizer", "training.schedule", "training.schedule_steps", "training.schedule_factor",
-        "training.schedule_patience", "training.warm_up", "training.gradient_clipping",
-        "training.averaging", "training.micro_batch",
+        "training.schedule_patience", "training.warm_up", "training.layer_decay",
+        "training.gradient_clipping", "training.averaging", "training.micro_batch",
+    ),
+    "Teacher": (
+        "training.teacher", "training.distill", "training.teacher_weight", "training.temperature",
+        "training.confidence",
     ),
     "When to stop": ("training.max_minutes", "training.patience", "training.min_gain"),
     "Course of the run": (
@@ -53,6 +57,10 @@ APPLIES: dict[str, Callable[[Values], bool]] = {
     "data.test_groups": lambda values: values["data.split_by"] == "groups",
     "data.fold": lambda values: bool(values["data.folds"]),
     "training.class_weight_values": lambda values: values["training.class_weights"] == "by-hand",
+    "training.distill": lambda values: bool(values["training.teacher"]),
+    "training.teacher_weight": lambda values: _taught(values) == "both",
+    "training.temperature": lambda values: _taught(values) in ("soft", "both"),
+    "training.confidence": lambda values: bool(_taught(values)),
     "training.min_gain": lambda values: bool(values["training.patience"]) or _plateau(values),
     "training.schedule_steps": lambda values: values["training.schedule"] == "step",
     "training.schedule_factor": lambda values: values["training.schedule"] == "step" or _plateau(values),
@@ -95,6 +103,11 @@ def applies(path: str, values: Values) -> bool:
     if rule is None or rule(values):
         return True
     return path not in OF_FAMILY and values[path] not in ("", None, _default(path))
+
+
+def _taught(values: Values) -> str:
+    """Return how the network learns from a teacher, "" without one."""
+    return str(values["training.distill"]) if values["training.teacher"] else ""
 
 
 def _plateau(values: Values) -> bool:

@@ -14,7 +14,13 @@ from app.services import Services
 from app.views import mark_html, table_html
 from segcore.data.items import Use
 
-USES = {"split": "split like the others", "train": "training", "validation": "validation", "test": "test"}
+USES = {
+    "split": "split like the others",
+    "train": "training",
+    "validation": "validation",
+    "test": "test",
+    "teach": "a teacher answers for them",
+}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -40,7 +46,8 @@ def build(services: Services) -> MoreSets:
         labels = file_input(services, "Annotations", catalog.LABELS, name="set-labels")
         use = gr.Dropdown(
             [(text, key) for key, text in USES.items()], value=get_args(Use)[0], label="For",
-            info="A set that is kept for validation or test is never trained on.", elem_id="set-use",
+            elem_id="set-use",
+            info="Validation and test are never trained on. A teacher needs no annotations.",
         )  # fmt: skip
         with gr.Row():
             add = gr.Button("Add this set", size="sm", elem_id="add-set")
@@ -60,10 +67,10 @@ def wire(panel: MoreSets) -> None:
 
 def add(value: str, images: str | None, labels: str | None, use: str) -> tuple[Any, ...]:
     """Return updates of the sets, both inputs and the table with one set more."""
-    if not images or not labels:
+    if not images or not (labels or use == "teach"):
         text = mark_html("warning", "A set needs raw images and annotations.")
         return gr.skip(), gr.skip(), gr.skip(), table_of(sets_of(value)) + text
-    sets = [*sets_of(value), {"images": images, "labels": labels, "use": use}]
+    sets = [*sets_of(value), {"images": images, "labels": labels or "", "use": use}]
     return json.dumps(sets, ensure_ascii=False), None, None, gr.skip()
 
 
@@ -81,7 +88,7 @@ def show(value: str) -> tuple[str, gr.Button]:
 
 def table_of(sets: list[dict[str, Any]]) -> str:
     """Return the sets as a table, "" for none."""
-    rows = [(one["images"], one["labels"], USES.get(one.get("use", ""), "split")) for one in sets]
+    rows = [(one["images"], one.get("labels") or "–", USES.get(one.get("use", ""), "split")) for one in sets]
     return table_html(("Raw images", "Annotations", "For"), rows) if rows else ""
 
 

@@ -40,6 +40,7 @@ from segcore.estimate import Machine, network_of, read_machine, training_seconds
 from segcore.jobs import store as jobs
 from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import Compared, Job, Kind
+from segcore.jobs.trials import Tried, is_trial, read_trial, submit_trial, trial_configs
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -248,6 +249,33 @@ class Services:
         ModelError
             The model or run it is to begin from does not fit.
         """
+        return self.follow_ups.submit(self._checked(config))
+
+    def submit_trial(
+        self, config: RunConfig, families: Sequence[str], minutes: float, crop: Sequence[int] = ()
+    ) -> Job:
+        """Queue several families for equal minutes, see `trial_configs`; the first training is returned.
+
+        Raises
+        ------
+        DataError
+            As of `submit_training`.
+        ConfigError
+            A family cannot work with the options.
+        """
+        configs = trial_configs(config, families, minutes, crop)
+        data = self._checked(configs[0]).data
+        made = submit_trial(self.workspace, [one.model_copy(update={"data": data}) for one in configs])
+        self.control.wake()
+        return made[0]
+
+    def trial(self, run: str) -> tuple[Tried, ...]:
+        """Return what the families that are tried together with a run have come to; none without a trial."""
+        job = jobs.find_job(self.workspace, run)
+        return read_trial(self.workspace, job.group, job.session) if is_trial(job.group) else ()
+
+    def _checked(self, config: RunConfig) -> RunConfig:
+        """Return the options with absolute paths, once the data have been found fit to train on."""
         if not config.data.images or not config.data.labels:
             raise DataError("A training needs images and labels.", "Choose both in step 1.")
         report = with_training(
@@ -260,7 +288,7 @@ class Services:
                 " ".join(dict.fromkeys(finding.remedy for finding in errors if finding.remedy)),
             )
         data = self.data.located(config.data)
-        return self.follow_ups.submit(config.model_copy(update={"data": data}))
+        return config.model_copy(update={"data": data})
 
     def submit_segmentation(self, config: RunConfig) -> Job:
         """Queue the segmentation of `data.images` with `inference.model`; see `Segmentations.submit`."""

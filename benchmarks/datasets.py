@@ -132,12 +132,12 @@ def run_case(case: Case, minutes: float, folder: Path) -> Outcome:
     """Check, train and evaluate one set in processes of their own, and score the baselines."""
     values = case.values()
     values["training"] = {**values["training"], "max_minutes": minutes, "epochs": 10_000}
-    options = _flags(values)
+    options = flags(values)
     place = ["--workspace", str(folder)]
-    segcore("check", *_flags({"data": values["data"]}), *place, "--json")
+    segcore("check", *flags({"data": values["data"]}), *place, "--json")
     trained = segcore("train", *options, *place, "--json")
     scores = segcore(
-        "evaluate", "--model", trained["run_folder"], *_flags({"data": values["data"]}), *place,
+        "evaluate", "--model", trained["run_folder"], *flags({"data": values["data"]}), *place,
         "--part", "validation", "--json",
     )["metrics"]  # fmt: skip
     material = load_training_data(DataConfig.model_validate(build_config(values).data.model_dump()))
@@ -198,7 +198,8 @@ def _pixels(volumes: Sequence[Volume]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(grey), np.concatenate(label)
 
 
-def _flags(values: dict[str, Any]) -> list[str]:
+def flags(values: dict[str, Any]) -> list[str]:
+    """Return options as words of the command line; empty lists are left out."""
     words = []
     for section, options in values.items():
         for name, value in options.items():

@@ -225,6 +225,7 @@ class _Lab:
             "training.epochs": 1,
             "training.max_minutes": None,
             "training.start_from": None,
+            "training.teacher": None,
             "training.continue_from": None,
             "training.feedback_region": None,
             "training.repeats": 1,

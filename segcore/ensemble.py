@@ -24,8 +24,8 @@ class Averaged(Predictor):
     """Predicts the mean probability of its members, on request over four orientations of the image each.
 
     Its logits are the logarithms of the mean probabilities; of models that learned objects, the mean of the
-    maps that their head makes objects of. Every member normalises as it was trained; tiles and blocks suit all
-    members at once, so that they give the whole image here, too.
+    maps that their head makes objects of. Every member normalises as it was trained; tiles and blocks suit
+    all members at once, so that they give the whole image here, too.
 
     Parameters
     ----------

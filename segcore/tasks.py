@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segcore.config import RunConfig
 from segcore.losses import Total, alone, build_loss
+from segcore.losses.teaching import divergence
 from segcore.postprocess.heads import InstanceHead
 from segcore.tiling import IGNORE
 
@@ -119,6 +120,50 @@ class InstanceTask:
     def judge(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the loss of one predicted image, output `(maps, …)` and numbers of objects `(…)`."""
         return self.head.loss(logits[None], self.target(label[None]))
+
+
+@dataclass(frozen=True)
+class Taught(ClassLabels):
+    """One class for every pixel, learned from annotations and from a teacher's probabilities.
+
+    The loss is (1 - share) × that of the annotations + share × the divergence from the teacher.
+
+    Parameters
+    ----------
+    task : SemanticTask
+        Knows the annotations.
+    channels : int
+        Channels of the image that the network sees; those behind them are the teacher's probabilities.
+    share : float
+        Weight of the teacher, above 0 to 1.
+    temperature : float
+        See `divergence`.
+    """
+
+    task: SemanticTask
+    channels: int
+    share: float
+    temperature: float
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and its predicted class indices."""
+        seen, taught = image[:, : self.channels], image[:, self.channels :]
+        logits = network(seen.contiguous(memory_format=_layout(image)))
+        found = logits.float()
+        loss = self.share * divergence(found, taught, self.temperature)
+        if self.share < 1:
+            loss = loss + (1 - self.share) * self.task.loss(found, target)
+        return loss, logits.detach().argmax(1)
+
+    def judge(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of one predicted image, by its annotation alone."""
+        return self.task.judge(logits, label)
+
+
+def _layout(image: Tensor) -> torch.memory_format:
+    """Return how a batch lies in memory."""
+    last = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
+    return last if image.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
 def build_task(

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from app import dividing, form_layout, forms, memory_panel, views
+from app import choosing, dividing, form_layout, forms, memory_panel, views
 from app.facts import Stack
 from app.family_notes import family_html
 from app.forms import FormField
@@ -37,6 +37,7 @@ class ConfigureStep:
     findings: gr.HTML
     family: gr.HTML
     """What the chosen family is good for, and which others cannot work here."""
+    choosing: choosing.Panel
     cost: gr.HTML
     memory: MemoryPanel
 
@@ -67,6 +68,7 @@ def build(services: Services) -> ConfigureStep:
                         _add_fields(heading.fields, values, errors, boxes)
                 if section == "model":
                     family = gr.HTML(family_html(_defaults()), elem_id="family-about")
+                    chooser = choosing.build()
                 if section == "data":
                     findings = gr.HTML(elem_id="form-findings")
         with gr.Column(variant="panel", min_width=230, elem_classes="card cost"):
@@ -85,7 +87,10 @@ def build(services: Services) -> ConfigureStep:
             show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     memory_panel.wire_proposal(memory, ordered)
-    return ConfigureStep(ordered, back, next_step, presets, errors, boxes, findings, family, cost, memory)
+    choosing.wire_use(chooser, values["model.family"])
+    return ConfigureStep(
+        ordered, back, next_step, presets, errors, boxes, findings, family, chooser, cost, memory
+    )
 
 
 def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: Dependency) -> None:
@@ -116,11 +121,16 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
         "outputs": step.findings,
         **quiet,
     }
+    proposing: dict[str, Any] = {
+        "fn": lambda ticked, *shown: choosing.show(services, ticked, shown[:count], shown[count:]),
+        "inputs": [step.choosing.families, *inputs],
+        "outputs": step.choosing.shown,
+        **quiet,
+    }
     own = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path != "data.labels_as"]
-    gr.on([item.change for item in own], trigger_mode="always_last", **judging).then(**remembering).then(
-        **checking
-    )
-    checked.then(**judging).then(**remembering).then(**checking)
+    changed = gr.on([item.change for item in own], trigger_mode="always_last", **judging)
+    for event in (changed, checked.then(**judging)):
+        event.then(**proposing).then(**remembering).then(**checking)
     memory_panel.wire_timer(services, step.memory, inputs, count)
 
 

@@ -10,10 +10,11 @@ from zlib import crc32
 
 import gradio as gr
 
-from app import checkpoints, controls, feedback, follow_ups_panel, forms, monitor, views, watch
+from app import checkpoints, controls, feedback, follow_ups_panel, forms, monitor, trial_panel, views, watch
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
+from app.teaching_table import teaching_html
 from segcore.config import RunConfig
 from segcore.jobs.store import State
 
@@ -54,6 +55,7 @@ class TrainStep:
     scores: monitor.Scores
     feedback: feedback.Panel
     checkpoints: checkpoints.Panel
+    trial: trial_panel.Panel
     tabs: gr.Tabs
     back: gr.Button
     next: gr.Button
@@ -109,10 +111,12 @@ def build(services: Services) -> TrainStep:
                     picker = checkpoints.build()
                 with gr.Tab("Table", id="table"):
                     scores = monitor.build_scores(services)
+    trial = trial_panel.build()
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,
-        trouble, message, after, log, command, curves, scores, pictures, picker, tabs, back, next_step,
+        trouble, message, after, log, command, curves, scores, pictures, picker, trial, tabs, back,
+        next_step,
     )  # fmt: skip
 
 
@@ -154,6 +158,7 @@ def wire(
     feedback.wire(services, step.feedback, step.run, data)
     checkpoints.wire(services, step.checkpoints, step.run)
     follow_ups_panel.wire(services, step.follow_ups, step.run)
+    trial_panel.wire(services, step.trial, step.run)
     step.curves.chart.select(to_checkpoint, None, [step.checkpoints.epoch, step.tabs], **QUIET)
 
 
@@ -268,7 +273,7 @@ def _job_updates(services: Services, view: JobView) -> dict[str, Any]:
         "summary": watch.run_html(view) + plan_html(view.config),
         "start": start_button(True) if view.state.final else gr.Button(visible=False),
         "progress": watch.progress_html(view),
-        "numbers": watch.numbers_html(view),
+        "numbers": watch.numbers_html(view) + teaching_html(view),
         "message": watch.message_html(view),
         "log": view.log,
         "command": services.command_line(view.config),

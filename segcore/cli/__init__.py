@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train a model on an image stack and its labels", "train", "train_command"),
     "predict": ("segment an image stack with a trained model", "predict", "predict_command"),
     "evaluate": ("compare a model's segmentation with labels", "predict", "evaluate_command"),
+    "try": ("train several families for equal minutes and compare them", "trials", "try_command"),
     "models": ("list the families of networks, and what each is good for", "models", "models_command"),
     "jobs": ("list, pause, resume, stop, discard and move jobs, read their logs", "jobs", "jobs_command"),
     "serve": ("serve the web app, a worker and the MLflow UI", "services", "serve_command"),

@@ -48,6 +48,13 @@ class ModelConfig(Section):
         label="Freeze encoder",
         form="more",
     )
+    freeze: list[str] = option(
+        [],
+        "Stages of the network that stay as they are, by name: encoder, bottom, decoder, head, or one "
+        "of them such as encoder 2; what is not named learns.",
+        label="Frozen stages",
+        form="more",
+    )
     encoder: str = option(
         "resnet34",
         "The network that looks at the image on the way down; for families that take any.",

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from segcore.config.option import Section, option
 from segcore.errors import ConfigError
 
-Use = Literal["train", "validation", "test", "split"]
+Use = Literal["train", "validation", "test", "split", "teach"]
 _FORM = 'Write it as [{"images": "b.tif", "labels": "b_labels.tif", "use": "validation"}]'
 _MOST_TOLD = 5
 
@@ -18,11 +18,12 @@ class TrainingSet(Section):
     """One more set of images beside `data.images`, with its own labels."""
 
     images: str = option(..., "Images: a file, a folder or an address.", label="Raw images")
-    labels: str = option(..., "Their labels.", label="Annotations")
+    labels: str = option("", "Their labels; only images that are taught need none.", label="Annotations")
     mask: str | None = option(None, "Where they are annotated.", label="Annotated part")
     use: Use = option(
         "split",
-        "What the set is for: training, validation or test as a whole, or split like the others.",
+        "What the set is for: training, validation or test as a whole, or split like the others; teach: a "
+        "teacher answers for it, or labels that were made elsewhere.",
         label="Use",
     )
 
@@ -86,7 +87,7 @@ def _wrong(one: Any) -> list[str]:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             wrong.append(f"has {name!r}, which is not known ({hint})")
     for name in ("images", "labels"):
-        if name not in one:
+        if name not in one and not (name == "labels" and one.get("use") == "teach"):
             wrong.append(f"has no {name!r}")
     for name in ("images", "labels", "mask"):
         value = one.get(name, "")

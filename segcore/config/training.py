@@ -107,6 +107,15 @@ class TrainingConfig(Section):
         ge=0,
         le=0.5,
     )
+    layer_decay: float = option(
+        1.0,
+        "Factor by which the learning rate falls from every stage of the network to the one before it, the "
+        "head having the full rate; 1 gives all the same.",
+        label="Rate from stage to stage",
+        form="more",
+        gt=0,
+        le=1,
+    )
     gradient_clipping: float = option(
         0.0,
         "Longest step the gradient may ask for (norm over all weights); 0 does not clip.",
@@ -221,6 +230,45 @@ class TrainingConfig(Section):
         form="more",
         ge=0,
     )
+    teacher: str | None = option(
+        None,
+        "What the network learns from beside annotations: a trained model (a run folder, a .pth file or "
+        "models:/name@alias), or a folder of masks of data.images that were made elsewhere.",
+        label="Teacher",
+        form="more",
+    )
+    distill: Literal["hard", "soft", "both"] = option(
+        "both",
+        "hard: the teacher's classes are labels where nobody annotated. soft: its probabilities, everywhere. "
+        "both: annotations and its classes for one part, its probabilities for the other.",
+        label="Learn from the teacher",
+        form="more",
+    )
+    teacher_weight: float = option(
+        0.5,
+        "Share of the teacher's probabilities in the loss, where both count.",
+        label="Weight of the teacher",
+        form="more",
+        gt=0,
+        le=1,
+    )
+    temperature: float = option(
+        2.0,
+        "How much the probabilities of teacher and student are levelled before they are compared; 1 leaves "
+        "them as they are.",
+        label="Temperature",
+        form="more",
+        ge=1,
+        le=20,
+    )
+    confidence: float = option(
+        0.0,
+        "Where the teacher's highest probability is below this, it has no say.",
+        label="Confidence of the teacher",
+        form="more",
+        ge=0,
+        lt=1,
+    )
     feedback_region: str | None = option(
         None,
         "Part of a slice whose prediction is saved after every epoch: slice, row, column, height and width, "
@@ -252,6 +300,11 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"training.loss {self.loss} needs all pixels of a batch at once: {undivided[0]} sorts them, "
                 "so several devices cannot share a batch. Use one device, or another loss."
+            )
+        if self.teacher and self.devices * self.num_nodes > 1:
+            raise ValueError(
+                "training.teacher works with one device only. Use training.devices 1, or leave the teacher "
+                "out."
             )
         if self.schedule == "plateau" and 0 < self.patience <= self.schedule_patience:
             raise ValueError(

@@ -75,7 +75,10 @@ def list_items(
 
     places = [Places(data.images or "", data.labels or "", data.mask or "", "split")]
     if labelled:
-        places += [Places(one.images, one.labels, one.mask or "", one.use) for one in data.sets]
+        # Sets that are taught are in no part of the data: see segcore.training.teaching.
+        places += [
+            Places(one.images, one.labels, one.mask or "", one.use) for one in data.sets if one.use != "teach"
+        ]
     listings = [list_set(place, data, labelled, progress) for place in places]
     findings = [finding for listing in listings for finding in listing.findings]
     items = [item for listing in listings for item in listing.items]

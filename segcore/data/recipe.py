@@ -13,6 +13,8 @@
     images.invert                 dark becomes bright
     images.depth TYPE             one type for all: uint8, uint16 or float32
     pair.swap                     images and labels are exchanged
+    pair.crop ROWS COLUMNS        only the middle of every image and its labels is read; two more numbers:
+                                  from this row and column on
     slices.drop 3,7-9             slices are left out, counted from 0 among those the lines above left
 
 In front of a line `[NAME]` says of which image alone it speaks.
@@ -27,7 +29,7 @@ from dataclasses import dataclass, replace
 from segcore.data.colours import ColourLabels, ColourTable
 from segcore.data.extents import parse_slices
 from segcore.data.regrade import DEPTHS, inverted, mapped, nearest, rounded, with_depth
-from segcore.data.repairs import Flipped, Kept, Moved, Numbered, Transposed
+from segcore.data.repairs import Cropped, Flipped, Kept, Moved, Numbered, Transposed
 from segcore.data.rims import Borders, Surrounded
 from segcore.data.source import ImageSource
 from segcore.errors import ConfigError, DataError
@@ -131,6 +133,11 @@ _VERBS = {
         "|".join(DEPTHS), " or ".join(DEPTHS), "Grey values become {0}, each type over its whole range."
     ),
     "pair.swap": _Verb("", "nothing", "Images and labels are exchanged."),
+    "pair.crop": _Verb(
+        r"[1-9]\d{0,6} [1-9]\d{0,6}( \d{1,7} \d{1,7})?",
+        "ROWS COLUMNS, and if need be ROW COLUMN",
+        "Only a part of {0} × {1} px of every image is read.",
+    ),
     "slices.drop": _Verb(
         r"\d+(-\d+)?(,\d+(-\d+)?)*", "slices like 3,7-9", "Slices {0} are left out (counted from 0)."
     ),
@@ -201,7 +208,7 @@ def repair_images(source: ImageSource, steps: Sequence[Step], item: str = "") ->
     DataError
         A slice that is to be left out is not there.
     """
-    return _repair(source, steps, item, ("images", "slices"), 0)
+    return _repair(source, steps, item, ("images", "slices", "pair"), 0)
 
 
 def repair_labels(
@@ -225,13 +232,13 @@ def repair_labels(
     DataError
         Colours are to be changed where there are none, or a slice that is to be left out is not there.
     """
-    return _repair(source, steps, item, ("labels", "slices"), unlabelled)
+    return _repair(source, steps, item, ("labels", "slices", "pair"), unlabelled)
 
 
 def repair_mask(
     source: ImageSource, steps: Sequence[Step], item: str = "", with_labels: bool = False
 ) -> ImageSource:
-    """Return a mask as the recipe says: without the slices that are left out.
+    """Return a mask as the recipe says: without the slices and the rows and columns that are left out.
 
     Parameters
     ----------
@@ -251,15 +258,16 @@ def repair_mask(
         A slice that is to be left out is not there.
     """
     geometry = ("labels.shift", "labels.flip", "labels.transpose")
-    chosen = [step for step in steps if step.verb == "slices.drop" or (with_labels and step.verb in geometry)]
-    return _repair(source, chosen, item, ("labels", "slices"), 0)
+    cuts = ("slices.drop", "pair.crop", *(geometry if with_labels else ()))
+    chosen = [step for step in steps if step.verb in cuts]
+    return _repair(source, chosen, item, ("labels", "slices", "pair"), 0)
 
 
 def _repair(
     source: ImageSource, steps: Sequence[Step], item: str, kinds: tuple[str, ...], unlabelled: int
 ) -> ImageSource:
     for step in steps:
-        if step.concerns(item) and step.verb.split(".")[0] in kinds:
+        if step.concerns(item) and step.verb.split(".")[0] in kinds and not step.swaps:
             source = _repaired(source, step, unlabelled)
     return source
 
@@ -283,6 +291,11 @@ def _recoloured(source: ImageSource, step: Step) -> ImageSource:
     )
 
 
+def _cropped(source: ImageSource, step: Step) -> ImageSource:
+    numbers = [int(argument) for argument in step.arguments]
+    return Cropped(source, step.describe(), numbers[:2], numbers[2:])
+
+
 def _pairs(step: Step) -> dict[float, int]:
     return {float(old): int(new) for old, new in (argument.split("=") for argument in step.arguments)}
 
@@ -303,5 +316,6 @@ _MAKERS: dict[str, Callable[[ImageSource, Step], ImageSource]] = {
     "labels.transpose": lambda source, step: Transposed(source, step.describe()),
     "images.invert": lambda source, step: inverted(source, step.describe()),
     "images.depth": lambda source, step: with_depth(source, step.describe(), step.arguments[0]),
+    "pair.crop": _cropped,
     "slices.drop": lambda source, step: Kept(source, step.describe(), parse_slices(step.arguments[0])),
 }

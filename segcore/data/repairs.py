@@ -245,3 +245,53 @@ class Kept(Repaired):
                 there = tuple(slice(*(plane | inner)[axis]) for axis in self.source.axes)
                 pixels[at] = self.source.read(there).reshape(shape[1:])
         return pixels
+
+
+class Cropped(Repaired):
+    """Only some rows and columns: the middle ones, or those from a corner on; fewer where there are fewer.
+
+    Parameters
+    ----------
+    source, note
+        See `Repaired`.
+    size : pair of int
+        Rows and columns.
+    corner : pair of int, optional
+        First row and column.
+
+    Raises
+    ------
+    DataError
+        Nothing is left.
+    """
+
+    def __init__(
+        self, source: ImageSource, note: str, size: Sequence[int], corner: Sequence[int] = ()
+    ) -> None:
+        super().__init__(source, note)
+        there = [source.shape[source.axes.index(axis)] for axis in "YX"]
+        starts = corner or [
+            max(0, (all_of_it - wanted) // 2) for all_of_it, wanted in zip(there, size, strict=True)
+        ]
+        if any(start >= all_of_it for start, all_of_it in zip(starts, there, strict=True)):
+            raise DataError(
+                f"pair.crop begins at row {starts[0]} and column {starts[1]}, but {source.path.name} has "
+                f"{there[0]} × {there[1]} px.",
+                "Begin the part inside the image.",
+            )
+        self._start = dict(zip("YX", starts, strict=True))
+        sizes = {
+            axis: min(wanted, all_of_it - start)
+            for axis, wanted, all_of_it, start in zip("YX", size, there, starts, strict=True)
+        }
+        self.shape = tuple(
+            sizes.get(axis, length) for axis, length in zip(source.axes, source.shape, strict=True)
+        )
+
+    def read(self, region: Region) -> np.ndarray:
+        """Return the pixels of `region` within the part."""
+        bounds = full_region(region, self.shape)
+        starts = [self._start.get(axis, 0) for axis in self.axes]
+        return self.source.read(
+            tuple(slice(start + low, start + high) for start, (low, high) in zip(starts, bounds, strict=True))
+        )

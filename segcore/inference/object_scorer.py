@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from segcore.data.splits import Region
 from segcore.data.targets import number_plane
 from segcore.data.volumes import class_indices
-from segcore.inference.scorer import OpenSlice, Scorer, SliceScores
+from segcore.inference.scorer import OpenSlice, Scorer, SliceScores, Step
 from segcore.metrics.instances import USUAL, InstanceCounts
 from segcore.objects import ObjectParts
 from segcore.tiling import IGNORE
@@ -32,25 +32,28 @@ class ObjectScorer(Scorer):
         super().__init__(*arguments)
         self.objects = InstanceCounts()
 
-    def score(self, regions: Sequence[Region]) -> Iterator[int]:
-        """Count pixels and objects in regions of one image; yield every slice that was scored."""
+    def score(self, regions: Sequence[Region], check: Callable[..., None]) -> Iterator[Step]:
+        """Count pixels and objects in regions of one image, block by block; see `Scorer.score`."""
         item, rows = regions[0].item, self.rows_of(regions)
         if not rows:
             return
-        prediction = self.predict(item)
+        prediction = self.predict(item, check)
         with TemporaryDirectory(prefix="segcore-objects-") as folder:
             parts = ObjectParts(prediction, Path(folder))
             found: list[int] = []
-            groups = prediction.groups(planes=rows.keys())
+            groups = list(prediction.groups(planes=rows.keys()))
+            total, done = sum(map(len, groups)), 0
             around = ([prediction.around(block) for block in group] for group in groups)
-            for group in prediction.stream(around):
+            for group in prediction.stream(around, check):
                 for block, maps in group:
+                    scored = 0
                     if found and parts.scene(found[0]) != parts.scene(block.number):
-                        yield from self._score_scene(item, parts, found, rows)
-                        found = []
+                        scored, found = self._score_scene(item, parts, found, rows), []
                     parts.keep(block, maps)
                     found.append(block.number)
-            yield from self._score_scene(item, parts, found, rows)
+                    done += 1
+                    yield Step(done, total, prediction.unit, scored)
+            yield Step(total, total, prediction.unit, self._score_scene(item, parts, found, rows))
 
     def results(self) -> dict[str, Any]:
         """Return the scores of objects, as `evaluate` gives them."""
@@ -64,12 +67,10 @@ class ObjectScorer(Scorer):
             "objects_predicted": scores.predicted,
         }
 
-    def _score_scene(
-        self, item: int, parts: ObjectParts, numbers: Sequence[int], rows: Wanted
-    ) -> Iterator[int]:
-        """Count what was found in a plane, in 3d in a volume."""
+    def _score_scene(self, item: int, parts: ObjectParts, numbers: Sequence[int], rows: Wanted) -> int:
+        """Count what was found in a plane, in 3d in a volume; return how many slices that were."""
         if not numbers:
-            return
+            return 0
         parts.join(numbers)
         blocks = [parts.prediction.blocks[number] for number in numbers]
         planes = sorted({plane for block in blocks for plane in block.planes})
@@ -86,7 +87,7 @@ class ObjectScorer(Scorer):
         self.objects.update(labels_ZYX, target_ZYX)
         for plane, label_YX, target_YX in zip(counted, labels_ZYX, target_ZYX, strict=True):
             self._count_slice(item, plane, label_YX, target_YX)
-            yield plane
+        return len(counted)
 
     def _numbers(self, item: int, plane: int, rows: Sequence[slice]) -> np.ndarray:
         """Return the annotated objects `(Y, X)` of a plane, IGNORE in rows that do not count."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,7 +148,19 @@ def submit_repeats(workspace: Workspace, config: RunConfig, parent: str = "") ->
         See `repeat_configs`.
     """
     configs = repeat_configs(config)
-    group = new_group() if len(configs) > 1 else ""
+    return submit_together(workspace, configs, new_group() if len(configs) > 1 else "", parent)
+
+
+def submit_together(
+    workspace: Workspace, configs: Sequence[RunConfig], group: str, parent: str = ""
+) -> list[Job]:
+    """Queue trainings one behind the other, all of them or none; `group` and `parent` as in `create_job`.
+
+    Raises
+    ------
+    JobError
+        A run folder or the queue cannot be written; what was queued before is discarded.
+    """
     made: list[Job] = []
     try:
         for one in configs:

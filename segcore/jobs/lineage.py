@@ -95,8 +95,8 @@ def check_continuable(parent: Job) -> None:
 
 
 def located(config: RunConfig, workspace: Workspace) -> RunConfig:
-    """Return `config` with the run or model to begin from as an absolute path; ids of runs become folders."""
-    names = ("start_from", "continue_from")
+    """Return `config` with the runs and models it needs as absolute paths; ids of runs become folders."""
+    names = ("start_from", "continue_from", "teacher")
     given = {name: value for name in names if (value := getattr(config.training, name))}
     return with_training(config, **{name: _located(value, workspace) for name, value in given.items()})
 
@@ -137,6 +137,7 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
             "training.start_from and training.continue_from are both given.",
             "Continue a run, or start from a model: leave one of them out.",
         )
+    _check_teacher(training.teacher)
     if training.continue_from:
         parent = read_job(Path(training.continue_from))
         check_continuable(parent)
@@ -153,6 +154,15 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
         )
     _check_size(weights, config, "The model to start from")
     return _run_of(weights, workspace)
+
+
+def _check_teacher(teacher: str | None) -> None:
+    """Refuse a teacher that is not there; whether it fits is known once the data has been read."""
+    if teacher and not teacher.startswith(REGISTRY) and not Path(teacher).exists():
+        raise ModelError(
+            f"There is no teacher at {teacher}.",
+            "Give the folder of a run, a .pth file, models:/name@alias, or a folder of masks.",
+        )
 
 
 def _check_size(origin: Path, config: RunConfig, name: str) -> None:
@@ -205,7 +215,8 @@ def needed_by(workspace: Workspace, path: Path) -> list[Job]:
             continue
         with suppress(SegcoreError):  # of a damaged job nobody knows what it needs
             config = job.config
-            sources = (config.training.start_from, config.training.continue_from, config.inference.model)
+            training = config.training
+            sources = (training.start_from, training.continue_from, training.teacher, config.inference.model)
             if any(Path(source).is_relative_to(path) for source in sources if source):
                 found.append(job)
     return found

@@ -217,6 +217,7 @@ def throw_away(job: Job) -> None:
 
 MADE = (
     "best_model.pth",
+    "teaching",
     "checkpoints",
     "previews",
     "results.json",

@@ -14,7 +14,7 @@ from segcore.jobs.store import Job, State
 from segcore.tracking import store
 from segcore.tracking.curves import draw_curves
 from segcore.tracking.package import CONFIG, EPOCH_TAG, WEIGHTS, find_model, log_epoch, log_model, log_scores
-from segcore.tracking.record import best_epoch, whole_history, without_secrets
+from segcore.tracking.record import best_epoch, result_metrics, whole_history, without_secrets
 from segcore.tracking.runs import set_tags
 from segcore.workspace import Workspace
 
@@ -59,7 +59,8 @@ def send_results(client: MlflowClient, run: Run, job: Job, workspace: Workspace,
     history = whole_history(job)
     best = best_epoch(history)
     if best is not None:
-        log_scores(client, run.info.run_id, model.model_id if model else None, history, best)
+        more = result_metrics(read_results(job))
+        log_scores(client, run.info.run_id, model.model_id if model else None, history, best, more)
         with TemporaryDirectory() as temporary:
             picture = Path(temporary) / "curves.png"
             draw_curves(history, picture, f"{job.session} / {job.id}")

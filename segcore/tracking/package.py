@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -179,9 +180,14 @@ def bring_split(folder: Path, job_id: str, workspace: Workspace) -> None:
 
 
 def log_scores(
-    client: MlflowClient, run_id: str, model_id: str | None, history: list[EpochEvent], best: EpochEvent
+    client: MlflowClient,
+    run_id: str,
+    model_id: str | None,
+    history: list[EpochEvent],
+    best: EpochEvent,
+    more: Mapping[str, float],
 ) -> None:
-    """Log the final metrics for the run and, if its model is the best epoch, for the model."""
+    """Log the final metrics, and `more`, for the run and, if its model is the best epoch, for the model."""
     from mlflow.entities import Metric
 
     if model_id is not None:
@@ -190,6 +196,6 @@ def log_scores(
     moment = round(best.time * 1000)  # fixed, so that sending it again changes nothing
     metrics = [
         Metric(name, value, moment, best.epoch, model_id=model_id)
-        for name, value in final_metrics(history).items()
+        for name, value in (final_metrics(history) | dict(more)).items()
     ]
     client.log_batch(run_id, metrics=metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -167,4 +168,27 @@ def final_metrics(history: list[EpochEvent]) -> dict[str, float]:
         "best_epoch": float(best.epoch),
         "epochs_done": float(len(history)),
         "seconds_total": math.fsum(event.seconds for event in history),
+    }
+
+
+def result_metrics(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return what results.json tells beside the epochs: the speed of predicting, and how a teacher compares.
+
+    Parameters
+    ----------
+    results : mapping
+        Its content, empty for a run without one.
+    """
+    learned = results.get("teaching") or {}
+    found = {"seconds_per_megapixel": results.get("seconds_per_megapixel")}
+    for who in ("teacher", "student"):
+        told = learned.get(who)
+        if isinstance(told, dict):
+            names = ("dice", "parameters", "bytes", "seconds_per_megapixel")
+            found |= {f"{who}_{name}": told.get(name) for name in names}
+    found["student_dice_with_teacher"] = learned.get("agreement")
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and math.isfinite(value)
     }

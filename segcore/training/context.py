@@ -25,6 +25,7 @@ from segcore.training.checkpoints import Checkpoints
 from segcore.training.distributed import Team
 from segcore.training.schedules import plateau_drops, rate_factor
 from segcore.training.state import TrainState
+from segcore.training.teaching import Lesson
 from segcore.training.tuning import Compiled, compiles
 from segcore.training.usage import Usage
 from segcore.training.validation import Validator
@@ -60,10 +61,14 @@ class Run:
     ahead: Ahead = field(default_factory=Ahead)
     team: Team = field(default_factory=Team)
     """The processes that train together; usually this one alone."""
+    lesson: Lesson | None = None
+    """What is learned from a teacher, if there is one."""
 
     def __post_init__(self) -> None:
         data = self.config.data
         self.patch_count = len(self.pool) * data.patches_per_image
+        self.patch_shape = self.lesson.shape(self.pool.shape) if self.lesson else self.pool.shape
+        """Shape of the image of a patch as the network sees it."""
         self.steps_per_epoch = -(-self.patch_count // self.config.training.batch_size)
         self.options = AugmentOptions() if data.augmentation else AugmentOptions.off()
         self.usage = Usage(self.hardware)
@@ -154,7 +159,8 @@ class Run:
     def follow_treatment(self) -> None:
         """Train and validate with the loss that the autopilot chose, if it chose one."""
         loss = self.state.treatment.loss
-        self.task: Task = build_task(self.config, loss, self.weights, self.team.total, self.head)
+        task = build_task(self.config, loss, self.weights, self.team.total, self.head)
+        self.task: Task = self.lesson.task(task) if self.lesson else task
         self.validator.task = build_task(self.config, loss, self.weights, head=self.head)
 
     def listen(self, asked: Callable[[], Request | None]) -> Request | None:

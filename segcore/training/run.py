@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from segcore.data.dataset import TrainingData, load_training_data
 from segcore.data.patches import DiskPool, PatchPool
 from segcore.data.sampling import PatchPlan
 from segcore.data.split_file import parts_text, save_split
+from segcore.data.volumes import Volume
 from segcore.data.weights import class_weights, pixels_beside
 from segcore.devices import Hardware, choose, versions
 from segcore.errors import ConfigError
@@ -43,6 +44,7 @@ from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
 from segcore.strides import Strides
 from segcore.tasks import build_task
+from segcore.training.against_teacher import compared
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
 from segcore.training.checkpoints import LAST, Checkpoints
@@ -55,6 +57,8 @@ from segcore.training.objects import head_for
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
+from segcore.training.teacher import Interrupted
+from segcore.training.teaching import teach
 from segcore.training.transfer import any_weights, continue_run, first_weights
 from segcore.training.tuning import prepare_process
 from segcore.training.validation import Validator
@@ -118,7 +122,10 @@ def train_in(
         report(NoteEvent(text=note))
     if team.leads:
         save_split(folder, data.collection, data.split)
-    run = build_run(config, folder, data, report, team)
+    try:
+        run = build_run(config, folder, data, report, team, asked)
+    except Interrupted as interrupted:
+        return Outcome(request=interrupted.request, metrics={})
     run.began = began
     report(StageEvent(text=f"training on {team.describe(run.hardware)}"))
     run.validator.warm_up()
@@ -126,17 +133,29 @@ def train_in(
     request = next((request for request, name in ENDED.items() if name == ended), None)
     results = summarize(run, ended)
     if team.leads and request in (None, Request.STOP):
-        write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        _write_results(folder, results)
+        if run.lesson and results["best_epoch"]:
+            _write_results(folder, results | {"teaching": compared(run, run.lesson, data)})
+            run.lesson.forget()
     return Outcome(request=request, metrics=results["metrics"])
 
 
 def build_run(
-    config: RunConfig, folder: Path, data: TrainingData, report: Reporter, team: Team | None = None
+    config: RunConfig,
+    folder: Path,
+    data: TrainingData,
+    report: Reporter,
+    team: Team | None = None,
+    asked: Callable[[], Request | None] = unasked,
 ) -> Run:
-    """Build what the loop needs, write the model card, and take up a checkpoint if there is one."""
+    """Build what the loop needs, write the model card, and take up a checkpoint if there is one.
+
+    A teacher is asked first, which may take long: `Interrupted` if somebody wants something meanwhile.
+    """
     team = team or Team()
     hardware = team.hardware(choose(config.hardware))
     prepare_process(hardware)
+    lesson = teach(config, folder, data, hardware, report, asked)
     voxel = data.pixel_size
     strides = plan_strides(config, (voxel.z, voxel.y, voxel.x))
     head = head_for(config.model, data)
@@ -154,7 +173,7 @@ def build_run(
         report(StageEvent(text=f"going on after epoch {state.epoch}"))
     elif config.training.continue_from:
         continue_run(state, config, card, folder if team.leads else None, report)
-    elif config.model.freeze_encoder and not _has_weights(config):
+    elif _freezes_noise(config):
         report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
     if team.leads:
         write_config(folder / "config.json", _as_asked(config, folder), card)
@@ -162,12 +181,14 @@ def build_run(
     training = config.training
     loss_weights = _loss_weights(config, data, report)
     feedback = Feedback(folder, data, predictor, training.feedback_region, report)
-    pool = PatchPool if _fits(data, hardware) else DiskPool
+    volumes = lesson.volumes if lesson else data.train
+    pool = PatchPool if _fits(volumes, lesson.on_disk if lesson else data.on_disk, hardware) else DiskPool
+    normalization = lesson.normalization if lesson else data.normalization
     return Run(
         config=config,
         folder=folder,
         hardware=hardware,
-        pool=pool(data.train, data.normalization, hardware.device, PatchPlan.of(config.data)),
+        pool=pool(volumes, normalization, hardware.device, PatchPlan.of(config.data)),
         validator=Validator(
             predictor,
             build_task(config, weights=loss_weights, head=predictor.head),
@@ -185,17 +206,23 @@ def build_run(
         first_weights=weights,
         preview=feedback.save if team.leads else _unseen,
         team=team,
+        lesson=lesson,
     )
 
 
-def _fits(data: TrainingData, hardware: Hardware) -> bool:
+def _write_results(folder: Path, results: dict[str, Any]) -> None:
+    write_atomic(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def _fits(volumes: Sequence[Volume], on_disk: bool, hardware: Hardware) -> bool:
     """Say whether all images that train may lie on the device; windows of them are sent there otherwise."""
-    if data.on_disk or hardware.device.type == "cpu":
-        return not data.on_disk
-    width = np.dtype(data.dtype).itemsize if data.dtype in ("uint8", "uint16") else 4
-    label = data.train[0].label_ZYX.dtype.itemsize
-    pixels = sum(math.prod(volume.label_ZYX.shape) for volume in data.train)
-    return pixels * (data.channels * width + label) <= DEVICE_SHARE * hardware.free_memory()
+    if on_disk or hardware.device.type == "cpu":
+        return not on_disk
+    channels, dtype = volumes[0].image_ZCYX.shape[1], volumes[0].image_ZCYX.dtype
+    width = dtype.itemsize if dtype in (np.uint8, np.uint16) else 4
+    label = volumes[0].label_ZYX.dtype.itemsize
+    pixels = sum(math.prod(volume.label_ZYX.shape) for volume in volumes)
+    return pixels * (channels * width + label) <= DEVICE_SHARE * hardware.free_memory()
 
 
 def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tuple[float, ...] | None:
@@ -228,21 +255,22 @@ def _autopilot(config: RunConfig, data: TrainingData, state: TrainState) -> Auto
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:
     """Return the options with the name of a registered model instead of the folder it was fetched to."""
     with suppress(ConfigError):
-        given = read_config(folder / "config.json")[0].training.start_from
-        if given and given.startswith("models:/") and config.training.start_from:
-            training = config.training.model_copy(update={"start_from": given})
-            return config.model_copy(update={"training": training})
+        asked, names = read_config(folder / "config.json")[0].training, ("start_from", "teacher")
+        given = {name: getattr(asked, name) for name in names if getattr(config.training, name)}
+        named = {name: model for name, model in given.items() if model and model.startswith("models:/")}
+        return config.model_copy(update={"training": config.training.model_copy(update=named)})
     return config
 
 
-_FROZEN_NOISE = "The encoder is frozen but has random weights: it will never learn to see anything."
-_START_FROM = "Start from a trained model (training.start_from) or pretrained weights, or do not freeze it."
+def _freezes_noise(config: RunConfig) -> bool:
+    """Say whether stages are frozen that begin with random weights."""
+    model = config.model
+    given = config.training.start_from or (model.pretrained and "pretrained" in model.kind.options)
+    return bool((model.freeze_encoder or model.freeze) and not given)
 
 
-def _has_weights(config: RunConfig) -> bool:
-    """Say whether a run begins with weights that were trained before."""
-    pretrained = config.model.pretrained and "pretrained" in config.model.kind.options
-    return bool(config.training.start_from or pretrained)
+_FROZEN_NOISE = "What is frozen has random weights: it will never learn to see anything."
+_START_FROM = "Start from a trained model (training.start_from) or pretrained weights, or do not freeze."
 
 
 def _first_state(
@@ -320,6 +348,7 @@ def summarize(run: Run, ended: str) -> dict[str, Any]:
         "seconds": run.seconds,
         "patches_per_second": median(event.patches_per_second for event in history) if history else 0.0,
         "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),
+        "seconds_per_megapixel": run.validator.seconds_per_megapixel,
         "device": run.team.describe(run.hardware),
     }
 

@@ -19,6 +19,7 @@ from segcore.events import InterventionEvent
 from segcore.memory import is_out_of_memory
 from segcore.training.averaging import STATISTICS_BATCHES
 from segcore.training.context import Run
+from segcore.training.optim import set_rate
 from segcore.training.state import build_scaler
 
 _STATISTICS_SEED = 1_000_003
@@ -68,18 +69,22 @@ def make_batch(run: Run, unit_B: Tensor, generator: torch.Generator) -> tuple[Te
     Returns
     -------
     image : Tensor
-        `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32.
+        `(B, C, Y, X)`, in 3d `(B, C, Z, Y, X)`, float32; then the shares of a teacher, if any.
     target : Tensor
         What the loss compares with, see `Task.target`: class indices `(B, Y, X)`, in 3d `(B, Z, Y, X)`; where
         objects are learned, the maps of their head.
     """
-    shape, stacked = (len(unit_B), *run.pool.shape), run.config.data.mode != "2d"
+    shape, stacked = (len(unit_B), *run.patch_shape), run.config.data.mode != "2d"
     spot = run.pool.draw(unit_B, generator)
     variation = draw(run.options, shape, generator, stacked)
     spot, variation = run.team.own(spot, shape[0]), run.team.own(variation, shape[0])
     offsets = sampling_offsets(variation, shape[-1], run.hardware.device)
     image, label = run.pool.cut(spot.turned(variation.reversed_B), offsets)
-    image = change_grey(variation, image)
+    if run.lesson and run.lesson.shares:
+        image, share = run.lesson.parted(image)
+        image = torch.cat([change_grey(variation, image.contiguous()), share], 1)
+    else:
+        image = change_grey(variation, image)
     return image.contiguous(memory_format=run.hardware.layout(image.ndim - 2)), run.task.target(label)
 
 
@@ -89,15 +94,13 @@ def statistics_images(run: Run) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(training.seed + _STATISTICS_SEED * (run.state.epoch + 1))
     unit_N = epoch_units(len(run.pool), run.config.data.patches_per_image, generator)
     for unit_B in islice(batches(unit_N, training.batch_size), STATISTICS_BATCHES):
-        image, _ = make_batch(run, unit_B, generator)
+        image = make_batch(run, unit_B, generator)[0][:, : run.patch_shape[0]]
         yield from image.split(run.state.micro_batch or training.batch_size)
 
 
 def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     state = run.state
-    rate = run.rate
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(state.optimizer, run.rate)
     began = time.perf_counter()
     make = partial(make_batch, run)
     image, target = run.ahead.take(make, unit_B, state.generator)

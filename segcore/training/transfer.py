@@ -154,11 +154,13 @@ def _read_parent(parent: Path, config: RunConfig, card: ModelCard) -> dict[str, 
             f"{options.training.optimizer}.",
             "Use the same optimizer, or start from its model (training.start_from).",
         )
-    if options.model.freeze_encoder != config.model.freeze_encoder:
-        raise ConfigError(
-            "model.freeze_encoder differs from that of the run to continue.",
-            "Use the same value, or start from its model (training.start_from).",
-        )
+    # The state of the optimizer is kept weight by weight, in groups of one rate each.
+    for section, name in (("model", "freeze_encoder"), ("model", "freeze"), ("training", "layer_decay")):
+        if getattr(getattr(options, section), name) != getattr(getattr(config, section), name):
+            raise ConfigError(
+                f"{section}.{name} differs from that of the run to continue.",
+                "Use the same value, or start from its model (training.start_from).",
+            )
     return read_checkpoint(path)
 
 

@@ -112,12 +112,14 @@ class Validator:
         """Duration of the last validation."""
         self.expected_seconds = 0.0
         """How long the next validation will take, as far as known."""
+        self.megapixels = sum(scene.pixels for scene in self.scenes) / 1e6
+        """What is judged, 10⁶ px (voxels)."""
 
     def warm_up(self) -> None:
         """Predict one scene: what cannot work fails here, not after the first epoch; gives the duration."""
-        self._logits(self.scenes[0])  # the first pass also prepares the kernels
+        self.logits(self.scenes[0])  # the first pass also prepares the kernels
         began = time.monotonic()
-        self._logits(self.scenes[0])
+        self.logits(self.scenes[0])
         expected = (time.monotonic() - began) * self.rounds
         self.expected_seconds = self.team.lead_numbers(lambda: (expected, 0.0))[0]
 
@@ -144,7 +146,7 @@ class Validator:
             label = scene.label()
             if not (label >= 0).any():
                 continue
-            logits = scene.judged_part(self._logits(scene))
+            logits = scene.judged_part(self.logits(scene))
             target = torch.from_numpy(np.ascontiguousarray(label)).to(device).long()
             loss_S[number], counted_S[number] = self.task.judge(logits, target), 1
             if self.predictor.head is None:
@@ -169,7 +171,12 @@ class Validator:
         numbers = torch.from_numpy(counts.numbers()).to(self.predictor.hardware.device)
         return InstanceCounts.of_numbers(self.team.add(numbers).cpu().numpy())
 
-    def _logits(self, scene: Scene) -> Tensor:
+    @property
+    def seconds_per_megapixel(self) -> float:
+        """What predicting and judging 10⁶ px (voxels) took in the last validation, or is expected to take."""
+        return (self.seconds or self.expected_seconds) / self.megapixels
+
+    def logits(self, scene: Scene) -> Tensor:
         """Predict a scene; where memory runs out, in smaller and smaller tiles.
 
         The result is the same for a network that is local, and about the same for others.
@@ -207,6 +214,11 @@ class Scene:
     """Whether the slices are an axis of their own, as in 3d, and not channels."""
     tile: Tile
     """The rows and columns."""
+
+    @property
+    def pixels(self) -> int:
+        """Px (voxels) whose prediction counts, annotated or not."""
+        return len(self.judged) * math.prod(span.stop - span.start for span in self.tile.spans)
 
     def image(self) -> np.ndarray:
         """Return grey values `(C, Y, X)`, in 3d `(C, Z, Y, X)`; in 2.5d slice by slice."""

@@ -189,7 +189,7 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
 
 def resolve_model(config: RunConfig, workspace: Workspace) -> RunConfig:
     """Return `config` with models of the registry (`models:/name@alias`) replaced by local folders."""
-    applied, begun = config.inference.model, config.training.start_from
+    applied = config.inference.model
     if applied is not None and applied.startswith(REGISTRY):
         inference = config.inference.model_copy(update={"model": _fetch(applied, workspace)})
         config = config.model_copy(update={"inference": inference})
@@ -200,8 +200,14 @@ def resolve_model(config: RunConfig, workspace: Workspace) -> RunConfig:
         ]
         inference = config.inference.model_copy(update={"ensemble": names})
         config = config.model_copy(update={"inference": inference})
-    if begun is not None and begun.startswith(REGISTRY):
-        training = config.training.model_copy(update={"start_from": _fetch(begun, workspace)})
+    named = {name: getattr(config.training, name) for name in ("start_from", "teacher")}
+    fetched = {
+        name: _fetch(model, workspace)
+        for name, model in named.items()
+        if model is not None and model.startswith(REGISTRY)
+    }
+    if fetched:
+        training = config.training.model_copy(update=fetched)
         config = config.model_copy(update={"training": training})
     return config
 

@@ -38,6 +38,10 @@ def test_every_folded_option_has_a_heading_and_every_heading_an_option() -> None
         ("training.schedule_patience", {"training.schedule": "plateau"}),
         ("training.schedule_factor", {"training.schedule": "step"}),
         ("training.schedule_steps", {"training.schedule": "step"}),
+        ("training.distill", {"training.teacher": "a-run"}),
+        ("training.confidence", {"training.teacher": "a-run"}),
+        ("training.temperature", {"training.teacher": "a-run", "training.distill": "soft"}),
+        ("training.teacher_weight", {"training.teacher": "a-run", "training.distill": "both"}),
     ],
 )
 def test_an_option_is_there_when_it_says_something(path: str, because: dict[str, Any]) -> None:

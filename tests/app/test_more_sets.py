@@ -30,5 +30,13 @@ def test_half_a_set_is_refused() -> None:
     assert "annotations" in table
 
 
+def test_a_teacher_needs_no_annotations() -> None:
+    value, *_ = more_sets.add("", "data/a", None, "teach")
+    assert "data/a" in more_sets.table_of(more_sets.sets_of(value))
+    config, problems = forms.check({"data": forms.read_data({"sets": value})})
+    assert config is not None, problems
+    assert (config.data.sets[0].use, config.data.sets[0].labels) == ("teach", "")
+
+
 def test_what_is_no_list_of_sets_is_none() -> None:
     assert more_sets.sets_of("{") == more_sets.sets_of('{"a": 1}') == more_sets.sets_of("") == []

@@ -96,3 +96,14 @@ def test_sets_alone_pass_the_check(tmp_path: Path) -> None:
     report = check_data(built(sets=given))
     assert report.ok
     assert any("A set is for validation" in finding.what for finding in report.findings)
+
+
+def test_images_that_are_taught_need_no_labels_and_are_in_no_part() -> None:
+    given = [{"images": "new.tif", "use": "teach"}]
+    data = built(images="a.tif", labels="b.tif", sets=given)
+    assert data.sets == [TrainingSet(images="new.tif", use="teach")]
+    assert built(**data.model_dump()) == data
+    with pytest.raises(ConfigError, match="has no 'labels'"):
+        built(images="a.tif", labels="b.tif", sets=[{"images": "new.tif", "use": "train"}])
+    with pytest.raises(ConfigError, match="can take its place"):
+        built(sets=given)

@@ -30,6 +30,7 @@ LINES = {
     "images.invert": st.just(""),
     "images.depth": st.sampled_from(["uint8", "uint16", "float32"]),
     "slices.drop": st.sampled_from(["0", "1,2", "0-1", "0,2"]),
+    "pair.crop": st.sampled_from(["3 2", "9 9", "2 4 0 0", "5 5 0 0"]),
 }
 DTYPES = ["uint8", "int8", "uint16", "int16", "int32", "float32", "bool"]
 
@@ -79,7 +80,9 @@ def stacks(draw: st.DrawFn) -> Memory:
 
 
 def repaired(source: ImageSource, *some: Step) -> ImageSource:
-    return repair_images(repair_labels(source, [step for step in some if step.verb != "slices.drop"]), some)
+    return repair_images(
+        repair_labels(source, [step for step in some if step.verb not in ("slices.drop", "pair.crop")]), some
+    )
 
 
 def whole(source: ImageSource) -> np.ndarray:
@@ -255,3 +258,21 @@ def test_swapping_is_said_and_its_own_inverse() -> None:
     assert swapped([Step("pair.swap", (), "a")], "a")
     assert not swapped([step, step])
     assert not swapped([Step("pair.swap", (), "a")], "b")
+
+
+def test_a_crop_is_the_same_part_of_image_labels_and_mask() -> None:
+    source = Memory(np.arange(2 * 7 * 9).reshape(2, 7, 9), "ZYX")
+    for line, part in (
+        ("pair.crop 3 4", (slice(2, 5), slice(2, 6))),
+        ("pair.crop 30 4", (slice(0, 7), slice(2, 6))),
+        ("pair.crop 3 4 5 0", (slice(5, 7), slice(0, 4))),
+    ):
+        steps = parse_recipe([line])
+        for repaired_one in (
+            repair_images(source, steps), repair_labels(source, steps), repair_mask(source, steps)
+        ):  # fmt: skip
+            assert np.array_equal(whole(repaired_one), source.pixels[:, *part]), line
+    with pytest.raises(DataError, match="begins at row 7"):
+        repair_images(source, parse_recipe(["pair.crop 3 4 7 0"]))
+    with pytest.raises(ConfigError, match="ROWS COLUMNS"):
+        parse_recipe(["pair.crop 3"])

@@ -126,16 +126,28 @@ def test_what_does_not_fit_is_refused_with_what_would(parent: Job, workspace: Wo
         check_origin(with_training(wide, start_from="a", continue_from="b"), workspace)
 
 
+def test_a_teacher_is_found_by_its_id_and_must_be_there(parent: Job, workspace: Workspace) -> None:
+    config = located(with_training(build_config({}), teacher=parent.id), workspace)
+    assert config.training.teacher == str(parent.folder)
+    assert check_origin(config, workspace) == "", "it is no run that the training goes on from"
+    with pytest.raises(ModelError, match="no teacher at /nowhere"):
+        check_origin(with_training(config, teacher="/nowhere"), workspace)
+    registered = with_training(config, teacher="models:/cells@champion")
+    assert located(registered, workspace) == registered
+    assert check_origin(registered, workspace) == ""
+
+
 def follow_ups(parent: Job) -> list[tuple[str, RunConfig]]:
     segmentation = build_config({"inference": {"model": str(parent.folder)}})
     return [
         ("train", continued(parent, 5)),
         ("train", fine_tuned(parent.config, str(parent.folder / "best_model.pth"))),
         ("predict", segmentation),
+        ("train", with_training(build_config({}), teacher=str(parent.folder))),
     ]
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_a_run_stays_while_another_needs_it(workspace: Workspace, which: int) -> None:
     parent, other = ended(workspace, State.CANCELLED), ended(workspace, State.CANCELLED)
     kind, config = follow_ups(parent)[which]

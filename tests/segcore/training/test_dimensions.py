@@ -226,8 +226,8 @@ def test_images_too_large_for_a_gpu_are_sent_there_window_by_window(
     need = 12 * 48 * 40 * (2 + 2)
     for have, fits in ((2 * need, True), (2 * need - 1, False)):
         monkeypatch.setattr(Hardware, "free_memory", lambda _, have=have: have)
-        assert starting._fits(data, Hardware(torch.device("cuda"), torch.float32, False)) == fits
-        assert starting._fits(data, Hardware(torch.device("cpu"), torch.float32, False))
+        assert starting._fits(data.train, False, Hardware(torch.device("cuda"), torch.float32, False)) == fits
+        assert starting._fits(data.train, False, Hardware(torch.device("cpu"), torch.float32, False))
 
 
 def test_slices_nobody_annotated_lie_around_those_that_train_and_none_of_another_part(volume: Path) -> None:
