@@ -92,8 +92,8 @@ def explain(error: ValidationError) -> list[tuple[str, str]]:
             message = "is not an option of this version."
             problems.append((name, f"{name} {message}"))
         elif item["type"] == "value_error":
-            # A check of a whole section begins with the option it is about.
-            problems.append((_named_option(message) or name, message))
+            # A check of a whole section has a line for every problem, which begins with its option.
+            problems += [(_named_option(line) or name, line) for line in message.split("\n")]
         else:
             value = item["input"]
             rule = PATTERN_RULES.get(item.get("ctx", {}).get("pattern", ""), message[0].lower() + message[1:])

@@ -34,31 +34,47 @@ class RunConfig(Section):
     notify: NotifyConfig = Field(default_factory=NotifyConfig, description="Who is told at the end.")
 
     @model_validator(mode="after")
-    def _patch_fits_network(self) -> RunConfig:
-        data = self.data
-        layers = self.model.like[1]
-        model = self.model
-        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, model.encoder, model.features)
-        for obstacle in self.model.kind.obstacles(facts):
-            raise ValueError(obstacle.text)
+    def _parts_fit(self) -> RunConfig:
+        """Refuse options that do not go together, all of them at once: a line each."""
+        if problems := [*self._obstacles(), *self._against_objects()]:
+            raise ValueError("\n".join(problems))
         return self
 
-    @model_validator(mode="after")
-    def _labels_fit_head(self) -> RunConfig:
-        head, labels_as, weights = self.model.head, self.data.labels_as, self.training.class_weights
+    def _obstacles(self) -> list[str]:
+        """Return why the family cannot work: the first reason, for the others may vanish with it."""
+        data, model = self.data, self.model
+        layers = model.like[1]
+        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, model.encoder, model.features)
+        return [obstacle.text for obstacle in model.kind.obstacles(facts)[:1]]
+
+    def _against_objects(self) -> list[str]:
+        """Return what does not go with objects that are learned one by one."""
         if not self.model.learns_objects:
-            return self
+            return []
+        head, labels_as, weights = self.model.head, self.data.labels_as, self.training.class_weights
+        found = []
         if labels_as != "objects":
-            raise ValueError(
+            found.append(
                 f"model.head {head} learns objects, but data.labels_as is {labels_as}. Read labels as "
                 "objects, if every object has its own number, or choose the head semantic."
             )
         if weights != "none":
-            raise ValueError(
+            found.append(
                 f"training.class_weights is {weights}, but model.head {head} learns objects of one class. "
                 "Use none."
             )
-        return self
+        if self.training.teacher:
+            found.append(
+                f"training.teacher tells classes of pixels, but model.head {head} learns objects one by one. "
+                "Leave the teacher out, or choose the head semantic."
+            )
+        if any(one.use == "teach" for one in self.data.sets):
+            found.append(
+                "data.sets has images for which a teacher answers, who tells classes of pixels, but "
+                f"model.head {head} learns objects one by one. Leave these sets out, or choose the head "
+                "semantic."
+            )
+        return found
 
 
 SECTIONS = ("data", "model", "training", "inference", "hardware", "notify")

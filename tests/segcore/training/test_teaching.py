@@ -261,3 +261,17 @@ def test_neighbours_and_volumes_are_taught(stack: Path, tmp_path: Path, parent: 
     assert run.patch_shape[0] == (3 if mode == "2.5d" else 1)
     assert fit(run, unasked) == "finished"
     assert np.isfinite(run.state.history[-1].train_loss)
+
+
+def test_objects_are_not_taught_and_all_that_does_not_go_with_them_is_told_at_once(stack: Path) -> None:
+    values = config_for(stack).model_dump()
+    values["model"]["head"] = "stars"
+    values["data"] |= {"labels_as": "objects", "sets": [{"images": "more.tif", "use": "teach"}]}
+    values["training"] |= {"teacher": "some/run", "class_weights": "inverse"}
+    with pytest.raises(ConfigError) as caught:
+        build_config(values)
+    lines = caught.value.message.split("\n")
+    assert [line.split()[0] for line in lines] == ["training.class_weights", "training.teacher", "data.sets"]
+    assert all("model.head stars" in line for line in lines)
+    values["data"]["sets"], values["training"] = [], config_for(stack).training.model_dump()
+    assert build_config(values).model.learns_objects
