@@ -24,7 +24,7 @@ from segcore.devices import choose
 from segcore.models.build import build_model
 from segcore.models.saved import place
 from segcore.predictor import Predictor
-from segcore.training.run import model_card
+from segcore.training.described import model_card
 
 TITLE = "Inference"
 PEER = "plain PyTorch"

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from segcore.card import ModelCard, ObjectHead, read_config, write_config
+from segcore.card import ModelCard, read_config, write_config
 from segcore.config import RunConfig
 from segcore.data.dataset import TrainingData, load_training_data
-from segcore.data.patches import DiskPool, PatchPool
+from segcore.data.patches import DiskPool, Patches, PatchPool
 from segcore.data.sampling import PatchPlan
 from segcore.data.split_file import parts_text, save_split
 from segcore.data.volumes import Volume
-from segcore.data.weights import class_weights, pixels_beside
-from segcore.devices import Hardware, choose, versions
+from segcore.devices import Hardware, choose
 from segcore.errors import ConfigError
 from segcore.estimate import plan_strides
 from segcore.events import (
@@ -42,13 +41,13 @@ from segcore.models.build import empty_model
 from segcore.models.saved import place
 from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
-from segcore.strides import Strides
 from segcore.tasks import build_task
 from segcore.training.against_teacher import compared
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
 from segcore.training.checkpoints import LAST, Checkpoints
 from segcore.training.context import Run
+from segcore.training.described import class_shares, loss_weights, model_card
 from segcore.training.distributed import Team
 from segcore.training.feedback import Feedback
 from segcore.training.launch import assembled
@@ -58,7 +57,7 @@ from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
 from segcore.training.teacher import Interrupted
-from segcore.training.teaching import teach
+from segcore.training.teaching import Lesson, teach
 from segcore.training.transfer import any_weights, continue_run, first_weights
 from segcore.training.tuning import prepare_process
 from segcore.training.validation import Validator
@@ -156,58 +155,69 @@ def build_run(
     hardware = team.hardware(choose(config.hardware))
     prepare_process(hardware)
     lesson = teach(config, folder, data, hardware, report, asked)
-    voxel = data.pixel_size
-    strides = plan_strides(config, (voxel.z, voxel.y, voxel.x))
-    head = head_for(config.model, data)
-    network = empty_model(config.model, model_card(data, 0, strides, head))  # the weights come next
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    card = model_card(data, parameters, strides, head)
+    network, card = _empty_network(config, data)
     weights = first_weights(config, card, report)
     # What is taken up brings all weights: those of elsewhere need not be at hand any more.
     going_on = bool(config.training.continue_from) or team.lead((folder / "checkpoints" / LAST).is_file)
     first = any_weights(config, card) if going_on else weights(config.training.seed)
     state = _first_state(config, network, first, hardware)
     checkpoints = Checkpoints(folder, state, report, config.training.checkpoint_minutes, team)
-    if checkpoints.take_up():
-        report(ResumeEvent(epoch=state.epoch, step=state.step))
-        report(StageEvent(text=f"going on after epoch {state.epoch}"))
-    elif config.training.continue_from:
-        continue_run(state, config, card, folder if team.leads else None, report)
-    elif _freezes_noise(config):
-        report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
+    _take_up(checkpoints, config, card)
     if team.leads:
         write_config(folder / "config.json", _as_asked(config, folder), card)
     predictor = Predictor(network, card, hardware)
-    training = config.training
-    loss_weights = _loss_weights(config, data, report)
-    feedback = Feedback(folder, data, predictor, training.feedback_region, report)
-    volumes = lesson.volumes if lesson else data.train
-    pool = PatchPool if _fits(volumes, lesson.on_disk if lesson else data.on_disk, hardware) else DiskPool
-    normalization = lesson.normalization if lesson else data.normalization
+    of_classes = loss_weights(config, data, report)
+    task = build_task(config, weights=of_classes, head=predictor.head)
+    feedback = Feedback(folder, data, predictor, config.training.feedback_region, report)
     return Run(
         config=config,
         folder=folder,
         hardware=hardware,
-        pool=pool(volumes, normalization, hardware.device, PatchPlan.of(config.data)),
-        validator=Validator(
-            predictor,
-            build_task(config, weights=loss_weights, head=predictor.head),
-            data.validation,
-            data.class_values,
-            team,
-        ),
-        weights=loss_weights,
+        pool=_pool(config, data, lesson, hardware),
+        validator=Validator(predictor, task, data.validation, data.class_values, team),
+        weights=of_classes,
         head=predictor.head,
         state=state,
         report=report,
         class_values=data.class_values,
         checkpoints=checkpoints,
-        autopilot=_autopilot(config, data, state) if training.autopilot else None,
+        autopilot=_autopilot(config, data, state) if config.training.autopilot else None,
         first_weights=weights,
         preview=feedback.save if team.leads else _unseen,
         team=team,
         lesson=lesson,
     )
+
+
+def _empty_network(config: RunConfig, data: TrainingData) -> tuple[Segmenter, ModelCard]:
+    """Return the network, whose weights come later, and what will travel with them."""
+    voxel = data.pixel_size
+    strides = plan_strides(config, (voxel.z, voxel.y, voxel.x))
+    card = model_card(data, 0, strides, head_for(config.model, data))
+    network = empty_model(config.model, card)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return network, card.model_copy(update={"parameters": parameters})
+
+
+def _take_up(checkpoints: Checkpoints, config: RunConfig, card: ModelCard) -> None:
+    """Go on where this run stood, or where the one that it continues ended; else it begins anew."""
+    state, report = checkpoints.state, checkpoints.report
+    if checkpoints.take_up():
+        report(ResumeEvent(epoch=state.epoch, step=state.step))
+        report(StageEvent(text=f"going on after epoch {state.epoch}"))
+    elif config.training.continue_from:
+        folder = checkpoints.folder.parent if checkpoints.team.leads else None
+        continue_run(state, config, card, folder, report)
+    elif _freezes_noise(config):
+        report(NoteEvent(level="warning", text=_FROZEN_NOISE, remedy=_START_FROM))
+
+
+def _pool(config: RunConfig, data: TrainingData, lesson: Lesson | None, hardware: Hardware) -> Patches:
+    """Return what patches are cut from: what is annotated, or what a teacher has made of it."""
+    source = lesson or data
+    volumes = lesson.volumes if lesson else data.train
+    kind = PatchPool if _fits(volumes, source.on_disk, hardware) else DiskPool
+    return kind(volumes, source.normalization, hardware.device, PatchPlan.of(config.data))
 
 
 def _write_results(folder: Path, results: dict[str, Any]) -> None:
@@ -223,25 +233,6 @@ def _fits(volumes: Sequence[Volume], on_disk: bool, hardware: Hardware) -> bool:
     label = volumes[0].label_ZYX.dtype.itemsize
     pixels = sum(math.prod(volume.label_ZYX.shape) for volume in volumes)
     return pixels * (channels * width + label) <= DEVICE_SHARE * hardware.free_memory()
-
-
-def _loss_weights(config: RunConfig, data: TrainingData, report: Reporter) -> tuple[float, ...] | None:
-    """Return the weight of every class, from the pixels that train; None where all count the same."""
-    training = config.training
-    if training.class_weights == "none":
-        return None
-    rows = [
-        dict(zip(data.class_values, counts_K.tolist(), strict=True))
-        for volume in data.train
-        for counts_K in volume.counts_ZK[list(volume.annotated)]
-    ]
-    pixels = dict(zip(data.class_values, class_pixels(data).tolist(), strict=True))
-    found = class_weights(pixels, training.class_weights, training.class_weight_values, pixels_beside(rows))
-    told = ", ".join(
-        f"{name} {weight:.3g}" for name, weight in zip(data.class_names, found.values(), strict=True)
-    )
-    report(NoteEvent(text=f"Class weights ({training.class_weights}): {told}."))
-    return tuple(found.values())
 
 
 def _autopilot(config: RunConfig, data: TrainingData, state: TrainState) -> Autopilot:
@@ -288,48 +279,6 @@ def _first_state(
         generator=seed_everything(training.seed),
         average=None if training.averaging == "none" else WeightAverage(network, training.averaging),
         micro_batch=training.micro_batch,
-    )
-
-
-def class_shares(data: TrainingData) -> dict[str, float]:
-    """Return the share of the annotated training pixels of every label value, 0 to 1."""
-    counts = class_pixels(data)
-    shares = counts / max(1, counts.sum())
-    return {str(value): float(share) for value, share in zip(data.class_values, shares, strict=True)}
-
-
-def class_pixels(data: TrainingData) -> np.ndarray:
-    """Return the annotated training pixels of every class index, int64."""
-    counts: np.ndarray = sum(
-        (volume.counts_ZK.sum(0) for volume in data.train), np.zeros(len(data.class_values), np.int64)
-    )
-    return counts
-
-
-def model_card(
-    data: TrainingData, parameters: int, strides: Strides = (), head: ObjectHead | None = None
-) -> ModelCard:
-    """Write down what must travel with the weights."""
-    options = data.collection.data
-    several = data.mode == "2.5d"
-    return ModelCard(
-        channels=data.channels,
-        channel_names=tuple(options.channel_names),
-        mode=data.mode,
-        context_slices=options.context_slices if several else 1,
-        context_spacing=options.context_spacing if several else 1,
-        strides=strides,
-        class_values=data.class_values,
-        class_names=data.class_names,
-        head=head,
-        normalization=data.normalization,
-        histograms=data.histograms,
-        axes=data.axes,
-        dtype=data.dtype,
-        pixel_size=data.pixel_size,
-        data_hash=data.data_hash,
-        parameters=parameters,
-        versions=versions(),
     )
 
 

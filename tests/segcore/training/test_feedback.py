@@ -22,8 +22,8 @@ from segcore.events import Event, NoteEvent
 from segcore.jobs.feedback import LARGEST, UNANNOTATED, Window, read_scene, shots, want
 from segcore.models.unet import UNet
 from segcore.predictor import Predictor
+from segcore.training.described import model_card
 from segcore.training.feedback import Feedback, choose_window
-from segcore.training.run import model_card
 
 
 @pytest.fixture
