@@ -14,6 +14,7 @@ from segcore.events import EpochEvent
 HEIGHT = 360
 METRICS = {
     "val_dice": "Validation Dice",
+    "val_f1": "F1 of objects",
     "val_loss": "Validation loss",
     "train_dice": "Training Dice",
     "train_loss": "Training loss",
@@ -64,7 +65,7 @@ def compare(histories: Mapping[str, Sequence[EpochEvent]], metric: str = "val_di
     chart.update_layout(showlegend=True)
     chart.update_xaxes(title_text="epoch")
     chart.update_yaxes(title_text=METRICS[metric])
-    if metric.endswith("_dice"):
+    if metric.endswith(("_dice", "_f1")):
         chart.update_yaxes(range=[0, 1.02])
     elif metric.endswith("_loss"):
         chart.update_yaxes(rangemode="tozero")
@@ -91,5 +92,5 @@ def _style(chart: go.Figure) -> None:
         chart.update_xaxes(dtick=1)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -18,7 +18,7 @@ from segcore.errors import JobError, ModelError
 from segcore.jobs.epochs import KeptEpoch
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-HEADER = ("Epoch", "Note", "Val. Dice", "Val. loss", "Train loss")
+HEADER = ("Epoch", "Note", "Val. score", "Val. loss", "Train loss")
 EMPTY = "No epoch is kept yet: the best one so far is here as soon as the first epoch has ended."
 FEW = (
     "Only the best epoch is kept. To look at others as well, set “Keep every n-th epoch” "
@@ -229,10 +229,14 @@ def scores_html(kept: KeptEpoch) -> str:
     classes = list(scores.val_dice_per_class)
     iou = [scores.val_iou_per_class.get(value, float("nan")) for value in classes]
     dice = [scores.val_dice, *scores.val_dice_per_class.values()]
-    return f"<h4>{title}</h4>" + table_html(
+    table = table_html(
         ("Validation", "all classes", *(f"class {value}" for value in classes)),
         [["Dice", *(f"{one:.3f}" for one in dice)], ["IoU", "", *(f"{one:.3f}" for one in iou)]],
     )
+    objects = {"F1": scores.val_f1, "average precision": scores.val_ap50, "panoptic quality": scores.val_pq}
+    told = ", ".join(f"{name} {score:.3f}" for name, score in objects.items() if score is not None)
+    of_objects = f"<p>Objects, at an overlap of 0.5: {told}.</p>" if told else ""
+    return f"<h4>{title}</h4>{table}{of_objects}"
 
 
 def use(services: Services, run: str, epoch: str) -> str:
@@ -267,8 +271,9 @@ def _table(kept: list[KeptEpoch], picked: str) -> dict[str, Any]:
     for one in reversed(kept):
         marks = [text for said, text in ((one.best, "★ best"), (one.model, "the model")) if said]
         event = one.scores
-        numbers = (event.val_dice, event.val_loss, event.train_loss) if event else (None, None, None)
-        cells = ["–" if number is None else f"{number:.3f}" for number in numbers]
+        cells = ["–"] * 3
+        if event is not None:
+            cells = [event.score_text, f"{event.val_loss:.3f}", f"{event.train_loss:.3f}"]
         rows.append((str(one.epoch), [str(one.epoch), ", ".join(marks), *cells]))
     return table_value(HEADER, rows, picked)
 

@@ -198,7 +198,7 @@ def stop_question(view: JobView) -> str:
         raise JobError(f"The run is already {view.state}.", "")
     if view.best is None:
         return "Stop now? No epoch has ended yet: the model kept will hardly have learned anything."
-    done = f"epoch {view.best.epoch}, Dice {view.best.val_dice:.3f}"
+    done = f"epoch {view.best.epoch}, {view.best.score_text}"
     return f"Stop now? The epochs still to come are lost; the best model so far is kept ({done})."
 
 
@@ -210,7 +210,7 @@ def discard_question(view: JobView) -> str:
         return f"Discard this {view.noun}? It only waits: nothing is lost."
     if view.kind == "predict":
         return f"Discard this {view.noun}? What it has computed so far is lost; images and model stay."
-    best = f" (best Dice {view.best.val_dice:.3f})" if view.best else ""
+    best = f" (best {view.best.score_text})" if view.best else ""
     return (
         f"Discard this run? Its model{best}, checkpoints and previews are deleted for good; options, log and "
         "curves stay."

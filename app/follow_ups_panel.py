@@ -130,15 +130,15 @@ def group_html(group: GroupSummary, run: str) -> str:
 
 
 def group_text(group: GroupSummary) -> str:
-    """Return `Dice 0.812 ± 0.006 (2 finished)` as far as it is known."""
+    """Return `Dice 0.812 ± 0.006 (2 finished)`, of objects their F1, as far as it is known."""
     if group.mean is None:
         return "none has finished yet" if not group.over else "none has finished"
     spread = "" if group.spread is None else f" ± {group.spread:.3f}"
-    return f"Dice {group.mean:.3f}{spread} ({group.finished} finished)"
+    return f"{group.measure} {group.mean:.3f}{spread} ({group.finished} finished)"
 
 
 def _repeat_html(one: Repeat, here: bool) -> str:
-    score = UNDER_WAY.get(one.state, str(one.state)) if one.dice is None else f"{one.dice:.3f}"
+    score = UNDER_WAY.get(one.state, str(one.state)) if one.score is None else f"{one.score:.3f}"
     text = f"seed {one.seed}: {score}"
     return f"<strong>{text}</strong>" if here else f'<a href="?run={escape(one.id)}">{text}</a>'
 

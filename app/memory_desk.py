@@ -29,7 +29,7 @@ FRESH = 600.0
 """Seconds a measurement holds: other programs come and go, and with them the memory there is."""
 KEPT = 64
 COUNTED: dict[str, Any] = {
-    "model": {"family", "features", "layers", "freeze_encoder", "freeze", "encoder"},
+    "model": {"family", "head", "features", "layers", "freeze_encoder", "freeze", "encoder"},
     "data": {
         "images",
         "labels",

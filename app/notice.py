@@ -141,7 +141,7 @@ def ended_text(view: JobView) -> str:
     """Return how a job ended in the fewest words: `✓ Dice 0.83`, `✗ failed`."""
     sign = SIGNS[view.state]
     if view.state in (State.FINISHED, State.CANCELLED) and view.kind == "train" and view.best:
-        return f"{sign} Dice {view.best.val_dice:.2f}"
+        return f"{sign} {view.best.score_name} {view.best.val_score:.2f}"
     done = "evaluated" if view.evaluates else "segmented"
     words = {State.FINISHED: done, State.CANCELLED: "stopped"}
     return f"{sign} {words.get(view.state, view.state.value)}"
@@ -151,7 +151,7 @@ def sentence(view: JobView) -> str:
     """Return how a job ended in a sentence, with what it had to say."""
     text = f"The {_name(view)} {watch.headline(view)}"
     if view.best and view.state is not State.DISCARDED:
-        text += f": best Dice {view.best.val_dice:.3f}"
+        text += f": best {view.best.score_text}"
     # The headline of these says it already.
     said = view.state in (State.PAUSED, State.DISCARDED)
     return " ".join(filter(None, [f"{text}.", *(() if said else (view.message, view.remedy))]))

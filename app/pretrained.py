@@ -118,7 +118,7 @@ def model_label(services: Services, model: str) -> str:
 
 def run_label(view: JobView) -> str:
     """Return session, id and best score of a run."""
-    return f"{view.session} · {view.id}" + (f" · Dice {view.best.val_dice:.3f}" if view.best else "")
+    return f"{view.session} · {view.id}" + (f" · {view.best.score_text}" if view.best else "")
 
 
 def run_choices(services: Services) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from segcore.errors import SegcoreError
 from segcore.events import Request
 from segcore.jobs.store import State
 
-HEADER = ("Run", "Session", "Status", "Epoch", "Best Dice", "Duration", "Started", "Parameters", "Options")
+HEADER = ("Run", "Session", "Status", "Epoch", "Best score", "Duration", "Started", "Parameters", "Options")
 WORDS = {
     State.QUEUED: "waiting",
     State.RUNNING: "running",
@@ -92,7 +92,7 @@ def row(view: JobView) -> list[str]:
         view.session,
         status_text(view),
         epochs,
-        f"{best.val_dice:.3f}" if best else "–",
+        best.score_text if best else "–",
         duration_text(view.elapsed) if view.elapsed is not None else "–",
         moment_text(view.started or view.created),
         count_text(view.card.parameters) if view.card and view.card.parameters else "–",

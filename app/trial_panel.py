@@ -22,7 +22,7 @@ MOST_BESIDE = 4
 """Pictures in a row: of more, nobody sees any."""
 LOOK = Look(opacity=0.5, outline=True)
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-HEAD = ("Family", "State", "Best val. Dice", "Parameters", "Seconds per megapixel", "Size of the model")
+HEAD = ("Family", "State", "Best val. score", "Parameters", "Seconds per megapixel", "Size of the model")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def trial_html(services: Services, rows: Sequence[Tried], run: str) -> str:
     ended = sum(row.state.final for row in rows)
     head = f"{len(rows)} families tried for equal minutes, {ended} ended"
     note = '<p class="subdued">White lines are the annotation. The best epoch of each is shown.</p>'
-    ranked = sorted(rows, key=lambda row: -1.0 if row.dice is None else row.dice, reverse=True)
+    ranked = sorted(rows, key=lambda row: -1.0 if row.score is None else row.score, reverse=True)
     table = views.table_html(HEAD, [cells(row) for row in ranked])
     failed = "".join(views.mark_html("error", f"{row.title}: {row.message}") for row in rows if row.message)
     return (
@@ -106,7 +106,7 @@ def cells(row: Tried) -> tuple[str, ...]:
     return (
         row.title,
         WORDS[row.state],
-        "–" if row.dice is None else f"{row.dice:.3f}",
+        "–" if row.score is None else f"{row.measure} {row.score:.3f}",
         "–" if row.parameters is None else views.count_text(row.parameters),
         "–" if row.seconds_per_megapixel is None else f"{row.seconds_per_megapixel:.3g}",
         "–" if row.model_bytes is None else views.bytes_text(row.model_bytes),
@@ -115,7 +115,7 @@ def cells(row: Tried) -> tuple[str, ...]:
 
 def _figure(services: Services, row: Tried, here: bool) -> str:
     """Return the picture of a family's best epoch with its name, which leads to its run."""
-    title, score = escape(row.title), "" if row.dice is None else f" · Dice {row.dice:.3f}"
+    title, score = escape(row.title), "" if row.score is None else f" · {row.measure} {row.score:.3f}"
     name = f"<strong>{title}</strong>" if here else f'<a href="?run={escape(row.id)}">{title}</a>'
     epoch = row.best_epoch
     png = attempt(lambda: services.feedback.still(row.id, epoch or 0, LOOK)) if epoch else None

@@ -150,13 +150,17 @@ def interventions_html(interventions: Sequence[InterventionEvent]) -> str:
 
 
 def numbers_html(view: JobView) -> str:
-    """Return the four numbers of the last epoch; of the best one once the training is over."""
+    """Return the four numbers of the last epoch; of the best one once the training is over.
+
+    Where objects are learned, a fifth says how well they are found.
+    """
     epoch = view.best if view.state.ended else view.last
     names = {
         "train_loss": "Training loss",
         "val_loss": "Validation loss",
         "train_dice": "Training Dice",
         "val_dice": "Validation Dice",
+        **({} if epoch is None or epoch.val_f1 is None else {"val_f1": "F1 of objects"}),
     }
     values = {key: _number(getattr(epoch, key) if epoch else None) for key in names}
     items = "".join(
@@ -175,7 +179,7 @@ def facts_of(view: JobView) -> list[str]:
     last, best = view.last, view.best
     if last is None:
         return []
-    facts = [f"best: epoch {best.epoch}, Dice {best.val_dice:.3f}"] if best else []
+    facts = [f"best: epoch {best.epoch}, {best.score_text}"] if best else []
     gain = last_gain(view.history, view.config.training.min_gain)
     without, patience = last.epoch - gain if gain is not None else 0, view.config.training.patience
     if patience:

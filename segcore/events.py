@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
@@ -73,8 +75,38 @@ class EpochEvent(_Event):
 
     @property
     def val_score(self) -> float:
-        """What the best epoch is chosen by: the F1 of objects where they are learned, else the Dice."""
-        return self.val_dice if self.val_f1 is None else self.val_f1
+        """What the best epoch is chosen by: the F1 of objects where they are learned, else the Dice.
+
+        0 where objects are learned, but none was annotated or predicted.
+        """
+        if self.val_f1 is None:
+            return self.val_dice
+        return 0.0 if math.isnan(self.val_f1) else self.val_f1
+
+    @property
+    def score_name(self) -> str:
+        """What `val_score` is called: "Dice" or "F1"."""
+        return "Dice" if self.val_f1 is None else "F1"
+
+    @property
+    def score_text(self) -> str:
+        """Name and value of `val_score`, such as "Dice 0.812"."""
+        return f"{self.score_name} {self.val_score:.3f}"
+
+
+def score_of(metrics: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Return by what the best epoch was chosen, of the metrics of results: its name, and its value if known.
+
+    Examples
+    --------
+    >>> score_of({"val_dice": 0.9, "val_f1": 0.8})
+    ('F1', 0.8)
+    >>> score_of({"val_dice": 0.9})
+    ('Dice', 0.9)
+    """
+    name, key = ("Dice", "val_dice") if metrics.get("val_f1") is None else ("F1", "val_f1")
+    value = metrics.get(key)
+    return name, value if isinstance(value, float) and math.isfinite(value) else None
 
 
 class ResumeEvent(_Event):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segcore.tracking.models import ModelVersion, RegisteredModel
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-HEADER = ("Model", "Version", "Aliases", "Val. Dice", "Classes", "Session", "Run", "Registered")
+HEADER = ("Model", "Version", "Aliases", "Val. score", "Classes", "Session", "Run", "Registered")
 LOADING = '<p class="subdued" role="status">Reading the registry; the first time takes a few seconds …</p>'
 EMPTY = (
     "No model is registered yet. Choose a finished run below and give its model a name: "
@@ -111,7 +111,7 @@ def rows(models: list[RegisteredModel]) -> list[tuple[str, list[str]]]:
                 version.name,
                 str(version.version),
                 ", ".join(version.aliases),
-                "–" if version.val_dice is None else f"{version.val_dice:.3f}",
+                _score(version),
                 ", ".join(version.class_names or map(str, version.class_values)),
                 version.session,
                 version.job_id,
@@ -121,6 +121,13 @@ def rows(models: list[RegisteredModel]) -> list[tuple[str, list[str]]]:
         for model in models
         for version in model.versions
     ]
+
+
+def _score(version: ModelVersion) -> str:
+    """Return the validation Dice of a version, or the F1 of its objects."""
+    if version.val_f1 is not None:
+        return f"F1 {version.val_f1:.3f}"
+    return "–" if version.val_dice is None else f"Dice {version.val_dice:.3f}"
 
 
 def register(services: Services, run: str | None, name: str) -> str:

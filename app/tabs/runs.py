@@ -148,7 +148,7 @@ def comparison_of(book: RunBook, chosen: str | None, metric: str) -> tuple[gr.Co
         return gr.Column(visible=False), None, ""
     figure = compare({view.id: view.history for view in views}, metric)
     rows = differing(views)
-    scores = ["best val. Dice", *(f"{view.best.val_dice:.3f}" if view.best else "–" for view in views)]
+    scores = ["best score", *(view.best.score_text if view.best else "–" for view in views)]
     header = ("", *(view.id for view in views))
     note = "" if rows else mark_html("info", "These runs have the same options.")
     return gr.Column(visible=True), figure, table_html(header, [scores, *rows], "What differs") + note

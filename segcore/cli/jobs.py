@@ -12,7 +12,7 @@ from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, add_common
 from segcore.config.secret import concealed
 from segcore.errors import JobError
-from segcore.events import Request
+from segcore.events import Request, score_of
 from segcore.jobs.journal import read_history, read_log, read_progress
 from segcore.jobs.queue import discard, move, resume, stop
 from segcore.jobs.store import Job, ask, asked, find_job, list_jobs, queue_place
@@ -126,6 +126,7 @@ def describe_job(workspace: Workspace, job: Job) -> dict[str, Any]:
         "epoch": max(done, progress.epoch if progress else 0),
         "epochs": history[-1].epochs if history else (progress.epochs if progress else 0),
         "val_dice": max((event.val_dice for event in history), default=None),
+        "val_f1": max((event.val_score for event in history if event.val_f1 is not None), default=None),
         "pid": job.pid,
         "host": job.host,
         "device": job.device,
@@ -144,13 +145,14 @@ def describe_job(workspace: Workspace, job: Job) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return ["no jobs yet: `segcore train` makes one"]
-    cells = [("ID", "KIND", "STATE", "EPOCH", "DICE", "SESSION")]
+    cells = [("ID", "KIND", "STATE", "EPOCH", "SCORE", "SESSION")]
     for row in rows:
         epoch = f"{row['epoch']}/{row['epochs']}" if row["epochs"] else ""
         state = f"{row['state']} (place {row['place']})" if row["place"] else str(row["state"])
-        dice = "" if row["val_dice"] is None else f"{row['val_dice']:.3f}"
+        name, score = score_of(row)
+        told = "" if score is None else f"{name} {score:.3f}"
         kind = "evaluate" if row["evaluates"] else row["kind"]
-        cells.append((row["id"], kind, state, epoch, dice, row["session"]))
+        cells.append((row["id"], kind, state, epoch, told, row["session"]))
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

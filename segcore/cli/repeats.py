@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from segcore.config import RunConfig
+from segcore.events import score_of
 from segcore.jobs.groups import GroupSummary, new_group, repeat_configs, summary
 from segcore.jobs.journal import read_results
 from segcore.jobs.store import Job, State, create_job
@@ -47,8 +48,8 @@ def run_all(workspace: Workspace, config: RunConfig, parent: str) -> list[Job]:
 
 
 def best_of(jobs: list[Job]) -> Job:
-    """Return the job with the best validation Dice; the last one if none left a model."""
-    scored = [(dice, job) for job in jobs if (dice := _dice(job)) is not None]
+    """Return the job with the best validation Dice, or F1 of objects; the last one if none left a model."""
+    scored = [(score, job) for job in jobs if (score := score_of(_metrics(job))[1]) is not None]
     return max(scored, key=lambda item: item[0])[1] if scored else jobs[-1]
 
 
@@ -63,11 +64,12 @@ def repeats_result(workspace: Workspace, jobs: list[Job]) -> dict[str, Any]:
                 "id": job.id,
                 "seed": job.config.training.seed,
                 "state": job.state,
-                "best_dice": _dice(job),
+                "best_dice": metrics.get("val_dice"),
+                **({"best_f1": metrics["val_f1"]} if "val_f1" in metrics else {}),
                 "best_epoch": read_results(job).get("best_epoch"),
                 "run_folder": job.folder,
             }
-            for job in jobs
+            for job, metrics in ((job, _metrics(job)) for job in jobs)
         ],
         "mean": found.mean,
         "spread": found.spread,
@@ -80,14 +82,12 @@ def repeats_line(workspace: Workspace, jobs: list[Job]) -> str:
 
 
 def describe_group(found: GroupSummary) -> str:
-    """Return `Dice 0.812 ± 0.006 (3 finished)`, with what is known so far."""
+    """Return `Dice 0.812 ± 0.006 (3 finished)`, of objects their F1, with what is known so far."""
     if found.mean is None:
         return "none has finished"
     spread = "" if found.spread is None else f" ± {found.spread:.3f}"
-    return f"Dice {found.mean:.3f}{spread} ({found.finished} finished)"
+    return f"{found.measure} {found.mean:.3f}{spread} ({found.finished} finished)"
 
 
-def _dice(job: Job) -> float | None:
-    metrics = read_results(job).get("metrics") or {}
-    dice = metrics.get("val_dice")
-    return dice if isinstance(dice, float) else None
+def _metrics(job: Job) -> dict[str, Any]:
+    return read_results(job).get("metrics") or {}

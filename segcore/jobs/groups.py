@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from statistics import fmean, stdev
 
 from segcore.config import RunConfig
 from segcore.errors import ConfigError, JobError, SegcoreError
+from segcore.events import score_of
 from segcore.jobs.journal import read_results
 from segcore.jobs.queue import discard, submit
 from segcore.jobs.store import Job, State, read_job
@@ -33,14 +33,14 @@ class Repeat:
         What it differs in.
     state : State
         Where it is in its life.
-    dice : float or None
-        Best validation Dice, 0 to 1, once it has finished.
+    score : float or None
+        Best validation Dice, or F1 of objects where they are learned, 0 to 1, once it has finished.
     """
 
     id: str
     seed: int
     state: State
-    dice: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,12 @@ class GroupSummary:
     ----------
     repeats : tuple of Repeat
         In the order of their making.
+    measure : str
+        What their scores are: "Dice" or "F1".
     """
 
     repeats: tuple[Repeat, ...]
+    measure: str = "Dice"
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -61,24 +64,24 @@ class GroupSummary:
         return tuple(repeat.seed for repeat in self.repeats)
 
     @property
-    def dices(self) -> tuple[float, ...]:
-        """The best validation Dice of every repeat that has finished."""
-        return tuple(repeat.dice for repeat in self.repeats if repeat.dice is not None)
+    def scores(self) -> tuple[float, ...]:
+        """The best score of every repeat that has finished."""
+        return tuple(repeat.score for repeat in self.repeats if repeat.score is not None)
 
     @property
     def mean(self) -> float | None:
-        """Mean of `dices`; None before the first."""
-        return fmean(self.dices) if self.dices else None
+        """Mean of `scores`; None before the first."""
+        return fmean(self.scores) if self.scores else None
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation of `dices`; None before the second."""
-        return stdev(self.dices) if len(self.dices) > 1 else None
+        """Sample standard deviation of `scores`; None before the second."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
     def finished(self) -> int:
         """How many count."""
-        return len(self.dices)
+        return len(self.scores)
 
     @property
     def total(self) -> int:
@@ -185,20 +188,21 @@ def summary(workspace: Workspace, group: str, session: str = "*") -> GroupSummar
     session : str
         Session of the group; by default all are searched, which takes longer.
     """
-    repeats = []
+    repeats, measure = [], "Dice"
     for path in workspace.models.glob(f"{session}/*/job.json"):
         with suppress(SegcoreError):  # deleted a moment ago, or damaged: the others still count
             job = read_job(path.parent)
             if group and job.group == group:
+                measure = "F1" if job.config.model.learns_objects else "Dice"
                 repeats.append(
-                    (job.created, job.id, Repeat(job.id, job.config.training.seed, job.state, _dice(job)))
+                    (job.created, job.id, Repeat(job.id, job.config.training.seed, job.state, _score(job)))
                 )
-    return GroupSummary(tuple(repeat for _, _, repeat in sorted(repeats, key=lambda item: item[:2])))
+    ordered = sorted(repeats, key=lambda item: item[:2])
+    return GroupSummary(tuple(repeat for _, _, repeat in ordered), measure)
 
 
-def _dice(job: Job) -> float | None:
+def _score(job: Job) -> float | None:
     if job.state is not State.FINISHED:
         return None
     metrics = read_results(job).get("metrics")
-    dice = metrics.get("val_dice") if isinstance(metrics, dict) else None
-    return dice if isinstance(dice, float) and math.isfinite(dice) else None
+    return score_of(metrics)[1] if isinstance(metrics, dict) else None

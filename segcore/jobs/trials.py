@@ -11,6 +11,7 @@ from typing import Any
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, SegcoreError
 from segcore.estimate import Machine
+from segcore.events import score_of
 from segcore.families import FAMILIES, Facts, Material
 from segcore.jobs.epochs import MODEL, best_epoch
 from segcore.jobs.groups import new_group, submit_together
@@ -36,8 +37,8 @@ class Tried:
         Name in options, and for people.
     state : State
         Where the training is in its life.
-    dice : float or None
-        Best validation Dice so far, 0 to 1.
+    score : float or None
+        Best validation Dice so far, or F1 of objects where they are learned, 0 to 1.
     best_epoch : int or None
         The epoch that reached it.
     parameters : int or None
@@ -48,18 +49,21 @@ class Tried:
         Size of the file with its weights.
     message : str
         Why it failed, "" if it did not.
+    measure : str
+        What the score is: "Dice" or "F1".
     """
 
     id: str
     family: str
     title: str
     state: State
-    dice: float | None
+    score: float | None
     best_epoch: int | None
     parameters: int | None
     seconds_per_megapixel: float | None
     model_bytes: int | None
     message: str = ""
+    measure: str = "Dice"
 
 
 def is_trial(group: str) -> bool:
@@ -200,7 +204,7 @@ def _tried(job: Job) -> Tried:
     config, results = job.config, read_results(job)
     best = best_epoch(read_history(job.folder))
     told = results.get("metrics") or {}
-    dice = best.val_dice if best else told.get("val_dice")
+    score = best.val_score if best else score_of(told)[1]
     parameters = results.get("parameters")
     if parameters is None and (card := job.card) is not None:
         parameters = card.parameters
@@ -212,10 +216,11 @@ def _tried(job: Job) -> Tried:
         family=config.model.family,
         title=config.model.kind.title,
         state=job.state,
-        dice=dice if isinstance(dice, float) and math.isfinite(dice) else None,
+        score=score if score is not None and math.isfinite(score) else None,
         best_epoch=best.epoch if best else results.get("best_epoch"),
         parameters=parameters,
         seconds_per_megapixel=results.get("seconds_per_megapixel"),
         model_bytes=size,
         message=job.message if job.state is State.FAILED else "",
+        measure="F1" if config.model.learns_objects else "Dice",
     )

@@ -19,6 +19,7 @@ from segcore.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DICE_TAG, F1_TAG = "segcore.val_dice", "segcore.val_f1"
 HISTORY_TAG = "segcore.alias_history."
 """Tag of a registered model: the versions that had the alias, as a JSON list, the present one last."""
 
@@ -40,6 +41,8 @@ class ModelVersion:
     class_names: tuple[str, ...]
     epoch: int | None = None
     """The epoch whose weights it holds."""
+    val_f1: float | None = None
+    """F1 of objects, where they are told apart."""
 
     @property
     def reference(self) -> str:
@@ -133,7 +136,7 @@ def read_version(client: MlflowClient, found: Any, aliases: dict[str, Any]) -> M
     tags = found.tags
     if JOB_TAG not in tags and found.run_id:
         tags = _run_tags(client, found.run_id)
-    dice, epoch = tags.get("segcore.val_dice"), tags.get(EPOCH_TAG)
+    dice, f1, epoch = (tags.get(name) for name in (DICE_TAG, F1_TAG, EPOCH_TAG))
     number = int(found.version)
     return ModelVersion(
         name=found.name,
@@ -147,6 +150,7 @@ def read_version(client: MlflowClient, found: Any, aliases: dict[str, Any]) -> M
         class_values=tuple(json.loads(tags.get("segcore.class_values", "[]"))),
         class_names=tuple(json.loads(tags.get("segcore.class_names", "[]"))),
         epoch=int(epoch) if epoch else None,
+        val_f1=float(f1) if f1 else None,
     )
 
 
@@ -157,8 +161,8 @@ def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
         if store.error_code(error) != "RESOURCE_DOES_NOT_EXIST":
             raise
         return {}
-    dice = data.metrics.get("best_val_dice")
-    return data.tags | ({} if dice is None else {"segcore.val_dice": repr(dice)})
+    scores = {DICE_TAG: data.metrics.get("best_val_dice"), F1_TAG: data.metrics.get("best_val_f1")}
+    return data.tags | {tag: repr(score) for tag, score in scores.items() if score is not None}
 
 
 def version_tags(job: Job, kept: KeptEpoch | None) -> dict[str, str]:
@@ -168,7 +172,9 @@ def version_tags(job: Job, kept: KeptEpoch | None) -> dict[str, str]:
     if kept is not None:
         tags[EPOCH_TAG] = str(kept.epoch)
         if kept.scores is not None:
-            tags["segcore.val_dice"] = repr(kept.scores.val_dice)
+            tags[DICE_TAG] = repr(kept.scores.val_dice)
+            if kept.scores.val_f1 is not None:
+                tags[F1_TAG] = repr(kept.scores.val_score)
     if card is not None:
         tags["segcore.class_values"] = json.dumps(card.class_values)
         tags["segcore.class_names"] = json.dumps(card.class_names, ensure_ascii=False)

@@ -64,6 +64,8 @@ class _LoggedReporter(FolderReporter):
         elif isinstance(event, EpochEvent):
             training = f"training loss {event.train_loss:.4f}, Dice {event.train_dice:.4f}"
             validation = f"validation loss {event.val_loss:.4f}, Dice {event.val_dice:.4f}"
+            if event.val_f1 is not None:
+                validation += f", F1 of objects {event.val_f1:.4f}"
             best = " (the best so far)" if event.best else ""
             logger.info("epoch %d of %d: %s; %s%s", event.epoch, event.epochs, training, validation, best)
 

@@ -150,6 +150,7 @@ def message(job: Job) -> dict[str, Any]:
         "message": job.message,
         "remedy": job.remedy,
         "best_dice": best.val_dice if best else None,
+        **({} if best is None or best.val_f1 is None else {"best_f1": best.val_score}),
         "seconds": round(ended - started, 1) if started is not None and ended is not None else None,
         "run_folder": job.folder.name,
         "host": job.host,
@@ -160,7 +161,7 @@ def sentence(job: Job, best: EpochEvent | None) -> str:
     """Return how a job ended in one sentence, with what it said about it."""
     parts = [f"{job.noun.capitalize()} {job.id} ({job.session}) {WORDS.get(job.state, job.state.value)}"]
     if best is not None:
-        parts.append(f", best Dice {best.val_dice:.3f} in epoch {best.epoch} of {best.epochs}")
+        parts.append(f", best {best.score_text} in epoch {best.epoch} of {best.epochs}")
     if job.host:
         parts.append(f", on {job.host}")
     said = " ".join(filter(None, [job.message, job.remedy]))

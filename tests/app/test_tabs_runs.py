@@ -51,7 +51,11 @@ def test_the_table_shows_every_run_newest_first_in_words(services: Services) -> 
         "failed",
         "finished",
     ]
-    assert (lines[2]["Best Dice"], lines[2]["Epoch"], lines[2]["Parameters"]) == ("0.700", "3/10", "1.9 M")
+    assert (lines[2]["Best score"], lines[2]["Epoch"], lines[2]["Parameters"]) == (
+        "Dice 0.700",
+        "3/10",
+        "1.9 M",
+    )
     assert lines[1]["Session"] == "other"
 
 

@@ -70,13 +70,13 @@ def test_the_summary_counts_what_finished(workspace: Workspace) -> None:
     finish(jobs[3], 0.10, State.FAILED)
     now = summary(workspace, group, "em")
     assert now.seeds == (7, 8, 9, 10, 11)
-    assert now.dices == (0.80, 0.84)
+    assert now.scores == (0.80, 0.84)
     assert now.mean == pytest.approx(mean([0.80, 0.84]))
     assert now.spread == pytest.approx(stdev([0.80, 0.84]))
     assert (now.finished, now.total, now.over) == (2, 5, False)
     finish(jobs[4], float("nan"))
     last = summary(workspace, group)
-    assert last.dices == now.dices, "what is not a number is no score"
+    assert last.scores == now.scores, "what is not a number is no score"
     assert last.over
 
 

@@ -86,7 +86,7 @@ def test_a_trial_waits_together_and_tells_what_is_known(workspace: Workspace) ->
     assert is_trial(group)
     fresh = read_trial(workspace, group)
     assert [one.family for one in fresh] == list(NAMES)
-    assert {(one.state, one.dice, one.parameters, one.model_bytes) for one in fresh} == {
+    assert {(one.state, one.score, one.parameters, one.model_bytes) for one in fresh} == {
         (State.QUEUED, None, None, None)
     }
     begin(jobs[0], 0.4, 0.7)
@@ -97,9 +97,9 @@ def test_a_trial_waits_together_and_tells_what_is_known(workspace: Workspace) ->
     begin(jobs[1], float("nan"))
     end_job(jobs[1].folder, State.FAILED, "It learned nothing.")
     first, second, third = read_trial(workspace, group, "em")
-    assert (first.title, first.dice, first.best_epoch) == (FAMILIES["unet-small"].title, 0.7, 2)
+    assert (first.title, first.score, first.best_epoch) == (FAMILIES["unet-small"].title, 0.7, 2)
     assert (first.parameters, first.seconds_per_megapixel, first.model_bytes) == (12, 0.25, 7)
-    assert (second.state, second.dice, second.message) == (State.FAILED, None, "It learned nothing.")
+    assert (second.state, second.score, second.message) == (State.FAILED, None, "It learned nothing.")
     assert third.state is State.QUEUED
 
 
