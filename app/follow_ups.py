@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from segcore.jobs.lineage import (
     with_training,
 )
 from segcore.jobs.store import Job, State, find_job
-from segcore.jobs.trials import is_trial
+from segcore.jobs.trials import is_trial, submit_trial
 from segcore.workspace import Workspace
 
 OF_THE_IMAGES = (
@@ -89,15 +89,27 @@ class FollowUps:
         SegcoreError
             What it begins from is missing, lies outside the workspace or does not fit.
         """
-        training = config.training
-        names = ("start_from", "continue_from", "teacher")
-        given = {name: getattr(training, name) for name in names}
-        found = {name: self._located(value) for name, value in given.items() if value}
-        config = with_training(self._with_weights(config), **found)
-        parent = check_origin(config, self._workspace)
-        if training.start_from and training.start_from.startswith(REGISTRY):
-            parent = self._models.describe(training.start_from).job_id
+        config, parent = self._prepared(config)
+        if (source := config.training.start_from) and source.startswith(REGISTRY):
+            parent = self._models.describe(source).job_id
         return self._queue(config, parent)
+
+    def submit_trial(self, configs: Sequence[RunConfig]) -> Job:
+        """Queue families that are tried beside each other, and return the first training.
+
+        Parameters
+        ----------
+        configs : sequence of RunConfig
+            See `trial_configs`; what they name is as in `submit`.
+
+        Raises
+        ------
+        SegcoreError
+            As of `submit`.
+        """
+        made = submit_trial(self._workspace, [self._prepared(one)[0] for one in configs])
+        self._wake()
+        return made[0]
 
     def continue_run(self, run: str, epochs: int) -> Job:
         """Queue a run that goes on with `run` for more epochs, on the same images with the same options.
@@ -156,6 +168,14 @@ class FollowUps:
             group=summary(self._workspace, job.group, job.session) if _repeats(job) else None,
         )
 
+    def _prepared(self, config: RunConfig) -> tuple[RunConfig, str]:
+        """Return options with absolute paths of what they begin with, and the run it is (`check_origin`)."""
+        names = ("start_from", "continue_from", "teacher")
+        given = {name: getattr(config.training, name) for name in names}
+        found = {name: self._located(value) for name, value in given.items() if value}
+        config = with_training(self._with_weights(config), **found)
+        return config, check_origin(config, self._workspace)
+
     def _queue(self, config: RunConfig, parent: str) -> Job:
         job = submit_repeats(self._workspace, config, parent)[0]
         self._wake()
@@ -175,7 +195,7 @@ class FollowUps:
     def _located(self, model: str) -> str:
         if model.startswith(REGISTRY):
             return model
-        if _is_id(model):
+        if _is_id(model) and not (self._workspace.root / model).exists():
             return str(find_job(self._workspace, model).folder)
         return str(self._workspace.resolve(model))
 

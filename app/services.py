@@ -40,7 +40,7 @@ from segcore.estimate import Machine, network_of, read_machine, training_seconds
 from segcore.jobs import store as jobs
 from segcore.jobs.lineage import check_unneeded
 from segcore.jobs.store import Compared, Job, Kind
-from segcore.jobs.trials import Tried, is_trial, read_trial, submit_trial, trial_configs
+from segcore.jobs.trials import Tried, is_trial, read_trial, trial_configs
 from segcore.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -262,12 +262,12 @@ class Services:
             As of `submit_training`.
         ConfigError
             A family cannot work with the options.
+        ModelError
+            The teacher is missing.
         """
         configs = trial_configs(config, families, minutes, crop)
         data = self._checked(configs[0]).data
-        made = submit_trial(self.workspace, [one.model_copy(update={"data": data}) for one in configs])
-        self.control.wake()
-        return made[0]
+        return self.follow_ups.submit_trial([one.model_copy(update={"data": data}) for one in configs])
 
     def trial(self, run: str) -> tuple[Tried, ...]:
         """Return what the families that are tried together with a run have come to; none without a trial."""

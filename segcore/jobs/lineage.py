@@ -39,7 +39,7 @@ def continued(parent: Job, epochs: int) -> RunConfig:
 
 
 def fine_tuned(config: RunConfig, source: str) -> RunConfig:
-    """Return options to train a model further on other images: encoder frozen, smaller steps.
+    """Return options to train a model further on other images: encoder frozen, smaller steps, no teacher.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ def fine_tuned(config: RunConfig, source: str) -> RunConfig:
         config,
         start_from=source,
         continue_from=None,
+        teacher=None,  # it may be masks of the images there
         learning_rate=gentler_rate(config),
     )
 
