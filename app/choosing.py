@@ -13,7 +13,7 @@ from app import forms, views
 from app.memory_panel import described
 from app.services import Services
 from app.session import Problem, attempt
-from segcore.config import RunConfig
+from segcore.config import ModelConfig, RunConfig
 from segcore.families import FAMILIES, Facts, Material, Proposal, candidates, propose
 from segcore.families.choosing import fits
 from segcore.jobs.trials import facts_of, material_of
@@ -140,7 +140,8 @@ def known(services: Services, data: Sequence[Any], values: dict[str, Any]) -> tu
     stack = described(services, chosen) if chosen["images"] else None
     machine = services.machine() if values["hardware.device"] != "cpu" else None
     slices = stack.planes if stack else 0
-    return facts, material_of(RunConfig(), slices, machine)
+    learned = RunConfig().model_copy(update={"model": ModelConfig(head=values["model.head"])})
+    return facts, material_of(learned, slices, machine)
 
 
 def choices_of(facts: Facts, material: Material) -> list[tuple[str, str]]:

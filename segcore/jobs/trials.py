@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from segcore.addresses import IMAGENET
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, SegcoreError
 from segcore.estimate import Machine
@@ -83,19 +84,20 @@ def facts_of(config: RunConfig) -> Facts:
 
 
 def material_of(config: RunConfig, slices: int, machine: Machine | None) -> Material:
-    """Return what is known of images and machine.
+    """Return what is known of task, images and machine.
 
     Parameters
     ----------
     config : RunConfig
-        Options.
+        Options; `model.head` says what is learned.
     slices : int
         Annotated slices, 0 where nobody knows.
     machine : Machine or None
         What was measured of it; None counts as one without a graphics card.
     """
     graphics = machine is not None and not machine.text.startswith("CPU") and config.hardware.device != "cpu"
-    return Material(graphics=graphics, annotated=slices)
+    kind = "instance" if config.model.learns_objects else "semantic"
+    return Material(graphics=graphics, annotated=slices, kind=kind)
 
 
 def trial_configs(
@@ -106,7 +108,8 @@ def trial_configs(
     Parameters
     ----------
     config : RunConfig
-        Options of all of them; how long they train, and what they begin with, does not count.
+        Options of all of them; how long they train, what they begin with (but for weights that each family
+        has of its own), and what of them is frozen, does not count.
     families : sequence of str
         Names; one that is named twice counts once.
     minutes : float
@@ -183,14 +186,20 @@ def read_trial(workspace: Workspace, group: str, session: str = "*") -> tuple[Tr
 
 def _values(config: RunConfig, family: str, minutes: float, crop: Sequence[int]) -> dict[str, Any]:
     values = config.model_dump()
-    values["model"]["family"] = family
+    takes = "pretrained" in FAMILIES[family].options
+    values["model"] |= {
+        "family": family,
+        # Weights and stages of one family are none of another; these each family has of its own.
+        "pretrained": IMAGENET if takes and config.model.pretrained == IMAGENET else "",
+        "freeze_encoder": False,
+        "freeze": [],
+    }
     values["training"] |= {
         "max_minutes": minutes,
         "epochs": EPOCHS,
         "patience": 0,
         "repeats": 1,
         "compile": "off",  # building kernels takes a minute of those few
-        # Weights of one family fit no other.
         "start_from": None,
         "continue_from": None,
     }

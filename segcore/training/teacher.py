@@ -161,14 +161,19 @@ class Teacher:
         self._manner, self._folder = manner, folder / FOLDER
 
     def check(self, channels: int, class_values: tuple[int, ...]) -> None:
-        """Refuse a teacher of other channels or classes.
+        """Refuse a teacher of other channels or classes, or one that tells objects apart.
 
         Raises
         ------
         ModelError
-            They differ.
+            It is none for these images.
         """
         card = self.model.card
+        if card.head is not None:
+            raise ModelError(
+                f"The teacher learned objects one by one ({card.head.name}): it gives no classes of pixels.",
+                "Segment the images with it, and give the folder of its masks as training.teacher.",
+            )
         if card.channels != channels:
             raise ModelError(
                 f"The teacher takes {card.channels} channels, the images have {channels}.",

@@ -14,7 +14,7 @@ from segcore.jobs import groups
 from segcore.jobs.journal import FolderReporter
 from segcore.jobs.queue import waiting
 from segcore.jobs.store import Job, State, end_job, start_job
-from segcore.jobs.trials import is_trial, read_trial, submit_trial, trial_configs
+from segcore.jobs.trials import is_trial, material_of, read_trial, submit_trial, trial_configs
 from segcore.workspace import Workspace
 
 NAMES = ("unet-small", "fpn", "unet")
@@ -53,6 +53,24 @@ def test_only_the_family_differs_and_nothing_but_the_minutes_ends_a_training() -
     assert training.epochs > 10_000
     assert training.start_from is None
     assert made[0].data.recipe == ["images.invert"]
+
+
+def test_weights_and_stages_of_one_family_are_not_those_of_another() -> None:
+    base = config()
+    model = {"pretrained": "owner/name", "freeze": ["encoder 1"], "freeze_encoder": True}
+    begun = base.model_copy(update={"model": base.model.model_copy(update=model)})
+    for one in trial_configs(begun, NAMES, 1.0):
+        assert (one.model.pretrained, one.model.freeze, one.model.freeze_encoder) == ("", [], False)
+    model = {"pretrained": "imagenet"}
+    begun = base.model_copy(update={"model": base.model.model_copy(update=model)})
+    made = trial_configs(begun, NAMES, 1.0)
+    assert [one.model.pretrained for one in made] == ["", "imagenet", ""], "each takes what it has"
+
+
+def test_what_is_learned_decides_what_is_worth_trying() -> None:
+    for head, kind in (("semantic", "semantic"), ("stars", "instance")):
+        data = {"labels_as": "objects"}
+        assert material_of(build_config({"data": data, "model": {"head": head}}), 3, None).kind == kind
 
 
 def test_a_crop_is_a_repair_of_all_and_the_last_one() -> None:

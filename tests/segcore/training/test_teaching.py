@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import tifffile
 import torch
 from trainings import assert_same_state, config_for, run_in
 
+from segcore.card import ObjectHead, read_config
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, ModelError
 from segcore.events import Event, NoteEvent, Request, unasked
@@ -227,6 +229,13 @@ def test_a_teacher_that_does_not_fit_is_refused_with_the_way_out(
     tifffile.imwrite(stack / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
     with pytest.raises(ModelError, match="label values 0, 255, the annotations have 0, 9, 255"):
         run_in(tmp_path / "b", taught(stack, parent))
+    card = read_config(parent / "config.json")[1]
+    assert card is not None
+    head = ObjectHead(name="stars", maps=33, sides=(9.0, 9.0))
+    teacher = object.__new__(teachers.Teacher)
+    teacher.model = SimpleNamespace(card=card.model_copy(update={"head": head}))  # type: ignore[assignment]
+    with pytest.raises(ModelError, match=r"objects one by one \(stars\)"):
+        teacher.check(card.channels, card.class_values)
     with pytest.raises(ConfigError, match="one device"):
         config_for(stack, teacher=str(parent), devices=2)
 
