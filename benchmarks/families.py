@@ -79,9 +79,9 @@ def run_family(case: Case, family: str, minutes: float, folder: Path) -> Outcome
     )  # fmt: skip
     (found,) = answer["families"]
     measured: dict[str, Any] = {
-        name: found[name] for name in ("dice", "parameters", "seconds_per_megapixel", "model_bytes")
+        name: found[name] for name in ("parameters", "seconds_per_megapixel", "model_bytes")
     }
-    return Outcome(case.name, minutes, family, epochs=found["best_epoch"], **measured)
+    return Outcome(case.name, minutes, family, found["score"], found["best_epoch"], **measured)
 
 
 def outcomes(names: tuple[str, ...], only: str, minutes: float) -> Iterator[Outcome]:

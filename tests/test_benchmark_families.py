@@ -32,7 +32,7 @@ def test_every_family_is_trained_alone_and_told(monkeypatch: pytest.MonkeyPatch)
         family = words[words.index("--families") + 1]
         if family == "fpn":
             raise RuntimeError("It learned nothing.")
-        row = {"dice": 0.5, "parameters": 10**6, "seconds_per_megapixel": 0.5, "model_bytes": 10**6}
+        row = {"score": 0.5, "parameters": 10**6, "seconds_per_megapixel": 0.5, "model_bytes": 10**6}
         return {"families": [{**row, "family": family, "best_epoch": 3}]}
 
     monkeypatch.setattr(families, "segcore", answer)

@@ -60,7 +60,7 @@ def try_command(words: list[str]) -> int:
         return _queued(submit_trial(workspace, configs), workspace, options.json)
     jobs = _run_all(workspace, configs)
     rows = read_trial(workspace, jobs[0].group, jobs[0].session)
-    if not any(row.dice is not None for row in rows):
+    if not any(row.score is not None for row in rows):
         if jobs[-1].state in (State.FAILED, State.INTERRUPTED):
             raise_failure(jobs[-1])
         raise KeyboardInterrupt
@@ -78,12 +78,12 @@ _CROP = (
 
 def trial_table(rows: tuple[Tried, ...]) -> list[str]:
     """Return the families of a trial for a person, the best first."""
-    cells = [("FAMILY", "DICE", "PARAMETERS", "S/MEGAPIXEL", "FILE", "RUN")]
-    for row in sorted(rows, key=lambda row: -1.0 if row.dice is None else row.dice, reverse=True):
+    cells = [("FAMILY", rows[0].measure.upper(), "PARAMETERS", "S/MEGAPIXEL", "FILE", "RUN")]
+    for row in sorted(rows, key=lambda row: -1.0 if row.score is None else row.score, reverse=True):
         cells.append(
             (
                 row.family,
-                str(row.state) if row.dice is None else f"{row.dice:.3f}",
+                str(row.state) if row.score is None else f"{row.score:.3f}",
                 "–" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
                 "–" if row.seconds_per_megapixel is None else f"{row.seconds_per_megapixel:.3g}",
                 "–" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f} MB",

@@ -74,7 +74,7 @@ def test_families_are_tried_one_after_the_other_and_told_side_by_side(
     answer = json.loads(capsys.readouterr().out)
     assert is_trial(answer["group"])
     assert answer["proposed"]["name"] in FAMILIES
-    told = [(one["family"], one["state"], one["dice"]) for one in answer["families"]]
+    told = [(one["family"], one["state"], one["score"]) for one in answer["families"]]
     assert told == [
         ("unet", "finished", 0.7),
         ("unet-small", "failed", None),
@@ -86,6 +86,7 @@ def test_families_are_tried_one_after_the_other_and_told_side_by_side(
     assert {tuple(job.config.data.recipe) for job in jobs} == {("pair.crop 48 48",)}
     assert main(named) == 0
     table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[:2] == ["FAMILY", "DICE"]
     assert [line.split()[0] for line in table[1:4]] == ["unet-residual", "unet", "unet-small"]
     assert table[4] == "unet-small: It learned nothing."
 
@@ -96,7 +97,7 @@ def test_who_stops_a_family_stops_the_trial(
     fake_training({"unet": 0.5, "unet-residual": 0.6}, State.CANCELLED)
     assert main([*words, "--families", "unet,unet-residual", "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["families"]
-    assert (one["family"], one["dice"]) == ("unet", 0.5)
+    assert (one["family"], one["score"], one["measure"]) == ("unet", 0.5, "Dice")
 
 
 def test_a_trial_in_which_all_fail_says_why(
