@@ -18,10 +18,11 @@ from app.registry import Registry
 from segcore.addresses import is_url, split_address
 from segcore.card import ModelCard
 from segcore.data.collection import Collection, extents, open_collection
+from segcore.data.colouring import coloured
 from segcore.data.items import list_items
 from segcore.data.split_file import load_split
 from segcore.data.splits import split_images
-from segcore.data.targets import LabelRule, encode_plane
+from segcore.data.targets import LabelRule, encode_plane, number_plane
 from segcore.errors import JobError, ModelError
 from segcore.events import EpochEvent
 from segcore.jobs.epochs import KeptEpoch, find_epoch, kept_epochs, use_epoch
@@ -66,9 +67,10 @@ class Glance:
     image_CYX : array
         Grey values as in the file.
     label_YX : array or None
-        Annotated class indices; None without an annotation.
+        Annotated class indices, or where objects are told apart, `coloured` objects; None without an
+        annotation.
     prediction_YX : array or None
-        Predicted class indices; None until they are there.
+        The same as predicted; None until it is there.
     card : ModelCard
         Of the model: its classes.
     part : str
@@ -98,7 +100,10 @@ class Glance:
         """Where prediction and annotation differ; None while one of them is missing."""
         if self.label_YX is None or self.prediction_YX is None:
             return None
-        return (self.label_YX >= 0) & (self.prediction_YX != self.label_YX)
+        found_YX, right_YX = self.prediction_YX, self.label_YX
+        if self.card.head is not None:  # colours say nothing: those of two pictures need not agree
+            found_YX, right_YX = found_YX > 0, np.minimum(right_YX, 1)
+        return (right_YX >= 0) & (found_YX != right_YX)
 
 
 class CheckpointStore:
@@ -170,9 +175,11 @@ class CheckpointStore:
         if images.data.labels:
             number, inside = images.locate(plane)
             rule = LabelRule.of(job.config.data)
-            label_YX = encode_plane(
-                images, number, inside, card.class_values, rule, slice(*rows), slice(*columns)
-            )
+            window = slice(*rows), slice(*columns)
+            if card.head is None:
+                label_YX = encode_plane(images, number, inside, card.class_values, rule, *window)
+            else:
+                label_YX = coloured(number_plane(images, number, inside, rule, *window))
         empty = Glance(
             epoch,
             plane,

@@ -14,6 +14,7 @@ from app.preview import frame_html
 from app.services import Services
 from app.session import Problem, attempt
 from app.views import ClassEntry, legend_html, mark_html, overlay, table_html
+from segcore.data.colouring import COLOURS
 from segcore.errors import JobError, ModelError
 from segcore.jobs.epochs import KeptEpoch
 
@@ -179,7 +180,8 @@ def preview(services: Services, run: str, epoch: str, plane: float, mark: bool) 
 
 def picture_html(glance: Glance, mark: bool) -> str:
     """Return image, prediction and annotation side by side with the legend of the classes."""
-    classes = range(len(glance.card.class_values))
+    objects = glance.card.head is not None
+    classes = range(COLOURS + 1 if objects else len(glance.card.class_values))
     place = f"epoch {glance.epoch}, {glance.name}"
     plain = overlay(glance.image_CYX)
     pictures = [(plain, f"Image, {place}", glance.name)]
@@ -194,7 +196,8 @@ def picture_html(glance: Glance, mark: bool) -> str:
     if glance.label_YX is not None:
         labels = overlay(glance.image_CYX, glance.label_YX, class_values=classes, opacity=0.5)
         pictures.append((labels, f"Annotation, {place}", "annotation"))
-    named = zip(glance.card.class_values, glance.card.class_names, strict=True)
+    names = ("background", "objects, each in a colour of its own") if objects else glance.card.class_names
+    named = zip(glance.card.class_values, names, strict=True)
     entries = [ClassEntry(value, "" if name == str(value) else name) for value, name in named]
     return frame_html(pictures) + legend_html(entries)
 

@@ -134,7 +134,7 @@ function paint(scene, back, prediction) {
     canvas("image", scene).drawImage(back.image, 0, 0);
     paintOutline(back.label, scene);
     $(".what").textContent = scene.what;
-    $(".legend").replaceChildren(...scene.classes.map(legendLine));
+    $(".legend").replaceChildren(...scene.classes.filter(([name]) => name).map(legendLine));
   }
   paintClasses(prediction, scene);
 }

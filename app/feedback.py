@@ -19,6 +19,7 @@ from app.services import Services
 from app.session import Problem, attempt
 from app.views import class_colour, mark_html
 from segcore.config import DataConfig
+from segcore.data.colouring import COLOURS
 from segcore.errors import DataError
 from segcore.jobs.feedback import Scene, Window
 
@@ -196,7 +197,13 @@ def window_text(window: Window) -> str:
 
 
 def class_lines(scene: Scene) -> list[tuple[str, str]]:
-    """Return name and colour of every class; of a class without a name its label value."""
+    """Return name and colour of every class; of a class without a name its label value.
+
+    Where objects are told apart, one line speaks of them all: the colours behind it have no name.
+    """
+    if scene.objects:
+        names = ["background", "objects, each in a colour of its own", *[""] * (COLOURS - 1)]
+        return [(name, class_colour(index)) for index, name in enumerate(names)]
     return [
         (str(value) if name in ("", str(value)) else f"{value} {name}", class_colour(index))
         for index, (value, name) in enumerate(zip(scene.class_values, scene.class_names, strict=True))

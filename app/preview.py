@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from app import views
 from app.services import Services
 from segcore.config import DataConfig
+from segcore.data.colouring import COLOURS, coloured
 
 LONGEST_SIDE = 1024
 """Pixels sent to the page; the viewer shows more."""
 DIMMED = 0.4
 """Brightness of what nobody annotated."""
-COLOURS = 8
-"""Objects that are told apart by their colour; more begin anew."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,6 @@ class Scene:
     data: DataConfig
     class_values: Sequence[int] = ()
     result: str = ""
-
-
-def object_colours(labels_YX: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...]]:
-    """Return numbers of objects as values of a few colours, and these values; neighbours may look alike.
-
-    Examples
-    --------
-    >>> object_colours(np.array([[0, 1, 8, 9]]))[0].tolist()
-    [[0, 1, 8, 1]]
-    """
-    numbers_YX = np.asarray(labels_YX, np.int64)
-    return np.where(numbers_YX > 0, (numbers_YX - 1) % COLOURS + 1, 0), tuple(range(COLOURS + 1))
 
 
 def _are_objects(scene: Scene, labels_YX: NDArray[Any]) -> bool:
@@ -74,7 +61,7 @@ def picture_html(services: Services, scene: Scene, index: int, opacity: float) -
         labels_YX = (labels_YX > 0).astype("uint8")
     values: Sequence[int] = scene.class_values
     if labels_YX is not None and _are_objects(scene, labels_YX):
-        labels_YX, values = object_colours(labels_YX)
+        labels_YX, values = coloured(labels_YX), range(COLOURS + 1)
     name = escape(shot.name)
     picture = views.overlay(shot.image_CYX, labels_YX, class_values=values, opacity=opacity)
     if shot.hidden_YX is not None:

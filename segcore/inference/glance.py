@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from segcore.blocks import own_normalization
 from segcore.config import DataConfig, HardwareConfig
 from segcore.data.collection import Collection, open_collection
+from segcore.data.colouring import coloured
 from segcore.data.network_input import read_input
 from segcore.data.suitability import check_image
 from segcore.devices import choose
@@ -51,7 +52,7 @@ class Request(BaseModel):
     """First row and end of rows, px."""
     columns: tuple[int, int]
     out: Path
-    """The PNG to write: a class index per pixel."""
+    """The PNG to write: a class index per pixel; where objects are told apart, their `coloured` values."""
     answer: Path
     """The JSON to write afterwards: `message` and `remedy`, both empty if all went well."""
 
@@ -80,7 +81,7 @@ class Glancer:
         write_atomic(request.answer, json.dumps(dict(zip(("message", "remedy"), problem, strict=True))))
 
     def predict(self, request: Request) -> None:
-        """Write the class indices of the part, the same as those of the whole slice.
+        """Write the class indices of the part, the same as those of the whole slice; or its objects.
 
         Raises
         ------
@@ -96,6 +97,8 @@ class Glancer:
             request.plane,
             (request.rows, request.columns),
         )
+        if model.card.head is not None:
+            indices_YX = coloured(indices_YX)
         with atomic_path(request.out) as temporary:
             Image.fromarray(indices_YX.astype(np.uint8 if indices_YX.max() < 256 else np.uint16)).save(
                 temporary, "PNG"
@@ -113,10 +116,10 @@ class Glancer:
 def predict_part(
     predictor: Predictor, planes: Collection, index: int, part: tuple[tuple[int, int], tuple[int, int]]
 ) -> np.ndarray:
-    """Return the class indices `(rows, columns)` of a part of plane `index`.
+    """Return the class indices `(rows, columns)` of a part of plane `index`, or the numbers of its objects.
 
     Only the part and as much around it as the network looks at is read; the result is that of the whole
-    plane.
+    plane, but for objects that are longer than that.
 
     Parameters
     ----------
@@ -135,9 +138,8 @@ def predict_part(
     halo, step = network.receptive_radii[0], network.divisors[0]
     window = (slice(rows.read_start, rows.read_stop), slice(columns.read_start, columns.read_stop))
     image, at = read_input(planes, index, predictor.card, *window, halo, step)
-    labels = predictor.indices(
-        predictor.logits(image, normalization=own_normalization(images, predictor.card.normalization))
-    )
+    logits = predictor.logits(image, normalization=own_normalization(images, predictor.card.normalization))
+    labels = predictor.indices(logits) if predictor.head is None else predictor.objects(logits)
     labels_YX = labels[at] if network.dimensions == 3 else labels
     (top, bottom), (left, right) = part
     return labels_YX[

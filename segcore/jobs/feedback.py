@@ -5,7 +5,7 @@ Torch-free, so that the page can read it::
     previews/feedback/wanted.json             the part somebody wants to see from the next epoch on
     previews/feedback/3-0-128-256-256/        one folder per part: slice, row, column, height, width
         scene.json  image.png  label.png      what does not change from epoch to epoch
-        epoch-0001.png                        predicted class indices, 8 bits
+        epoch-0001.png                        predicted class indices, or objects by `coloured`, 8 bits
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ class Scene(BaseModel):
     class_names: tuple[str, ...]
     trained: bool
     """True if the network learns from some of these pixels: it then looks better than on new images."""
+    objects: bool = False
+    """True if the pictures hold objects, `segcore.data.colouring.coloured`, instead of class indices."""
 
 
 @dataclass(frozen=True)

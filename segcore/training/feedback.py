@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segcore.card import Normalization
+from segcore.data.colouring import coloured
 from segcore.data.dataset import TrainingData
 from segcore.data.network_input import read_input
 from segcore.data.splits import Region
-from segcore.data.targets import LabelRule, encode_plane
+from segcore.data.targets import LabelRule, encode_plane, number_plane
 from segcore.data.volumes import class_indices
 from segcore.errors import DataError
 from segcore.events import NoteEvent, Reporter, unheard
@@ -110,7 +111,10 @@ class Feedback:
             self._begun = True
         view = self._current()
         logits = self._predictor.logits(view.image, normalization=view.normalization)
-        prediction_YX = self._predictor.indices(logits, view.keep)
+        if self._predictor.head is None:
+            prediction_YX = self._predictor.indices(logits, view.keep)
+        else:
+            prediction_YX = coloured(self._predictor.objects(logits)[view.keep])
         _save_png(picture_file(view.folder, epoch), _as_bytes(prediction_YX))
 
     def _current(self) -> _View:
@@ -129,7 +133,8 @@ class Feedback:
     def _open(self, window: Window) -> _View:
         """Cut a part and its surroundings out of the images, and save what stays the same in all epochs."""
         data = self._data
-        label_YX = _labels(data, window.plane)
+        objects = self._predictor.head is not None
+        label_YX = _labels(data, window.plane, objects)
         window = window.fitted(*label_YX.shape)
         rows, columns = _spans(window, label_YX.shape, self._predictor.network)
         tile, number = Tile((rows, columns)), data.collection.locate(window.plane)[0]
@@ -144,10 +149,12 @@ class Feedback:
             class_values=data.class_values,
             class_names=data.class_names,
             trained=_overlaps(data, data.split.train, window),
+            objects=objects,
         )
         plane_CYX = data.collection.read(window.plane)
         _save_png(folder / "image.png", _picture(plane_CYX[:, *tile.write], _contrast(plane_CYX)))
-        _save_png(folder / "label.png", _as_bytes(label_YX[tile.write]))
+        shown_YX = label_YX[tile.write]
+        _save_png(folder / "label.png", _as_bytes(coloured(shown_YX) if objects else shown_YX))
         write_atomic(folder / "scene.json", scene.model_dump_json())
         image, keep = _seen(data, window.plane, self._predictor, tile)
         return _View(folder, image, keep, _normalization_of(data, number))
@@ -200,8 +207,8 @@ def _best_corner(label_YX: NDArray[np.int16], classes: int) -> tuple[tuple[int, 
     return (int(classes_RC[row, column]), int(borders_RC[row, column])), row * BLOCK, column * BLOCK
 
 
-def _labels(data: TrainingData, plane: int) -> NDArray[np.int16]:
-    """Return class indices `(Y, X)` of a slice of the collection.
+def _labels(data: TrainingData, plane: int, objects: bool) -> NDArray[np.integer]:
+    """Return class indices, or numbers of objects, `(Y, X)` of a slice of the collection.
 
     Raises
     ------
@@ -214,9 +221,10 @@ def _labels(data: TrainingData, plane: int) -> NDArray[np.int16]:
             f"There is no slice {plane} to show: the images have the slices 0 to {collection.count - 1}.",
             "Draw the part to watch on one of them.",
         )
-    return encode_plane(
-        collection, *collection.locate(plane), data.class_values, LabelRule.of(collection.data)
-    )
+    place, rule = collection.locate(plane), LabelRule.of(collection.data)
+    if objects:
+        return number_plane(collection, *place, rule)
+    return encode_plane(collection, *place, data.class_values, rule)
 
 
 def _overlaps(data: TrainingData, regions: Sequence[Region], window: Window) -> bool:
