@@ -22,7 +22,9 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "data.test_slices", "data.validation_groups", "data.test_groups", "data.folds", "data.fold",
     ),
     "Normalisation": ("data.normalization", "data.normalize_per"),
-    "Loss": ("training.loss", "training.class_weights", "training.class_weight_values"),
+    "Loss": (
+        "training.loss", "training.class_weights", "training.class_weight_values", "training.adversarial",
+    ),
     "Optimizer": (
         "training.optimizer", "training.schedule", "training.schedule_steps", "training.schedule_factor",
         "training.schedule_patience", "training.warm_up", "training.layer_decay",

@@ -43,7 +43,15 @@ COUNTED: dict[str, Any] = {
         "validation_slices",
         "validation_fraction",
     },
-    "training": {"batch_size", "micro_batch", "devices", "num_nodes", "optimizer", "averaging"},
+    "training": {
+        "batch_size",
+        "micro_batch",
+        "devices",
+        "num_nodes",
+        "optimizer",
+        "averaging",
+        "adversarial",
+    },
     "hardware": True,
 }
 """Options on which the memory depends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +24,11 @@ MEMORY_SHARE = 0.5
 does not see."""
 MOST_ON_CPU = 10**9
 """Bytes that one forward pass of a prediction takes on a CPU at most: more makes nothing faster."""
+ADVERSARY_WIDTHS = (32, 64, 128, 256)
+"""Maps of the layers of the network that judges predictions, see `segcore.models.patch_gan`."""
+ADVERSARY_PASSES = 8
+"""A prediction is judged forward and back to it; prediction and annotation forward, and back to weights
+and maps."""
 _MACHINE_FILE = "machine.json"
 
 
@@ -183,6 +189,22 @@ def unet_macs(network: Network, shape: Sequence[int]) -> int:
     return total
 
 
+def adversary_parameters(network: Network) -> int:
+    """Return the parameters of the network that judges predictions (`training.adversarial`), exactly."""
+    maps = (network.inputs + network.classes, *ADVERSARY_WIDTHS, 1)
+    weights = sum(_adversary_taps(network) * inputs * outputs for inputs, outputs in pairwise(maps))
+    return weights + ADVERSARY_WIDTHS[0] + 1
+
+
+def adversary_macs(network: Network, shape: Sequence[int]) -> int:
+    """Return the multiply-adds with which it judges one patch, padding at the edges left out."""
+    maps, pixels, total = (network.inputs + network.classes, *ADVERSARY_WIDTHS, 1), math.prod(shape), 0
+    for layer, (inputs, outputs) in enumerate(pairwise(maps)):
+        pixels //= 4 if layer < len(ADVERSARY_WIDTHS) - 1 else 1
+        total += _adversary_taps(network) * inputs * outputs * pixels
+    return total
+
+
 def prediction_bytes(network: Network, itemsize: int) -> int:
     """Return the memory that prediction needs per pixel (voxel), with numbers of `itemsize` bytes.
 
@@ -191,6 +213,15 @@ def prediction_bytes(network: Network, itemsize: int) -> int:
     the float32 logits, their softmax and the input.
     """
     return 5 * network.features * itemsize + 4 * (3 * network.classes + 2 * network.inputs)
+
+
+def patch_macs(config: RunConfig, network: Network) -> int:
+    """Return a third of the multiply-adds of training on one patch, see `TRAINING_PASSES`."""
+    shape = patch_shape(config)
+    macs = unet_macs(network, shape)
+    if config.training.adversarial:
+        macs += ADVERSARY_PASSES * adversary_macs(network, shape) // TRAINING_PASSES
+    return macs
 
 
 def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack | None = None) -> float:
@@ -210,7 +241,7 @@ def training_seconds(config: RunConfig, slices: int, gflops: float, stack: Stack
     stack = stack or Stack(slices)
     network = network_of(config, stack)
     validation = validation_slices(config, slices)
-    per_patch = unet_macs(network, patch_shape(config))
+    per_patch = patch_macs(config, network)
     if config.data.mode == "3d":
         units = max(1, training_slices(config, slices) // config.data.patch_depth)
         judged = unet_macs(network, (validation, stack.height, stack.width))
@@ -253,6 +284,10 @@ def record_speed(
     machine = Machine(text=device, gflops=gflops)
     write_atomic(workspace.state / _MACHINE_FILE, json.dumps(machine.model_dump(), ensure_ascii=False))
     return machine
+
+
+def _adversary_taps(network: Network) -> int:
+    return 48 if network.strides else 16
 
 
 def _double_conv(inputs: int, outputs: int, taps: int) -> int:

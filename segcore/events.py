@@ -72,6 +72,10 @@ class EpochEvent(_Event):
     """F1 of objects at an IoU of 0.5."""
     val_pq: float | None = None
     """Panoptic quality of objects."""
+    train_adversarial: float | None = None
+    """Loss by the verdict of the adversary, unweighted; None where there is none (`training.adversarial`)."""
+    train_discriminator: float | None = None
+    """Loss of the adversary itself: 0 where it sees through every prediction, 1/4 where it can only guess."""
 
     @property
     def val_score(self) -> float:

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError
 from segcore.estimate import (
+    ADVERSARY_WIDTHS,
     Machine,
+    Network,
     Stack,
+    adversary_parameters,
     network_of,
     parameters_of,
     patch_shape,
@@ -111,12 +114,15 @@ def estimate_footprint(
     # many maps of ever fewer pixels: of a 2d network together as much as in the first.
     per_map = 26 if not network.strides else 13 + _below(network.steps)
     per_pixel = per_map * network.features * number_bytes + 16 * network.inputs + 64
+    adversary = _adversary_per_pixel(network) * number_bytes if config.training.adversarial else 0
     weights = parameters_of(config.model, network) * per_weight
+    if config.training.adversarial:
+        weights += adversary_parameters(network) * (_STATE["adam"] + 4)
     planes = validated_planes(config, stack)
     return Footprint(
         process=_CONTEXT if gpu else _PROCESS,
         weights=weights + (0 if gpu else saving_bytes(config, stack)),
-        patch=round(math.prod(patch_shape(config)) * per_pixel * _times(config)),
+        patch=round(math.prod(patch_shape(config)) * (per_pixel * _times(config) + adversary)),
         validation=planes * stack.height * stack.width * (8 * network.features * number_bytes + 48),
         data=data_bytes(config, stack, gpu),
     )
@@ -128,7 +134,9 @@ def saving_bytes(config: RunConfig, stack: Stack) -> int:
     The state of a best epoch that waits to be written, and its weights in the order of the file.
     """
     per_weight = _STATE[config.training.optimizer] + _averaged(config) + 4
-    return parameters_of(config.model, network_of(config, stack)) * per_weight
+    network = network_of(config, stack)
+    adversary = adversary_parameters(network) * _STATE["adam"] if config.training.adversarial else 0
+    return parameters_of(config.model, network) * per_weight + adversary
 
 
 def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
@@ -163,6 +171,17 @@ def _below(steps: Sequence[Sequence[int]]) -> float:
     """Return the same for the levels below the first of a 3d network, in maps of the first."""
     scales = accumulate((math.prod(step) for step in steps), operator.mul)
     return 13 * sum(2**level / scale for level, scale in enumerate(scales, start=1))
+
+
+def _adversary_per_pixel(network: Network) -> float:
+    """Return the numbers per pixel that the adversary keeps for its gradients.
+
+    Of every layer its convolution, that normalised, and that activated; and of all that the verdict on a
+    prediction, the prediction and the annotation.
+    """
+    layers = len(ADVERSARY_WIDTHS) - 1
+    maps = sum(width / 4 ** min(layer + 1, layers) for layer, width in enumerate(ADVERSARY_WIDTHS))
+    return 9 * maps + 3 * (network.inputs + network.classes)
 
 
 def _times(config: RunConfig) -> float:

@@ -68,6 +68,11 @@ class RunConfig(Section):
                 f"training.teacher tells classes of pixels, but model.head {head} learns objects one by one. "
                 "Leave the teacher out, or choose the head semantic."
             )
+        if self.training.adversarial:
+            found.append(
+                f"training.adversarial is {self.training.adversarial:g}, but model.head {head} learns "
+                "objects: only classes of pixels face an adversary. Set it to 0, or choose the head semantic."
+            )
         if any(one.use == "teach" for one in self.data.sets):
             found.append(
                 "data.sets has images for which a teacher answers, who tells classes of pixels, but "

@@ -62,6 +62,15 @@ class TrainingConfig(Section):
         label="Weights by hand",
         form="more",
     )
+    adversarial: float = option(
+        0.0,
+        "Weight in the loss of a second network that learns to tell predictions from annotations; 0 leaves "
+        "it out.",
+        label="Adversarial term",
+        form="more",
+        ge=0,
+        le=10,
+    )
     optimizer: Literal["adamw", "adam", "radam", "lamb", "sgd", "gd"] = option(
         "adamw",
         "Optimizer: AdamW, Adam, RAdam, LAMB, SGD with Nesterov momentum 0.9, or plain gradient descent.",
@@ -305,6 +314,11 @@ class TrainingConfig(Section):
             raise ValueError(
                 "training.teacher works with one device only. Use training.devices 1, or leave the teacher "
                 "out."
+            )
+        if self.teacher and self.adversarial:
+            raise ValueError(
+                f"training.adversarial is {self.adversarial:g}, but a network that learns from a teacher "
+                "faces no adversary. Set it to 0, or leave training.teacher out."
             )
         if self.schedule == "plateau" and 0 < self.patience <= self.schedule_patience:
             raise ValueError(

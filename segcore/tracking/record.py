@@ -131,6 +131,7 @@ def epoch_metrics(event: EpochEvent) -> dict[str, float]:
         **{f"val_recall_class_{value}": score for value, score in event.val_recall_per_class.items()},
         **({} if event.val_accuracy is None else {"val_accuracy": event.val_accuracy}),
         **_objects(event),
+        **_contest(event),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -139,6 +140,12 @@ def _objects(event: EpochEvent) -> dict[str, float]:
     """Return the scores of objects, where they are learned."""
     scores = {"val_ap50": event.val_ap50, "val_f1": event.val_f1, "val_pq": event.val_pq}
     return {name: value for name, value in scores.items() if value is not None}
+
+
+def _contest(event: EpochEvent) -> dict[str, float]:
+    """Return the losses of the predictions that face an adversary, and of the adversary."""
+    losses = {"train_adversarial": event.train_adversarial, "train_discriminator": event.train_discriminator}
+    return {name: value for name, value in losses.items() if value is not None}
 
 
 def whole_history(job: Job) -> list[EpochEvent]:

@@ -18,6 +18,7 @@ from segcore.events import Reporter, Request
 from segcore.memory import MemoryGuard
 from segcore.postprocess.heads import InstanceHead
 from segcore.tasks import Task, build_task
+from segcore.training.adversary import contested
 from segcore.training.ahead import Ahead
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import SWA_START
@@ -161,6 +162,8 @@ class Run:
         loss = self.state.treatment.loss
         task = build_task(self.config, loss, self.weights, self.team.total, self.head)
         self.task: Task = self.lesson.task(task) if self.lesson else task
+        if self.state.adversary:
+            self.task = contested(self.task, self.state.adversary, self.team.total)
         self.validator.task = build_task(self.config, loss, self.weights, head=self.head)
 
     def listen(self, asked: Callable[[], Request | None]) -> Request | None:

@@ -66,6 +66,8 @@ def train_epoch(run: Run, asked: Callable[[], Request | None]) -> Passage:
         loss, prediction, label = take_step(run, unit_B, following)
         # Summed on the device: reading a value here would make the host wait for it in every step.
         part.loss_sum += loss
+        if state.adversary and part.contest_sum is not None:
+            part.contest_sum += state.adversary.told
         _count(run, part, prediction, label)
         part.done += 1
         state.step += 1
@@ -133,6 +135,7 @@ def _new_epoch(run: Run) -> EpochPart:
         region_N=epoch_units(len(run.pool), data.patches_per_image, run.state.generator),
         loss_sum=torch.zeros((), device=device),
         counts=Confusion(len(run.class_values), device),
+        contest_sum=torch.zeros(2, device=device) if run.state.adversary else None,
     )
 
 
@@ -173,6 +176,7 @@ def _keep_score(run: Run, verdict: Verdict) -> bool:
 def _describe(run: Run, part: EpochPart, verdict: Verdict, best: bool) -> EpochEvent:
     state, scores = run.state, verdict.scores
     patches = part.done * run.config.training.batch_size
+    contest = [None, None] if part.contest_sum is None else (part.contest_sum / part.done).tolist()
     return EpochEvent(
         epoch=state.epoch,
         epochs=run.planned_epochs,
@@ -197,6 +201,8 @@ def _describe(run: Run, part: EpochPart, verdict: Verdict, best: bool) -> EpochE
         val_ap50=verdict.ap50,
         val_f1=verdict.f1,
         val_pq=verdict.pq,
+        train_adversarial=contest[0],
+        train_discriminator=contest[1],
     )
 
 

@@ -80,6 +80,8 @@ def _go_back(run: Run, autopilot: Autopilot, number: int, *, fresh: bool) -> int
     state.scaler = build_scaler(run.hardware)
     if state.average:
         state.average.restart()
+    if state.adversary:
+        state.adversary.restart(run.config.training.seed + number)
     return 0
 
 

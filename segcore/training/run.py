@@ -42,6 +42,7 @@ from segcore.models.saved import place
 from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
 from segcore.tasks import build_task
+from segcore.training.adversary import build_adversary
 from segcore.training.against_teacher import compared
 from segcore.training.autopilot import Autopilot
 from segcore.training.averaging import WeightAverage
@@ -278,6 +279,7 @@ def _first_state(
         scaler=build_scaler(hardware),
         generator=seed_everything(training.seed),
         average=None if training.averaging == "none" else WeightAverage(network, training.averaging),
+        adversary=build_adversary(training, network, hardware),
         micro_batch=training.micro_batch,
     )
 

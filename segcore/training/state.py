@@ -14,6 +14,7 @@ from segcore.errors import ModelError
 from segcore.events import EpochEvent, InterventionEvent
 from segcore.metrics.overlap import Confusion
 from segcore.models.segmenter import Segmenter
+from segcore.training.adversary import Adversary
 from segcore.training.averaging import WeightAverage
 from segcore.training.randomness import random_state, restore_random_state
 from segcore.training.treatment import Treatment
@@ -33,6 +34,8 @@ class EpochPart:
     """Steps so far."""
     seconds: float = 0.0
     """Time the steps took."""
+    contest_sum: Tensor | None = None
+    """Sums of what the adversary told of every step, see `Adversary.told`; on the device."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class TrainState:
     scaler: torch.amp.GradScaler
     generator: torch.Generator
     average: WeightAverage | None = None
+    adversary: Adversary | None = None
+    """What judges the predictions, where an adversarial term was asked for."""
     epoch: int = 0
     """Finished epochs, those of the run it continues included."""
     step: int = 0
@@ -94,6 +99,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            **({"adversary": self.adversary.state_dict()} if self.adversary else {}),
             "random": random_state(self.generator),
             "phase": asdict(self.phase),
             "treatment": asdict(self.treatment),
@@ -135,7 +141,7 @@ class TrainState:
             raise _unusable(path, error) from error
 
     def restore_weights(self, content: dict[str, Any]) -> None:
-        """Take weights, optimizer, scaler and average from a checkpoint, and nothing else."""
+        """Take weights, optimizer, scaler, average and adversary from a checkpoint, and nothing else."""
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
@@ -143,6 +149,8 @@ class TrainState:
             self.average.load_state_dict(content["average"])
         elif self.average:
             self.average.restart()
+        if self.adversary:
+            self.adversary.load_state_dict(content.get("adversary"))
 
 
 def build_scaler(hardware: Hardware) -> torch.amp.GradScaler:
@@ -203,6 +211,7 @@ def _part_content(part: EpochPart | None) -> dict[str, Any] | None:
         "counts_KK": part.counts.counts_KK,
         "done": part.done,
         "seconds": part.seconds,
+        **({} if part.contest_sum is None else {"contest_sum": part.contest_sum}),
     }
 
 
@@ -211,6 +220,12 @@ def _read_part(content: dict[str, Any] | None, device: torch.device) -> EpochPar
         return None
     counts = Confusion(len(content["counts_KK"]), device)
     counts.counts_KK = content["counts_KK"].to(device)
+    contest_sum = content["contest_sum"].to(device) if "contest_sum" in content else None
     return EpochPart(
-        content["region_N"], content["loss_sum"].to(device), counts, content["done"], content["seconds"]
+        content["region_N"],
+        content["loss_sum"].to(device),
+        counts,
+        content["done"],
+        content["seconds"],
+        contest_sum,
     )

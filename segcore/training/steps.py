@@ -108,6 +108,8 @@ def _step(run: Run, unit_B: Tensor, following: Tensor | None) -> tuple[Tensor, T
         run.ahead.begin(make, following, state.generator)
     run.usage.waited += time.perf_counter() - began
     loss, prediction = _add_gradients(run, image, target)
+    if state.adversary:
+        state.adversary.step(state.scaler, run.team)
     if run.clipping:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), run.clipping)
@@ -149,9 +151,11 @@ def _annotated(run: Run, target: Tensor) -> Tensor:
 def _backward(run: Run, image: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     with run.hardware.autocast():
         loss, prediction = run.task.step(run.network, image, target)
+    adversary = run.state.adversary
+    due = loss + adversary.settle(weight) if adversary else loss
     if weight is not None:
-        loss = loss * weight
-    run.state.scaler.scale(loss).backward()
+        loss, due = loss * weight, due * weight
+    run.state.scaler.scale(due).backward()
     return loss.detach(), prediction
 
 
@@ -159,6 +163,8 @@ def _halve_micro_batch(run: Run, batch: int) -> None:
     """Free what the failed attempt left, and compute fewer patches at once from now on."""
     state = run.state
     state.optimizer.zero_grad(set_to_none=True)
+    if state.adversary:
+        state.adversary.forget()
     scale = state.scaler.state_dict()
     # The scaler refuses a second look at the same step, which the attempt may already have taken.
     state.scaler = build_scaler(run.hardware)

@@ -16,7 +16,7 @@ import psutil
 
 from segcore.config import RunConfig
 from segcore.errors import LostProcess, SegcoreError
-from segcore.estimate import Network, patch_shape, record_speed, unet_macs
+from segcore.estimate import Network, patch_macs, record_speed
 from segcore.events import EndEvent, EpochEvent, Event, NoteEvent, Reporter, Request, StageEvent
 from segcore.jobs.journal import FolderReporter, read_results
 from segcore.jobs.store import Job, State, end_job, read_job, start_job
@@ -185,7 +185,7 @@ def _remember_speed(job: Job, workspace: Workspace) -> None:
     if card is None or not results or not config.model.kind.is_unet:
         return
     network = Network(*config.model.like, card.inputs, card.outputs, card.strides)
-    macs = unet_macs(network, patch_shape(config))
+    macs = patch_macs(config, network)
     record_speed(workspace, results["device"], results["patches_per_second"], macs)
 
 

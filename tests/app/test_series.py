@@ -27,6 +27,7 @@ def of_an_earlier_version(number: int) -> EpochEvent:
 def test_every_number_of_an_epoch_is_there_once() -> None:
     new = {"loader_wait": 0.1, "memory": 2_000_000_000, "device_use": 0.9, "val_predicted_share": {"0": 0.7}}
     new |= {"val_f1": 0.8, "val_ap50": 0.7, "val_pq": 0.6}
+    new |= {"train_adversarial": 0.9, "train_discriminator": 0.2}
     history = [epoch(number, 0.5).model_copy(update=new) for number in (1, 2)]
     series = all_series(history)
     assert {one.kind for one in series} == set(KINDS)
@@ -42,7 +43,7 @@ def test_every_number_of_an_epoch_is_there_once() -> None:
 
 def test_what_an_earlier_version_did_not_report_is_left_out() -> None:
     kinds = {one.kind for one in all_series([of_an_earlier_version(1)])}
-    assert kinds == set(KINDS) - {"class_share", "loader_wait", "device_use", "memory", "objects"}
+    assert kinds == set(KINDS) - {"class_share", "loader_wait", "device_use", "memory", "objects", "contest"}
 
 
 def test_what_only_some_epochs_report_has_gaps() -> None:
