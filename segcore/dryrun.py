@@ -47,6 +47,8 @@ SAFE = 0.8
 PATIENCE = 20.0
 """Seconds a trial may take; larger ones are calculated from it."""
 STEPS = 2
+OBJECT = 24
+"""Side of the squares, with the gap beside them, that stand for objects, px."""
 LOOKED_AT = 64
 """Label planes in which classes are counted: a class more or less changes next to nothing."""
 KEPT_OPTIONS = (
@@ -211,7 +213,8 @@ class _Lab:
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
-        images, labels = _noise(folder, stack, self.material.classes)
+        images = _noise(folder, stack)
+        labels = _drawn(folder, stack, 0 if self.config.model.learns_objects else self.material.classes)
         options = {
             "data.images": str(images),
             "data.labels": str(labels),
@@ -256,17 +259,30 @@ def _voxel_text(stack: Stack) -> str | None:
     return ",".join(f"{size:g}" for size in stack.voxel)
 
 
-def _noise(folder: Path, stack: Stack, classes: int) -> tuple[Path, Path]:
-    """Write random images and labels of a size, and of as many bytes a grey value."""
+def _noise(folder: Path, stack: Stack) -> Path:
+    """Write random images of a size, and of as many bytes a grey value."""
     rng = np.random.default_rng(0)
     shape = (stack.slices, stack.channels, stack.height, stack.width)
     kind = {1: np.uint8, 2: np.uint16}.get(stack.grey_bytes, np.float32)
-    images, labels = folder / "images.tif", folder / "labels.tif"
+    images = folder / "images.tif"
     tifffile.imwrite(images, rng.integers(0, 255, shape).astype(kind), photometric="minisblack")
-    drawn = rng.integers(0, classes, (stack.slices, stack.height, stack.width))
-    drawn[:, 0, : min(classes, stack.width)] = np.arange(min(classes, stack.width))
-    tifffile.imwrite(labels, drawn.astype(np.uint16), photometric="minisblack")
-    return images, labels
+    return images
+
+
+def _drawn(folder: Path, stack: Stack, classes: int) -> Path:
+    """Write random labels of a size; without classes squares with a number each, as objects are compact."""
+    rng, sides = np.random.default_rng(1), (stack.height, stack.width)
+    labels = folder / "labels.tif"
+    if classes:
+        drawn = rng.integers(0, classes, (stack.slices, *sides))
+        drawn[:, 0, : min(classes, stack.width)] = np.arange(min(classes, stack.width))
+    else:
+        row, column = np.mgrid[: sides[0], : sides[1]]
+        number = row // OBJECT * (sides[1] // OBJECT + 1) + column // OBJECT + 1
+        gap = (row % OBJECT >= OBJECT - 4) | (column % OBJECT >= OBJECT - 4)
+        drawn = np.repeat(np.where(gap, 0, number)[None], stack.slices, 0)
+    tifffile.imwrite(labels, drawn.astype(np.uint16 if classes else np.uint32), photometric="minisblack")
+    return labels
 
 
 def main(words: list[str]) -> int:

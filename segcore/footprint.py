@@ -37,6 +37,9 @@ FEATURES = (128, 96, 64, 48, 32, 16)
 """The choices of the form."""
 _PROCESS, _CONTEXT = 780 * 10**6, 600 * 10**6
 """A process with torch and its libraries; what a CUDA context takes on the device."""
+_MAP, _JUDGED_MAP = 24, 12
+"""Bytes of a map of an instance head per pixel: in training the output, its gradient, two errors, the target
+of this batch and of the next; in validation what the network says, what that means, and a copy."""
 _STATE = {"adamw": 12, "adam": 12, "radam": 12, "lamb": 12, "sgd": 8, "gd": 4}
 """Bytes of a weight and the optimizer's moments, two at most; its gradient takes four more."""
 
@@ -114,6 +117,8 @@ def estimate_footprint(
     # many maps of ever fewer pixels: of a 2d network together as much as in the first.
     per_map = 26 if not network.strides else 13 + _below(network.steps)
     per_pixel = per_map * network.features * number_bytes + 16 * network.inputs + 64
+    maps = network.classes if config.model.learns_objects else 0
+    judged = 8 * network.features * number_bytes + 48 + _JUDGED_MAP * maps
     adversary = _adversary_per_pixel(network) * number_bytes if config.training.adversarial else 0
     weights = parameters_of(config.model, network) * per_weight
     if config.training.adversarial:
@@ -122,8 +127,8 @@ def estimate_footprint(
     return Footprint(
         process=_CONTEXT if gpu else _PROCESS,
         weights=weights + (0 if gpu else saving_bytes(config, stack)),
-        patch=round(math.prod(patch_shape(config)) * (per_pixel * _times(config) + adversary)),
-        validation=planes * stack.height * stack.width * (8 * network.features * number_bytes + 48),
+        patch=round(math.prod(patch_shape(config)) * (per_pixel * _times(config) + adversary + _MAP * maps)),
+        validation=planes * stack.height * stack.width * judged,
         data=data_bytes(config, stack, gpu),
     )
 
@@ -143,13 +148,13 @@ def data_bytes(config: RunConfig, stack: Stack, gpu: bool = False) -> int:
     """Return the bytes in which images and labels stay in memory during a training.
 
     On the CPU once as they were read and once more as the pool from which patches are cut; a label takes two
-    bytes.
+    bytes, the number of an object four.
     """
     if _on_disk(config):
         return 0
-    plane = stack.height * stack.width
-    pool = training_slices(config, stack.slices) * plane * (stack.channels * _pool_bytes(stack) + 2)
-    return pool if gpu else pool + stack.slices * plane * (stack.channels * stack.grey_bytes + 2)
+    plane, label = stack.height * stack.width, 4 if config.model.learns_objects else 2
+    pool = training_slices(config, stack.slices) * plane * (stack.channels * _pool_bytes(stack) + label)
+    return pool if gpu else pool + stack.slices * plane * (stack.channels * stack.grey_bytes + label)
 
 
 def loading_bytes(config: RunConfig, stack: Stack) -> int:
