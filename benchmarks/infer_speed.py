@@ -75,15 +75,15 @@ def _compare(
         return ((torch.from_numpy(image).float() - offset) / scale)[None].to(hardware.device)
 
     recipe = Recipe(WINDOW, 4, config.model.features, config.model.layers, str(hardware.device))
-    contestants = {OURS: _timed(predictor.logits, images)}
+    contestants = {OURS: timed(predictor.logits, images)}
     if max(parts[0].shape) <= PART // 2:
-        contestants[PEER] = _timed(lambda image: peer(prepare(image))[0], parts)
+        contestants[PEER] = timed(lambda image: peer(prepare(image))[0], parts)
     for title, make in {
         MONAI: partial(_monai, peer, prepare),
         NNUNET: partial(_nnunet, recipe, data.channels, classes),
     }.items():
         try:
-            contestants[title] = _timed(make(), parts)
+            contestants[title] = timed(make(), parts)
         except ModuleNotFoundError as error:
             print(f"{title} does not take part: {error}. See benchmarks/requirements.txt.", flush=True)
     contestants[PRODUCT] = matrix_product(hardware)
@@ -101,7 +101,8 @@ def _compare(
     )
 
 
-def _timed(predict: Callable[[np.ndarray], Tensor], images: list[np.ndarray]) -> Contestant:
+def timed(predict: Callable[[np.ndarray], Tensor], images: list[np.ndarray]) -> Contestant:
+    """Return what goes from the grey values of images to class indices over and over, and tells its Mpx/s."""
     endless = cycle(images)
 
     def work(seconds: float) -> float:
