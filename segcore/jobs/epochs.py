@@ -34,7 +34,7 @@ class KeptEpoch:
     scores : EpochEvent or None
         What the run reported of it; None if that line is lost.
     best : bool
-        True for the epoch with the best validation Dice.
+        True for the epoch with the best score.
     model : bool
         True for the epoch that is the run's model.
     """

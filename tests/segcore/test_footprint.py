@@ -36,6 +36,10 @@ def _sensor3d(slices: int) -> dict[str, Any]:
     return {"model": {"family": "sensor3d"}, "data": {"mode": "2.5d", "context_slices": slices}}
 
 
+def _head(name: str) -> dict[str, Any]:
+    return {"model": {"head": name}, "data": {"labels_as": "objects"}}
+
+
 def _on_encoder(encoder: str) -> dict[str, Any]:
     return {"model": {"family": "unet-encoder", "encoder": encoder}}
 
@@ -56,6 +60,8 @@ def _on_encoder(encoder: str) -> dict[str, Any]:
         (_sensor3d(3), {"data": {"mode": "2.5d", "context_slices": 3}}),
         (_on_encoder("resnet101"), _on_encoder("resnet34")),
         (_on_encoder("resnext101_32x48d"), {"model": {"family": "segformer-b5"}}),
+        (_head("stars"), _head("flows")),
+        (_head("flows"), {}),
     ],
 )
 def test_larger_options_need_more(more: dict[str, Any], less: dict[str, Any]) -> None:

@@ -80,6 +80,18 @@ def test_the_summary_counts_what_finished(workspace: Workspace) -> None:
     assert last.over
 
 
+def test_repeats_that_learn_objects_are_summed_up_by_their_f1(workspace: Workspace) -> None:
+    values = {"model": {"head": "boundary"}, "data": {"labels_as": "objects"}, "training": {"repeats": 2}}
+    jobs = submit_repeats(workspace, build_config({"session": "em", **values}))
+    for job, f1 in zip(jobs, (0.5, 0.7), strict=True):
+        start_job(job.folder)
+        results = {"best_epoch": 1, "metrics": {"val_dice": 0.9, "val_f1": f1}}
+        (job.folder / "results.json").write_text(json.dumps(results))
+        end_job(job.folder, State.FINISHED)
+    found = summary(workspace, jobs[0].group)
+    assert (found.measure, found.scores) == ("F1", (0.5, 0.7))
+
+
 def test_no_group_is_nobodys_group(workspace: Workspace) -> None:
     submit(workspace, "train", config(repeats=1))
     assert summary(workspace, "").total == 0

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import tifffile
 from drawn_objects import blobs
+from PIL import Image
 from trainings import assert_same_state, comparable, run_in
 
 from segcore.card import read_config
 from segcore.config import RunConfig, build_config
+from segcore.data.colouring import COLOURS
 from segcore.errors import ConfigError
 from segcore.events import EpochEvent, Request, unasked
+from segcore.jobs.feedback import read_scene, shots
 from segcore.models.saved import find_model, load_model
 from segcore.postprocess.heads import HEADS
 from segcore.predictor import Predictor
@@ -80,6 +83,14 @@ def test_objects_are_scored_and_the_best_epoch_is_that_of_their_f1(
     assert card.head is not None
     assert card.head.name == name
     assert all(8 < side < 30 for side in card.head.sides)
+    *_, last = shots(tmp_path / "run")
+    scene, label_YX = read_scene(last.folder), np.asarray(Image.open(last.folder / "label.png"))
+    assert scene is not None
+    assert scene.objects
+    annotated = tifffile.imread(numbered / "labels.tif")[scene.window.plane]
+    assert np.array_equal(label_YX > 0, annotated > 0)
+    assert 2 < label_YX.max() <= COLOURS, "objects are told apart"
+    assert np.asarray(Image.open(last.path)).max() <= COLOURS
 
 
 @every_head
