@@ -92,6 +92,17 @@ def test_the_ticked_families_are_queued_whatever_family_the_form_shows(services:
     assert services.follow_ups.ways(jobs[0].id).group is None
 
 
+def test_the_teacher_of_a_trial_is_found_in_the_workspace_or_missed(services: Services) -> None:
+    jobs = begin(services, ["unet-small", "unet"], training_teacher="data/labels.tif")
+    masks = str(services.workspace.data / "labels.tif")
+    assert [job.config.training.teacher for job in jobs] == [masks, masks]
+    for teacher in ("data/gone", "20200101-000000-gone", "../outside"):
+        shown = form(training_teacher=teacher)
+        message = choosing.start(services, (["unet-small", "unet"], 1.0, 0), DATA, shown)[2]
+        assert 'class="finding error"' in message
+    assert len(list_jobs(services.workspace)) == len(jobs)
+
+
 @pytest.mark.parametrize(
     ("families", "minutes", "data"),
     [(["unet"], 1.0, DATA), ([], 1.0, DATA), (["unet", "unet-small"], 0.0, DATA),
