@@ -16,7 +16,8 @@ from segcore.errors import ConfigError
 FOLDER = Path(__file__).parent
 GENERAL = ("quick-start", "step-data", "step-configure", "step-train", "step-segment")
 METRICS = (
-    "metric.dice", "metric.iou", "metric.loss", "metric.gain", "metric.predicted_share", "metric.speed"
+    "metric.dice", "metric.objects", "metric.iou", "metric.loss", "metric.gain", "metric.predicted_share",
+    "metric.speed",
 )  # fmt: skip
 LISTED = 12
 """Proposals for an option that its facts name; the field finds the others by typing."""
