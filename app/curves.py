@@ -90,9 +90,9 @@ def figure(
     look, marks = look or Look(), marks or Marks()
     epochs, whole = _without_holes(history)
     series = [one for one in all_series(whole, names) if one.kind in look.kinds] if history else []
-    # Empty charts of what is going to come, not an empty page.
+    # Empty charts of what is going to come, not an empty page; few runs learn objects.
     kinds = [kind for kind in KINDS if kind in {one.kind for one in series}] or [
-        kind for kind in KINDS if kind in look.kinds
+        kind for kind in KINDS if kind in look.kinds and (kind != "objects" or len(look.kinds) == 1)
     ]
     # Saved epochs would only clutter the charts of speed and memory, unless nothing else is there.
     pointed = [kind for kind in kinds if kind in USUAL] or kinds[:1]

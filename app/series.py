@@ -51,7 +51,8 @@ KINDS: Mapping[str, Kind] = {
     "device_use": Kind("Device busy", share=True),
     "memory": Kind("Peak memory, GB"),
 }
-USUAL = ("loss", "dice")
+USUAL = ("loss", "dice", "objects")
+"""Drawn unless somebody chooses; objects where they are learned only."""
 ALWAYS = ("loss", "dice", "learning_rate", "speed", "seconds")
 """What every epoch reports; a run of which none is a number has learned nothing, and shows it."""
 

@@ -83,7 +83,7 @@ def test_marks_stand_where_it_happened() -> None:
 
 
 def test_saved_epochs_are_bold_on_the_validation_curve_and_can_be_clicked() -> None:
-    drawn = figure(history(), Look(USUAL), Marks(best=6, kept=(5, 10, 99)))
+    drawn = figure(history(), Look(("loss", "dice")), Marks(best=6, kept=(5, 10, 99)))
     saved = [trace for trace in drawn["data"] if trace["name"] == "saved"]
     curve = {trace["yaxis"]: trace for trace in drawn["data"] if trace["name"] == "validation"}
     assert {trace["yaxis"] for trace in saved} == {"y", "y2"}
@@ -123,6 +123,13 @@ def test_before_the_first_epoch_the_chosen_charts_are_there_empty() -> None:
     assert titles(drawn) == ["<b>Loss</b>", "<b>Peak memory, GB</b>"]
     # The drawing library leaves out a chart without any curve.
     assert [(curve["xaxis"], curve["x"]) for curve in drawn["data"]] == [("x", []), ("x2", [])]
+
+
+def test_objects_are_drawn_unasked_where_they_are_learned_only() -> None:
+    usual = ["<b>Loss</b>", "<b>Dice</b>"]
+    assert titles(figure(history(), Look(USUAL))) == [*usual, "<b>Objects</b>"]
+    assert titles(figure([epoch(1, 0.5)], Look(USUAL))) == titles(figure([], Look(USUAL))) == usual
+    assert titles(figure([], Look(("objects",)))) == ["<b>Objects</b>"]
 
 
 def test_a_legend_names_everything_once() -> None:
