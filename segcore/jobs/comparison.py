@@ -180,7 +180,8 @@ def _write_picture(path: Path, shown_2YX: NDArray[np.uint8]) -> None:
 
 
 def _badness(scored: ScoredSlice) -> tuple[float, int]:
-    return (math.inf if math.isnan(scored.mean_dice) else scored.mean_dice, scored.index)
+    score = scored.mean_dice if scored.f1 is None else scored.f1
+    return (math.inf if math.isnan(score) else score, scored.index)
 
 
 def _cell(scores: Mapping[str, float], value: int) -> Any:
