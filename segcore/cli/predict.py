@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,11 +151,16 @@ def _copy(result: Path, output: Path) -> Path:
     else:
         with atomic_path(output) as temporary:
             shutil.copyfile(result, temporary)
-        table = result.with_name(f"{result.stem}.objects.csv")
-        if table.exists():
-            with atomic_path(output.with_name(f"{output.stem}.objects.csv")) as temporary:
-                shutil.copyfile(table, temporary)
+    table = _table_beside(result)
+    if table.exists():
+        with atomic_path(_table_beside(output)) as temporary:
+            shutil.copyfile(table, temporary)
     return output
+
+
+def _table_beside(labels: Path) -> Path:
+    """Return where the table of the objects in a label image lies."""
+    return labels.with_name(re.sub(r"(\.ome)?\.(tiff?|zarr)$", "", labels.name) + ".objects.csv")
 
 
 def _summary(result: dict[str, Any]) -> list[str]:

@@ -15,7 +15,9 @@ from drawn_objects import blobs, same_objects
 from torch import Tensor
 
 from segcore.card import ModelCard, Normalization, PixelSize
+from segcore.cli.predict import _copy
 from segcore.config import RunConfig, build_config
+from segcore.data.open import open_source
 from segcore.errors import ConfigError
 from segcore.events import Request
 from segcore.files import sha256
@@ -114,6 +116,23 @@ def test_the_result_numbers_the_objects_and_the_table_lists_them(
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["objects_table"] == "segmentation.objects.csv"
     assert metadata["class_pixels"] == {"0": int((result == 0).sum()), "1": int((result > 0).sum())}
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("tiff", ".tif"), ("ome-zarr", ".ome.zarr")])
+def test_a_copy_of_the_result_takes_the_table_along(
+    files: dict[str, str], model: LoadedModel, tmp_path: Path, listener, kind: str, ending: str
+) -> None:
+    folder = tmp_path / "result"
+    segment(config_of(files["images"], format=kind, tile_size=64), folder, listener, model=model)
+    copy = _copy(folder / f"segmentation{ending}", tmp_path / f"mine{ending}")
+    own, there = (
+        source.read((slice(None),) * len(source.shape))
+        for source in map(open_source, (copy, folder / f"segmentation{ending}"))
+    )
+    assert np.array_equal(own, there)
+    table = (tmp_path / "mine.objects.csv").read_text()
+    assert table == (folder / "segmentation.objects.csv").read_text()
+    assert len(table.splitlines()) == int(own.max()) + 1
 
 
 def test_tiles_leave_no_seam(files: dict[str, str], model: LoadedModel, tmp_path: Path, listener) -> None:
