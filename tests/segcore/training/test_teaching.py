@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from trainings import assert_same_state, config_for, run_in
+from trainings import assert_same_state, config_for, run_in, write_discs
 
 from segcore.card import ObjectHead, read_config
 from segcore.config import RunConfig, build_config
@@ -25,12 +25,13 @@ from segcore.training.run import train
 from segcore.training.steps import make_batch
 
 
-@pytest.fixture
-def parent(stack: Path, tmp_path: Path) -> Path:
-    """Return the run folder of a model that has learned the discs."""
-    folder = tmp_path / "parent"
-    train(config_for(stack, epochs=8, learning_rate=2e-3, batch_size=1), folder)
-    return folder
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of a model that has learned the discs of `stack`."""
+    folder = tmp_path_factory.mktemp("discs")
+    write_discs(folder)
+    train(config_for(folder, epochs=5, learning_rate=5e-3, batch_size=1), folder / "parent")
+    return folder / "parent"
 
 
 def taught(

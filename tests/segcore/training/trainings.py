@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tifffile
 import torch
 
 from segcore.config import RunConfig, build_config
@@ -13,6 +15,20 @@ from segcore.events import EpochEvent, Reporter, unheard
 from segcore.training.context import Run
 from segcore.training.run import build_run
 from segcore.training.state import TrainState
+
+
+def write_discs(folder: Path) -> None:
+    """Write six planes of bright discs on a dark ground, raw.tif; in labels.tif they are 0 and 255."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[:64, :64]
+    labels = np.zeros((6, 64, 64), np.uint8)
+    for plane in labels:
+        for _ in range(3):
+            row, column, radius = rng.integers(8, 56), rng.integers(8, 56), rng.integers(6, 12)
+            plane[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = 255
+    raw = (60 + 0.4 * labels + rng.normal(0, 12, labels.shape)).clip(0, 255).astype(np.uint8)
+    tifffile.imwrite(folder / "raw.tif", raw, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(folder / "labels.tif", labels, imagej=True, metadata={"axes": "ZYX"})
 
 
 def config_for(stack: Path, **training: Any) -> RunConfig:
