@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import choosing, follow_ups_panel, forms, notice, watch
+from app import choosing, follow_ups_panel, forms, mask_panel, notice, watch
 from app.api import add_api
 from app.linking import PLACES, as_choice, open_link, watch_run
 from app.pretrained import Pretrained
@@ -155,6 +155,7 @@ def _wire_steps(services: Services, steps: Steps) -> None:
     labels_as = steps.configure.value_of("data.labels_as")
     head = steps.configure.value_of("model.head")
     checked = data.wire(services, steps.data, steps.configure.values, labels_as, head)
+    mask_panel.wire(services, steps.data.masks, steps.data.chosen, labels_as, head, checked)
     configure.wire(services, steps.configure, steps.data.chosen, checked)
     train.wire(services, steps.train, steps.data.chosen, steps.configure.values, steps.source)
     infer.wire(services, steps.infer)

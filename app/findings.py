@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import escape
 
+from app import views
 from app.views import mark_html
-from segcore.data.report import Finding, Report
+from segcore.data.report import Finding, Report, SourceSummary
 
 ORDER = {"error": 0, "warning": 1, "info": 2}
 OPEN = 2
 """So many notes are shown; more are folded."""
 LONGEST = 12
 """Findings of one level that are listed."""
+MOST_CLASSES = 12
+"""Classes in the legend; more are objects with numbers."""
 
 
 def findings_html(report: Report) -> str:
@@ -36,3 +40,15 @@ def _lines(findings: Sequence[Finding]) -> str:
     if len(findings) > LONGEST:
         shown.append(f'<p class="subdued">and {len(findings) - LONGEST} more</p>')
     return "".join(shown)
+
+
+def legend_html(report: Report, summary_text: Callable[[SourceSummary], str]) -> str:
+    """Return shape, type and pixel size of the images, and the classes with their shares."""
+    text = summary_text(report.images) if report.images else ""
+    entries = [
+        views.ClassEntry(item.value, "" if item.name == str(item.value) else item.name, item.share)
+        for item in report.classes[:MOST_CLASSES]
+    ]
+    more = len(report.classes) - MOST_CLASSES
+    tail = f'<p class="subdued">and {more} more values</p>' if more > 0 else ""
+    return f'<p class="subdued">{escape(text)}</p>{views.legend_html(entries)}{tail}'

@@ -25,6 +25,7 @@ from app.feedback_store import FeedbackStore
 from app.follow_ups import FollowUps
 from app.history import History
 from app.jobview import JobView, view_job
+from app.mask_desk import MaskDesk
 from app.memory_desk import MemoryDesk
 from app.registry import ModelCheck, Registry
 from app.segmentations import Segmentations
@@ -70,6 +71,7 @@ class Services:
         self.models = Registry(workspace)
         self.data = DataDesk(workspace)
         self.examinations = Examinations(self.data)
+        self.masks = MaskDesk(workspace, self.data)
         self.memory = MemoryDesk(workspace)
         self.history = History()
         self.checkpoints = CheckpointStore(workspace, self.models, lambda run: self.history.read(run).epochs)
@@ -222,7 +224,7 @@ class Services:
         return command_line(config, kind, str(self.workspace.root))
 
     def check_model(self, weights: str, config: str | None = None) -> ModelCheck:
-        """Say whether a `.pth` of the workspace and a `config.json` belong together."""
+        """Say whether a model file of the workspace and its configuration belong together."""
         return self.models.check_files(self.resolve(weights), self.resolve(config) if config else None)
 
     def device_text(self) -> str:

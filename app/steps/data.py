@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
-from app import catalog, forms, insight, more_sets, reading_panel, views
+from app import catalog, forms, insight, mask_panel, more_sets, reading_panel, views
 from app.data_facts import Overview
 from app.files_input import FileInput, file_input
-from app.findings import findings_html
+from app.findings import findings_html, legend_html
 from app.insight import Insight
 from app.pretrained import Pretrained, build_pretrained
 from app.preview import Scene, empty_html, picture_html
@@ -25,8 +24,6 @@ from segcore.data.report import Report
 EMPTY = "Choose raw images and annotations,\nor try it with the sample data."
 SMALLEST_PATCH = 32
 """Here only the data is judged; whether the chosen patch fits is said beside its field in step 2."""
-MOST_CLASSES = 12
-"""Classes in the legend; more are objects with numbers."""
 SHOWN = (
     "findings", "swap", "foreground", "objects", "reading", "picture", "sliders", "plane", "legend", "next",
 )  # fmt: skip
@@ -58,6 +55,7 @@ class DataStep:
     legend: gr.HTML
     next: gr.Button
     insight: Insight
+    masks: mask_panel.MaskPanel
 
     @property
     def chosen(self) -> list[Any]:
@@ -94,6 +92,7 @@ def build(services: Services) -> DataStep:
                 pretrained = build_pretrained(services)
             gr.Markdown(forms.step_help_html("step-data"))
         with gr.Column(scale=3, min_width=320):
+            masks = mask_panel.build(services)
             picture = gr.HTML(empty_html(EMPTY), elem_id="data-picture")
             with gr.Row(visible=False) as sliders:
                 plane = gr.Slider(
@@ -117,7 +116,7 @@ def build(services: Services) -> DataStep:
         )  # fmt: skip
     return DataStep(
         images, labels, mask, fields, sets, reading, sample, findings, swap, foreground, objects, pretrained,
-        scratch, ready, picture, sliders, plane, opacity, legend, next_step, inside,
+        scratch, ready, picture, sliders, plane, opacity, legend, next_step, inside, masks,
     )  # fmt: skip
 
 
@@ -276,7 +275,7 @@ def _pair_updates(services: Services, data: DataConfig, opacity: float) -> dict[
         "reading": reading_panel.reading_value(known),
         "picture": _draw(services, scene, 0, opacity),
         **_sliders(services, scene.data),
-        "legend": legend_html(services, report),
+        "legend": legend_html(report, services.summary_text),
         "next": gr.Button(interactive=report.ok),
     }
 
@@ -305,18 +304,6 @@ def redraw(services: Services, chosen: Sequence[Any], labels_as: str, plane: flo
     report = _report(services, data) if data.images and data.labels else None
     scene = _scene(report, data) if isinstance(report, Report) else _alone(data)
     return _draw(services, scene, int(plane), opacity)
-
-
-def legend_html(services: Services, report: Report) -> str:
-    """Return shape, type and pixel size of the images, and the classes with their shares."""
-    text = services.summary_text(report.images) if report.images else ""
-    entries = [
-        views.ClassEntry(item.value, "" if item.name == str(item.value) else item.name, item.share)
-        for item in report.classes[:MOST_CLASSES]
-    ]
-    more = len(report.classes) - MOST_CLASSES
-    tail = f'<p class="subdued">and {more} more values</p>' if more > 0 else ""
-    return f'<p class="subdued">{escape(text)}</p>{views.legend_html(entries)}{tail}'
 
 
 def _report(services: Services, data: DataConfig) -> Report | Problem:

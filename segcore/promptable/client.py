@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from segcore.errors import ModelError
 from segcore.promptable.messages import Answer, Request
 
 COMMAND = [sys.executable, "-m", "segcore.promptable.serve"]
-LONGEST_WAIT = 300.0
-"""Seconds after which an answer is given up: the first one of a large network on a busy CPU takes minutes."""
+LONGEST_WAIT = 900.0
+"""Seconds without a word after which an answer is given up: a large network may have to be fetched first."""
 
 
 class PromptProcess:
@@ -49,7 +49,12 @@ class PromptProcess:
         """True if the process is there, so that an answer takes no start-up."""
         return self._process is not None and self._process.poll() is None
 
-    def ask(self, request: Mapping[str, Any], seconds: float | None = None) -> Answer:
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        seconds: float | None = None,
+        told: Callable[[Answer], None] | None = None,
+    ) -> Answer:
         """Hand in a request and return its answer; others wait meanwhile.
 
         Parameters
@@ -57,7 +62,9 @@ class PromptProcess:
         request : Mapping
             The fields of `Request`, but for `id`.
         seconds : float, optional
-            So long it may take; None: some minutes.
+            So long it may say nothing; None: some minutes.
+        told : callable, optional
+            Told every stage of the work.
 
         Raises
         ------
@@ -67,7 +74,7 @@ class PromptProcess:
         with self._lock:
             asked = Request.model_validate({**request, "id": next(self._numbers)})
             self._send(asked)
-            answer = self._wait(asked, LONGEST_WAIT if seconds is None else seconds)
+            answer = self._wait(asked, LONGEST_WAIT if seconds is None else seconds, told)
         if answer.message:
             raise ModelError(answer.message, answer.remedy)
         return answer
@@ -81,7 +88,7 @@ class PromptProcess:
             self._end()
             self._closing = False
 
-    def _wait(self, asked: Request, seconds: float) -> Answer:
+    def _wait(self, asked: Request, seconds: float, told: Callable[[Answer], None] | None) -> Answer:
         deadline, again = time.monotonic() + seconds, True
         while True:
             try:
@@ -104,8 +111,13 @@ class PromptProcess:
                 continue
             with suppress(ValidationError):  # half a line, of a process that was killed
                 answer = Answer.model_validate_json(line)
-                if answer.id == asked.id:
+                if answer.id != asked.id:
+                    continue
+                if not answer.stage:
                     return answer
+                deadline = time.monotonic() + seconds
+                if told is not None:
+                    told(answer)
 
     def _send(self, request: Request) -> None:
         if self._process is None or self._process.poll() is not None:

@@ -6,7 +6,7 @@ What is good is judged on the small logits, so that full masks are made only of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -17,7 +17,12 @@ BATCH = 64
 """Points that are asked at once."""
 
 
-def find_everything(network: Promptable, embedding: Embedding, options: Everything | None = None) -> Objects:
+def find_everything(
+    network: Promptable,
+    embedding: Embedding,
+    options: Everything | None = None,
+    told: Callable[[int, int], None] | None = None,
+) -> Objects:
     """Return all objects: int32 labels that do not overlap, and the IoU that the network expects of each.
 
     Parameters
@@ -26,12 +31,16 @@ def find_everything(network: Promptable, embedding: Embedding, options: Everythi
         Whose embedding it is.
     options : Everything, optional
         How fine the grid is, and which masks are objects.
+    told : callable, optional
+        Told how many points were asked, and how many there are.
     """
     options = options or Everything()
-    parts = [
-        _good(*network.at_points(embedding, points), embedding, options)
-        for points in _grid(embedding, options)
-    ]
+    parts, asked = [], 0
+    for points in _grid(embedding, options):
+        parts.append(_good(*network.at_points(embedding, points), embedding, options))
+        asked += len(points)
+        if told is not None:
+            told(asked, options.side**2)
     logits, scores, boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     painter = Painter(embedding.size, least=options.least)

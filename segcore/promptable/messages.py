@@ -65,9 +65,17 @@ class Mask(_Message):
 
 
 class Answer(_Message):
-    """What became of the request with the same id; if it failed, why and what to do."""
+    """What became of the request with the same id; if it failed, why and what to do.
+
+    Those with a stage say how far it is; the last one has none.
+    """
 
     id: int
+    stage: str = ""
+    """What is being done, in a few words."""
+    done: int = 0
+    total: int = 0
+    """Of the stage; 0: nobody knows."""
     message: str = ""
     remedy: str = ""
     seconds: float = 0.0

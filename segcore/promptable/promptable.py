@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -87,16 +87,28 @@ class Masks:
     logits: np.ndarray
 
 
-RANGES = {
-    "side": (1, 256),
-    "iou": (0, 1),
-    "stability": (0, 1),
-    "offset": (0, 10),
-    "overlap": (0, 1),
-    "least": (1, 1e9),
-    "largest": (1e-6, 1),
+class Option(NamedTuple):
+    """What an option of `Everything` may be, and what it does."""
+
+    low: float
+    high: float
+    help: str
+
+
+OPTIONS = {
+    "side": Option(1, 256, "points per side of the grid on which objects are asked for"),
+    "iou": Option(0, 1, "least IoU with an object that the network expects of a mask"),
+    "stability": Option(
+        0, 1, "least share that remains of a mask when its threshold is raised and lowered by offset"
+    ),
+    "offset": Option(0, 10, "by how much the threshold is raised and lowered, in logits"),
+    "overlap": Option(0, 1, "of masks whose boxes have a larger IoU only the best stays"),
+    "least": Option(1, 1e9, "fewest px of an object"),
+    "largest": Option(1e-6, 1, "largest share of a slice that is an object and not the background"),
 }
-"""Least and largest values of the options of `Everything`."""
+"""The options of `Everything`, for messages and for the help of the command line."""
+KINDS = ("sam", "sam2", "sam2_video", "sam3_tracker", "sam3_video")
+"""What the config.json of a network that answers prompts calls its kind."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +117,7 @@ class Everything:
 
     The defaults are those of the automatic mask generator of SAM (Kirillov et al. 2023, arXiv 2304.02643).
 
-    Parameters
-    ----------
-    side : int
-        Points per side of the grid, 1 to 256.
-    iou : float
-        Least IoU that the network expects of a mask, 0 to 1.
-    stability : float
-        Least share, 0 to 1, that remains of a mask when its threshold is raised and lowered by `offset`.
-    offset : float
-        In logits, 0 to 10.
-    overlap : float
-        Of masks whose boxes have a larger IoU, 0 to 1, only the best stays.
-    least : int
-        Fewest px of an object, 1 to 1e9.
-    largest : float
-        Largest share of the plane that is an object and not the background, above 0 to 1.
+    `OPTIONS` says what each does.
     """
 
     side: int = 32
@@ -133,7 +130,7 @@ class Everything:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` where an option is out of its range."""
-        for name, (low, high) in RANGES.items():
+        for name, (low, high, _) in OPTIONS.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value:g}.", f"It must be between {low:g} and {high:g}.")

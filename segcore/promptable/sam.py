@@ -22,6 +22,7 @@ from segcore.promptable.promptable import Embedding, Masks, Prompt
 DARKEST, BRIGHTEST = 0.5, 99.5
 """Percentiles of a plane that become black and white."""
 COLOURS = 3
+ELSEWHERE = "Download its folder where there is a network, copy it here, and choose the folder."
 
 
 class Kind(NamedTuple):
@@ -251,8 +252,11 @@ def _find(reference: str) -> tuple[Path, Path]:
     """Return the folder of a network and its file of weights."""
     if named := hub_id(reference):
         repository, revision = named
-        weights = fetch(repository, FILES[:2], revision)
-        return fetch(repository, ["config.json"], revision).parent, weights
+        try:
+            weights = fetch(repository, FILES[:2], revision)
+            return fetch(repository, ["config.json"], revision).parent, weights
+        except ModelError as error:
+            raise ModelError(error.message, ELSEWHERE) from error
     folder = Path(reference).expanduser()
     for name in FILES[:2]:
         if (folder / name).is_file() and (folder / "config.json").is_file():

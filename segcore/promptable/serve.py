@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from pydantic import ValidationError
@@ -32,6 +33,8 @@ IDLE_SECONDS = 900.0
 _log = logging.getLogger("segcore.prompts")
 
 Loader = Callable[[str], Promptable]
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is (0: nobody knows)."""
 
 
 class Prompter:
@@ -52,12 +55,12 @@ class Prompter:
         self._seen: tuple[tuple[str, Place], Embedding] | None = None
         self._masks: Masks | None = None
 
-    def answer(self, request: Request) -> Answer:
-        """Return the answer; what goes wrong is said in it."""
+    def answer(self, request: Request, tell: Tell = lambda stage, done, total: None) -> Answer:
+        """Return the answer; what goes wrong is said in it, and on the way what is being done."""
         began = time.monotonic()
         message, remedy = "", ""
         try:
-            found = self._found(request)
+            found = self._found(request, tell)
             return found.model_copy(update={"seconds": time.monotonic() - began})
         except SegcoreError as error:
             message, remedy = error.message, error.remedy
@@ -71,13 +74,14 @@ class Prompter:
             message, remedy = "The prompt failed inside the program.", "The log of the process says more."
         return Answer(id=request.id, message=message, remedy=remedy, seconds=time.monotonic() - began)
 
-    def _found(self, request: Request) -> Answer:
-        network = self._known(request.model)
-        embedding = self._embedding(network, request)
+    def _found(self, request: Request, tell: Tell) -> Answer:
+        network = self._known(request.model, tell)
+        embedding = self._embedding(network, request, tell)
         if request.do == "embed":
             return Answer(id=request.id)
         if request.do == "everything":
-            found = find_everything(network, embedding, _options(request.options))
+            told = partial(tell, "Looking for objects")
+            found = find_everything(network, embedding, _options(request.options), told)
             if found.count > np.iinfo(np.uint16).max:
                 raise ConfigError(
                     f"{found.count} objects were found, more than a picture can number.",
@@ -87,16 +91,18 @@ class Prompter:
         self._masks = network.mask(embedding, self._prompt(request))
         return Answer(id=request.id, masks=_sent(self._masks))
 
-    def _known(self, model: str) -> Promptable:
+    def _known(self, model: str, tell: Tell) -> Promptable:
         if self._network is None or self._network[0] != model:
+            tell("Loading the network", 0, 0)
             self._network = self._seen = self._masks = None  # memory for one network
             self._network = (model, self._load(model))
         return self._network[1]
 
-    def _embedding(self, network: Promptable, request: Request) -> Embedding:
+    def _embedding(self, network: Promptable, request: Request, tell: Tell) -> Embedding:
         # Of the files a place names it is believed, as long as it is the last one, that they stay the same.
         asked = (request.model, request.place)
         if self._seen is None or self._seen[0] != asked:
+            tell("Looking at the slice", 0, 0)
             self._seen = self._masks = None
             self._seen = (asked, self._cache.embed(network, read_place(request.place)))
         return self._seen[1]
@@ -191,7 +197,11 @@ def serve(
         except ValidationError:
             _log.exception("A request that cannot be read")
             continue
-        say(prompter.answer(request))
+        say(prompter.answer(request, partial(_tell, say, request.id)))
+
+
+def _tell(say: Callable[[Answer], None], number: int, stage: str, done: int, total: int) -> None:
+    say(Answer(id=number, stage=stage, done=done, total=total))
 
 
 def main(device: str = "cpu") -> None:

@@ -114,12 +114,16 @@ def test_every_request_is_answered_until_who_asks_is_gone(
     process = threading.Thread(target=serve, args=(lines(), said.append, prompter))
     process.start()
     try:
-        wait_until(lambda: bool(said))
+        wait_until(lambda: any(not answer.stage for answer in said))
     finally:
         gone.set()
         process.join(20)
     assert not process.is_alive()
-    assert [answer.id for answer in said] == [1]
+    assert [(answer.id, answer.stage) for answer in said] == [
+        (1, "Loading the network"),
+        (1, "Looking at the slice"),
+        (1, ""),
+    ]
 
 
 def test_an_idle_process_ends_by_itself(tmp_path: Path, wait_until: Callable[..., None]) -> None:
