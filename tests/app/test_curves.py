@@ -23,6 +23,8 @@ def history(count: int = 10) -> list[EpochEvent]:
         "val_f1": 0.8,
         "val_ap50": 0.7,
         "val_pq": 0.6,
+        "train_adversarial": 0.7,
+        "train_discriminator": 0.6,
     }
     return [epoch(number, number / count, count).model_copy(update=new) for number in range(1, count + 1)]
 
@@ -110,7 +112,7 @@ def test_only_loss_and_learning_rate_become_logarithmic() -> None:
         kind for number, kind in enumerate(kinds, 1)
         if layout["yaxis" if number == 1 else f"yaxis{number}"].get("type") == "log"
     }  # fmt: skip
-    assert logarithmic == {"loss", "learning_rate"}
+    assert logarithmic == {"loss", "learning_rate", "contest"}
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(None, None), (10, None), (8, None), (7, 7), (1, 1)])
@@ -142,6 +144,8 @@ def test_a_legend_names_everything_once() -> None:
             "F1",
             "average precision",
             "panoptic quality",
+            "predictions",
+            "adversary",
             "class 0",
             "255 cell",
             "saved",

@@ -52,10 +52,10 @@ def test_a_run_of_objects_tells_their_f1_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_kept_epoch_tells_how_well_it_finds_objects() -> None:
-    kept = KeptEpoch(3, Path("epoch-0003.pth"), False, False, epoch(3, 0.9).model_copy(update=OBJECTS))
+    kept = KeptEpoch(3, Path("epoch-0003.pth"), epoch(3, 0.9).model_copy(update=OBJECTS), False, False)
     told = checkpoints.scores_html(kept)
     assert "F1 0.750, average precision 0.600, panoptic quality 0.500" in told
-    plain = KeptEpoch(3, Path("epoch-0003.pth"), False, False, epoch(3, 0.9))
+    plain = KeptEpoch(3, Path("epoch-0003.pth"), epoch(3, 0.9), False, False)
     assert "Objects" not in checkpoints.scores_html(plain)
 
 
