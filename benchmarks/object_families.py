@@ -92,7 +92,7 @@ def prepare(folder: Path) -> None:
         for kind in ("images", "masks"):
             (part / kind).mkdir(parents=True, exist_ok=True)
         grey = np.asarray(Image.open(path).convert("L"))
-        labels = np.asarray(Image.open(SOURCE / "masks" / path.name)).astype(np.uint16)
+        labels = tifffile.imread(SOURCE / "masks" / f"{path.stem}.tif").astype(np.uint16)
         tifffile.imwrite(part / "images" / f"{path.stem}.tif", grey)
         tifffile.imwrite(part / "masks" / f"{path.stem}.tif", labels)
 
