@@ -62,8 +62,15 @@ class PatchGan(nn.Module):
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
-        """Begin anew with random weights; they depend on the seed alone, on every device."""
+        """Begin anew with random weights; they depend on the seed alone, on every device.
+
+        The last layer begins with 0, without an opinion: its authors draw it as well, and it takes many times
+        as long until what it says is better than a guess.
+        """
         generator = torch.Generator().manual_seed(seed)
+        last = self.parts[-1].weight
         for weight in self.parameters():
             drawn = torch.zeros(weight.shape)
-            weight.copy_(drawn.normal_(0, SPREAD, generator=generator) if weight.ndim > 1 else drawn)
+            if weight.ndim > 1 and weight is not last:
+                drawn.normal_(0, SPREAD, generator=generator)
+            weight.copy_(drawn)

@@ -84,8 +84,8 @@ class Adversary:
             Adds up what the processes that share a batch have counted.
         """
         annotated = (target != IGNORE).unsqueeze(1)
-        # `where` and not a product: what is infinite at a pixel that nobody annotated must not become NaN.
-        predicted = torch.where(annotated, functional.softmax(logits, 1), 0.0)
+        # Before the softmax: what is infinite at a pixel that nobody annotated must not become NaN.
+        predicted = functional.softmax(torch.where(annotated, logits, 0.0), 1) * annotated
         shown = annotation(predicted.detach(), target)
         frozen = {name: weight.detach() for name, weight in self.network.named_parameters()}
         verdict = functional_call(self.network, frozen, (image, predicted)).float()
