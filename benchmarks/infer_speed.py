@@ -23,7 +23,7 @@ from segcore.data.dataset import TrainingData
 from segcore.devices import choose
 from segcore.models.build import build_model
 from segcore.models.saved import place
-from segcore.predictor import Predictor
+from segcore.predictor import Predictor, to_labels
 from segcore.training.described import model_card
 
 TITLE = "Inference"
@@ -109,7 +109,7 @@ def timed(predict: Callable[[np.ndarray], Tensor], images: list[np.ndarray]) -> 
         pixels, began = 0, time.monotonic()
         with torch.inference_mode():
             while time.monotonic() - began < seconds:
-                classes_YX = predict(next(endless)).argmax(0).to(torch.uint8).cpu().numpy()
+                classes_YX = to_labels(predict(next(endless)))
                 pixels += classes_YX.size
         return pixels / 1e6 / (time.monotonic() - began)
 

@@ -19,7 +19,7 @@ from segcore.jobs.comparison import UNANNOTATED, thin_step
 from segcore.metrics.overlap import Confusion, Scores
 from segcore.models.saved import LoadedModel
 from segcore.prediction import Prediction
-from segcore.predictor import Predictor
+from segcore.predictor import Predictor, most_probable
 from segcore.rescale import SAME, scale_factors
 from segcore.tiling import IGNORE
 
@@ -131,7 +131,7 @@ class Scorer:
         total, done = sum(map(len, groups)), 0
         for group in prediction.stream(groups, check):
             for block, logits_KZYX in group:
-                index_ZYX = logits_KZYX.argmax(0)
+                index_ZYX = most_probable(logits_KZYX)
                 for plane, index_YX in zip(block.planes, index_ZYX, strict=True):
                     for part in rows.get(plane, ()):
                         self._count(regions[0].item, plane, part, block, index_YX)

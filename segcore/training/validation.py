@@ -18,7 +18,7 @@ from segcore.errors import DataError
 from segcore.memory import is_out_of_memory
 from segcore.metrics.instances import USUAL, InstanceCounts, InstanceScores
 from segcore.metrics.overlap import Confusion, Scores
-from segcore.predictor import Predictor
+from segcore.predictor import Predictor, most_probable
 from segcore.tasks import Task
 from segcore.tiling import Tile, align, tile_grid
 from segcore.training.distributed import Team
@@ -150,7 +150,7 @@ class Validator:
             target = torch.from_numpy(np.ascontiguousarray(label)).to(device).long()
             loss_S[number], counted_S[number] = self.task.judge(logits, target), 1
             if self.predictor.head is None:
-                counts.update(logits.argmax(0), target)
+                counts.update(most_probable(logits), target)
             else:
                 found = self.predictor.objects(logits)
                 objects.update(found, label)
