@@ -43,7 +43,7 @@ const fail = (answer) => tell([answer.problem, answer.remedy].filter(Boolean).jo
 async function look() {
   const mine = ++ticket;
   forget();
-  $(".at").textContent = `${plane} of ${shown.planes}`;
+  $(".at").textContent = `${plane} / ${shown.planes - 1}`;
   const found = await ask("look", request());
   if (mine !== ticket) return;
   if (found.problem) return fail(found);
@@ -183,7 +183,7 @@ async function show() {
   await paint("mask", one.src, () => MASK);
   draw();
   const sizes = masks.length > 1 ? ` Mask ${choice + 1} of ${masks.length}.` : "";
-  tell(`Expected overlap with the object: ${Math.round(100 * one.score)} %.${sizes}`);
+  tell(`Expected overlap with the object: ${Math.round(100 * clamp(one.score, 1))} %.${sizes}`);
 }
 
 function click(row, column) {

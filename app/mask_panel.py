@@ -88,9 +88,11 @@ def wire(
     def show(opened: bool, model: str, *values: Any) -> Any:
         return canvas_text(services, model, values) if opened else gr.skip()
 
-    panel.box.expand(lambda: True, outputs=panel.opened, **QUIET).then(show, inputs, panel.canvas, **QUIET)
+    panel.box.expand(
+        lambda: (True, gr.Dropdown(choices=services.masks.models())), outputs=[panel.opened, panel.model],
+        **QUIET,
+    ).then(show, inputs, panel.canvas, **QUIET)  # fmt: skip
     panel.box.collapse(lambda: False, outputs=panel.opened, **QUIET)
-    panel.model.focus(lambda: gr.Dropdown(choices=services.masks.models()), outputs=panel.model, **QUIET)
     panel.model.change(show, inputs, panel.canvas, **QUIET)
     checked.then(show, inputs, panel.canvas, **QUIET)
     changed = [chosen[forms.DATA.index(name)] for name in OPTIONS]
@@ -110,7 +112,7 @@ def canvas_text(services: Services, model: str | None, chosen: Sequence[Any]) ->
         note = " ".join(part for part in (found.message, found.remedy) if part)
         return json.dumps({"note": note})
     text, images = found
-    palette = [class_colour(index) for index in (0, 1, 2, 3, 5, 6)]
+    palette = [class_colour(index) for index in (1, 2, 3, 5, 6, 0)]
     assert len(palette) == COLOURS
     content = {"note": "", "data": text, "planes": images.count, "model": model or "", "palette": palette}
     return json.dumps(content)
@@ -134,7 +136,9 @@ def use(services: Services, chosen: Sequence[Any]) -> list[Any]:
         values = {"labels": path, "unlabelled_value": how.unlabelled, "recipe": recipe}
         fields = forms.shown_data(data.model_copy(update=values))
         slices = len(services.masks.store.worked(images))
-        text = f"{how.objects} objects on {slices} slices are the annotations now: {path}."
+        text = (
+            f"The annotations are now {path}: {_count(how.objects, 'object')} on {_count(slices, 'slice')}."
+        )
         rest = "The rest of these slices is background."
         rest += "" if how.unlabelled is None else " Slices without objects are left out of training."
         return [*(fields[name] for name in OPTIONS), "objects", "boundary", mark_html("ok", text, rest)]
@@ -143,6 +147,10 @@ def use(services: Services, chosen: Sequence[Any]) -> list[Any]:
     if isinstance(written, Problem):
         return [*[gr.skip()] * (len(OPTIONS) + 2), mark_html("error", written.message, written.remedy)]
     return written
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _data(chosen: Sequence[Any]) -> DataConfig:

@@ -73,7 +73,7 @@ def test_a_person_clicks_objects_and_trains_on_them(
     assert page.evaluate(PAINTED, "mask") == 0
 
     canvas.locator(".use").click()
-    expect(page.locator("#masks-message")).to_contain_text("1 objects on 1 slices are the annotations now")
+    expect(page.locator("#masks-message")).to_contain_text("1 object on 1 slice")
     expect(page.locator("#labels-path input")).to_have_value("data/drawn/raw_labels.tif")
     expect(page.locator("#next-configure")).to_be_enabled()
 
