@@ -78,6 +78,7 @@ def build(services: Services) -> TrainStep:
     """Build step 3 inside its `gr.Step`."""
     run = gr.Textbox("", visible="hidden", elem_id="train-run")
     drawn = gr.Textbox("", visible="hidden", elem_id="train-drawn")
+    trial = trial_panel.build()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             summary = gr.HTML(elem_id="train-summary")
@@ -111,7 +112,6 @@ def build(services: Services) -> TrainStep:
                     picker = checkpoints.build()
                 with gr.Tab("Table", id="table"):
                     scores = monitor.build_scores(services)
-    trial = trial_panel.build()
     gr.Markdown(forms.step_help_html("step-train"))
     return TrainStep(
         run, drawn, gr.Timer(WATCH_SECONDS, active=False), summary, start, progress, numbers, buttons,

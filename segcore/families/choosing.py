@@ -12,7 +12,9 @@ from segcore.families.known import FAMILIES
 
 TRIED = 4
 """Families that are tried beside each other unless somebody names them: more share the same time."""
-USUAL = "unet"
+USUAL, SMALL = "unet", "unet-small"
+LARGER = 1.5
+"""From so many times the arithmetic of the small U-Net on, the usual one gives way to it."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,13 @@ def is_installed(family: Family) -> bool:
 def _ranked(facts: Facts, material: Material) -> Iterator[Proposal]:
     """Yield what would be best, then what would do if that cannot be had."""
     few = " It is content with a few annotated slices." if 0 < material.annotated < FEW else ""
-    if not material.graphics:
+    small = FAMILIES[SMALL].like
+    times = (facts.features / small[0]) ** 2 if small else 1.0
+    if not material.graphics and times >= LARGER:
         yield Proposal(
-            "unet-small",
-            "Without a graphics card it sees about seven times as many patches in the same time as the U-Net."
-            + few,
+            SMALL,
+            f"Without a graphics card it sees about {times:.0f} times as many patches in the same time as a "
+            f"U-Net of {facts.features} features." + few,
         )
     if facts.mode == "3d" and material.graphics:
         yield Proposal(
