@@ -75,8 +75,9 @@ class Api:
     ) -> dict:
         """Queue the segmentation of an image stack.
 
-        `model` is the id of a run, the workspace path of a .pth file (with `config_file`, its config.json),
-        or models:/name@alias. Returns the job as `job_status` does.
+        `model` is the id of a run, the workspace path of a .pth file (with `config_file`, its config.json) or
+        of a model of another program (with its description), or models:/name@alias. Returns the job as
+        `job_status` does.
         """
         values = nested(options or {})
         values["data"] = {**values.get("data", {}), "images": images}
@@ -164,7 +165,7 @@ class Api:
         return {"name": version.name, "version": version.version, "reference": version.reference}
 
     def check_model(self, weights: str, config_file: str | None = None) -> dict:
-        """Say whether a .pth file of the workspace and a config.json belong together."""
+        """Say whether a model file of the workspace and its config.json or description belong together."""
         answer = self.services.check_model(weights, config_file)
         return {
             "ok": answer.ok,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.registry import Registry
-from segcore.addresses import IMAGENET, is_url, split_address, split_hub_id
+from segcore.addresses import COCO, IMAGENET, is_model_file, is_url, split_address, split_hub_id
 from segcore.card import read_config
 from segcore.config import DataConfig, RunConfig, build_config
 from segcore.errors import DataError, ModelError, SegcoreError
@@ -25,6 +25,7 @@ from segcore.jobs.lineage import (
 )
 from segcore.jobs.store import Job, State, find_job
 from segcore.jobs.trials import is_trial, submit_trial
+from segcore.sidecar import refuse_training
 from segcore.workspace import Workspace
 
 OF_THE_IMAGES = (
@@ -188,7 +189,7 @@ class FollowUps:
         on_hub = split_hub_id(name) and not (self._workspace.root / Path(name).parts[0]).exists()
         if config.training.start_from:
             name = ""  # the model to start from brings all weights: no others need to be there
-        elif not on_hub and name not in ("", IMAGENET):
+        elif not on_hub and name not in ("", IMAGENET, COCO):
             name = str(self._workspace.resolve(name))
         return config.model_copy(update={"model": config.model.model_copy(update={"pretrained": name})})
 
@@ -205,6 +206,7 @@ class FollowUps:
         if model.startswith(REGISTRY):
             return self._options_of_version(model)
         weights = self._workspace.resolve(model)
+        refuse_training(weights)
         beside = (
             weights.with_name("config.json"),
             weights.with_suffix(".json"),
@@ -244,4 +246,4 @@ def _is_there(address: str) -> bool:
 
 
 def _is_id(model: str) -> bool:
-    return "/" not in model and not model.endswith(".pth")
+    return "/" not in model and not is_model_file(model)

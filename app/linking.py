@@ -14,6 +14,7 @@ from app.jobview import JobView
 from app.pretrained import model_label
 from app.services import Services
 from app.session import Link, Problem, attempt
+from segcore.addresses import is_model_file
 from segcore.config import RunConfig
 
 FIELDS = forms.training_fields()
@@ -104,7 +105,7 @@ def as_choice(services: Services, model: str) -> gr.Dropdown:
 def model_of(services: Services, source: str) -> str:
     """Return the choice of the page for what the services made of it: a run by its id, or a shown path."""
     path = Path(source)
-    if path.is_absolute() and path.is_relative_to(services.workspace.models) and path.suffix != ".pth":
+    if path.is_absolute() and path.is_relative_to(services.workspace.models) and not is_model_file(path):
         return path.name
     return services.relative(source) if path.is_absolute() else source
 

@@ -1,8 +1,9 @@
-"""Choose a model: a registered one, that of a finished run, or a `.pth` with its `config.json`."""
+"""Choose a model: a registered one, that of a finished run, or a file with its configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,8 @@ from app.files_input import FileInput, file_input
 from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
+from segcore.addresses import FOREIGN, is_foreign, is_model_file
+from segcore.sidecar import WRITE_IT
 
 REGISTERED, RUN, FILES = "Registered", "Finished run", "Files"
 
@@ -20,8 +23,8 @@ REGISTERED, RUN, FILES = "Registered", "Finished run", "Files"
 class Pretrained:
     """The components of the model choice.
 
-    `chosen` holds what `Services.model_source` takes (registered model, run id, path of a `.pth`),
-    `config_file` the path of its `config.json`; both "" while nothing usable is chosen. `next` leads to the
+    `chosen` holds what `Services.model_source` takes (registered model, run id, path of a model file),
+    `config_file` the path of its configuration; both "" while nothing usable is chosen. `next` leads to the
     segmentation with it, `further` to its training on other images.
     """
 
@@ -49,7 +52,7 @@ def build_pretrained(services: Services) -> Pretrained:
         [], value=None, label="Finished run", allow_custom_value=True, visible=False, elem_id="finished-run"
     )
     with gr.Column(visible=False) as files:
-        weights = file_input(services, "Model file (.pth)", (".pth",), name="weights")
+        weights = file_input(services, "Model file", (".pth", *FOREIGN), name="weights")
         config = file_input(services, "Its configuration (.json)", (".json",), name="model-config")
     status = gr.HTML(elem_id="model-status")
     chosen = gr.Textbox("", visible="hidden", elem_id="chosen-model")
@@ -110,7 +113,7 @@ def model_label(services: Services, model: str) -> str:
     """Return how a chosen model is called on the page."""
     if model.startswith("models:/"):
         return model.removeprefix("models:/")
-    if model.endswith(".pth"):
+    if is_model_file(model):
         return model.rpartition("/")[2]
     view = attempt(lambda: services.job(model))
     return model if isinstance(view, Problem) else run_label(view)
@@ -160,22 +163,24 @@ def _hint(services: Services, kind: str) -> str:
 
 def _examine_files(services: Services, weights: str | None, config: str | None) -> tuple:
     if not weights or not config:
+        beside = "its description (.json)" if weights and is_foreign(weights) else "its config.json"
         missing = " and ".join(
-            name for name, path in (("a .pth file", weights), ("its config.json", config)) if not path
+            name for name, path in (("a model file", weights), (beside, config)) if not path
         )
-        return _nothing(views.mark_html("info", f"Choose {missing}."))
+        remedy = WRITE_IT.format(Path(weights).name) if weights and is_foreign(weights) else ""
+        return _nothing(views.mark_html("info", f"Choose {missing}.", remedy))
     answer = attempt(lambda: services.check_model(weights, config))
     if isinstance(answer, Problem):
         return _nothing(views.mark_html("error", answer.message, answer.remedy))
     if not answer.ok:
         return _nothing(views.mark_html("error", answer.message, answer.remedy))
     text = views.mark_html("ok", answer.message)
-    return text, weights, config, *_ways_on(True)
+    return text, weights, config, *_ways_on(True, trainable=not is_foreign(weights))
 
 
 def _nothing(status: str) -> tuple:
     return status, "", "", *_ways_on(False)
 
 
-def _ways_on(usable: bool) -> tuple:
-    return gr.Button(interactive=usable), gr.Button(interactive=usable)
+def _ways_on(usable: bool, trainable: bool = True) -> tuple:
+    return gr.Button(interactive=usable), gr.Button(interactive=usable and trainable)

@@ -21,7 +21,7 @@ CHECK_SECONDS = 180
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """Whether a `.pth` and a `config.json` belong together, and what the model is."""
+    """Whether a model file and its configuration belong together, and what the model is."""
 
     ok: bool
     message: str
@@ -120,6 +120,6 @@ class Registry:
             ) from error
         except ValueError as error:
             raise ModelError(
-                f"{weights.name} cannot be read as a model.", "Choose a .pth file of a finished run."
+                f"{weights.name} cannot be read as a model.", "Choose the model file of a finished run."
             ) from error
         return ModelCheck(answer["ok"], answer["message"], answer["remedy"], answer["summary"])

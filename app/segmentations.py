@@ -8,6 +8,7 @@ from pathlib import Path
 from app.data_desk import DataDesk
 from app.jobview import JobView
 from app.registry import Registry
+from segcore.addresses import is_foreign, is_model_file
 from segcore.card import ModelCard, config_places, read_config
 from segcore.config import DataConfig, InferenceConfig, RunConfig
 from segcore.data.split_file import split_folder
@@ -17,6 +18,7 @@ from segcore.estimate import read_machine
 from segcore.inference.needs import Needs, needs_of
 from segcore.jobs import queue
 from segcore.jobs.store import Compared, Job
+from segcore.sidecar import read_sidecar, sidecar_of
 from segcore.workspace import Workspace
 
 WEIGHTS = "best_model.pth"
@@ -119,7 +121,7 @@ class Segmentations:
         return job
 
     def needs(self, config: RunConfig) -> Needs | None:
-        """Return what a segmentation needs; None where little is known of its model.
+        """Return what a segmentation needs; None where little is known of its model, or of its network.
 
         Raises
         ------
@@ -127,7 +129,9 @@ class Segmentations:
             The images or the model cannot be read.
         """
         model, file = config.inference.model, config.inference.config_file
-        found = self.described(model, file or "") if model and config.data.images else None
+        if model is None or is_foreign(model):
+            return None
+        found = self.described(model, file or "") if config.data.images else None
         if found is None:
             return None
         card, trained = found
@@ -142,13 +146,21 @@ class Segmentations:
         Parameters
         ----------
         model : str
-            Id of a run, path of a `.pth` in the workspace, or a registered model.
+            Id of a run, path of a `.pth` or of a model of another program in the workspace, or a registered
+            model.
         config_file : str
-            Path of the `config.json` that belongs to a `.pth`.
+            Path of the `config.json` that belongs to a `.pth`, or of the description of a model of another
+            program.
         """
+        if is_foreign(model):
+            path = self._resolve(config_file) if config_file else sidecar_of(self._resolve(model))
+            try:
+                return read_sidecar(path).known()
+            except SegcoreError:
+                return None
         places = config_places(self._weights(model))
         path = next((place for place in places if place.is_file()), places[0])
-        if config_file and _is_file(model):
+        if config_file and is_model_file(model):
             path = self._resolve(config_file)
         try:
             config, card = read_config(path)
@@ -178,7 +190,7 @@ class Segmentations:
             update={
                 "model": self.model_source(model),
                 # As in `described`: what is checked is what the job reads.
-                "config_file": str(self._resolve(file)) if file and _is_file(model) else None,
+                "config_file": str(self._resolve(file)) if file and is_model_file(model) else None,
                 "ensemble": [self.model_source(model) for model in given.ensemble],
             }
         )
@@ -240,9 +252,5 @@ def _images_only(data: DataConfig) -> DataConfig:
     return data.model_copy(update={"labels": None, "mask": None, "sets": []})
 
 
-def _is_file(model: str) -> bool:
-    return model.endswith(".pth") and not model.startswith("models:/")
-
-
 def _is_job_id(model: str) -> bool:
-    return "/" not in model and not model.endswith(".pth")
+    return "/" not in model and not is_model_file(model)

@@ -11,7 +11,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 """One letter and a colon is a drive, not a protocol; fsspec chains protocols with colons."""
 IMAGENET = "imagenet"
 """As pretrained weights: those that the library of a network has for it."""
+COCO = "coco"
+"""As pretrained weights: those of a whole network that was trained to find the objects of COCO."""
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+FOREIGN = {
+    ".onnx": "ONNX",
+    ".pt": "TorchScript",
+    ".pt2": "torch.export",
+    ".keras": "Keras",
+    ".h5": "Keras (HDF5)",
+}
+"""Files of networks made by other programs → what they are called."""
 _HUB = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/[\w.-]+)*))?")
 
 
@@ -73,3 +83,27 @@ def split_hub_id(reference: str) -> tuple[str, str | None] | None:
     if named is None or ".." in reference or reference.endswith(WEIGHT_SUFFIXES):
         return None
     return named["repo"], named["revision"]
+
+
+def is_foreign(reference: str | os.PathLike[str]) -> bool:
+    """Say whether a reference to a model has the name of a network made by another program.
+
+    Examples
+    --------
+    >>> is_foreign("net.onnx"), is_foreign("best_model.pth"), is_foreign("models:/net.onnx")
+    (True, False, False)
+    """
+    text = os.fspath(reference)
+    return os.path.splitext(text)[1].lower() in FOREIGN and not text.startswith("models:/")
+
+
+def is_model_file(reference: str | os.PathLike[str]) -> bool:
+    """Say whether a reference to a model has the name of a file, not of a run or a registered model.
+
+    Examples
+    --------
+    >>> is_model_file("best_model.pth"), is_model_file("net.keras"), is_model_file("0f3a")
+    (True, True, False)
+    """
+    text = os.fspath(reference)
+    return is_foreign(text) or (text.endswith(".pth") and not text.startswith("models:/"))

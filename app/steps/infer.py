@@ -17,6 +17,7 @@ from app.pretrained import model_choices, run_choices
 from app.preview import Scene, empty_html, picture_html
 from app.services import Services
 from app.session import Problem, attempt
+from segcore.addresses import is_model_file
 from segcore.jobs.store import Compared, State
 
 DAILY = (
@@ -196,7 +197,7 @@ def start(
     part: Compared = "",
 ) -> tuple:
     """Start a segmentation, or with a `part` its comparison; return its id and a message, or what hinders."""
-    uses_file = bool(model and model.endswith(".pth") and config_file)
+    uses_file = bool(model and is_model_file(model) and config_file)
     hidden = {"model": model or None, "config_file": config_file if uses_file else None}
     more = {"inference": hidden, "data": {"labels": labels or None}}
     values = forms.merged(_values(images, shown), more)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segcore.addresses import is_foreign
 from segcore.card import read_config
 from segcore.cli.output import score_lines, write_json, write_lines
 from segcore.cli.parser import RunParser, UsageError
@@ -95,8 +96,13 @@ def prediction_result(job: Job) -> dict[str, Any]:
 
 
 def _needs(config: RunConfig, workspace: Workspace) -> Needs | None:
-    """Return what the segmentation needs; None where only the job can tell, as of a registered model."""
+    """Return what the segmentation needs; None where only the job can tell, as of a registered model.
+
+    Likewise of a model of another program, whose network nobody can calculate.
+    """
     model = Path(config.inference.model or "")
+    if is_foreign(model):
+        return None
     file = Path(config.inference.config_file or (model if model.is_dir() else model.parent) / CONFIG)
     if not (model.exists() and file.is_file()):
         return None
@@ -213,6 +219,8 @@ def _require(config: RunConfig, data: tuple[str, ...]) -> None:
     remedy = f"Give the images{' and their labels' if 'labels' in data else ''}."
     if config.inference.model is None:
         missing.insert(0, "--model")
-        remedy = "A model is a run folder, a .pth file or models:/name@alias."
+        remedy = (
+            "A model is a run folder, a .pth file, models:/name@alias, or an ONNX, TorchScript or Keras file."
+        )
     if missing:
         raise UsageError(f"{' and '.join(missing)} must be given.", remedy)

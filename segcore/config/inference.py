@@ -12,13 +12,16 @@ class InferenceConfig(Section):
 
     model: str | None = option(
         None,
-        "A run folder, a .pth file (with its config.json beside it) or models:/name@alias.",
+        "A run folder, a .pth file (with its config.json beside it), models:/name@alias, or a model of "
+        "another program with its description beside it: .onnx, .pt (TorchScript), .pt2 (torch.export), "
+        ".keras, .h5.",
         label="Model",
         form="hidden",
     )
     config_file: str | None = option(
         None,
-        "The model's config.json, where it does not lie beside the .pth file.",
+        "The model's config.json, where it does not lie beside the .pth file; of a model of another program "
+        "its description.",
         label="Model configuration",
         form="hidden",
     )

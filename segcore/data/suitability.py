@@ -36,7 +36,7 @@ def check_image(images: Planes, card: ModelCard, rescale: bool = False) -> list[
     """
     _check_channels(images, card)
     warnings = []
-    if str(images.dtype) != card.dtype and images.dtype != np.dtype(bool):
+    if card.dtype and str(images.dtype) != card.dtype and images.dtype != np.dtype(bool):
         warnings.append(
             f"The model was trained on {card.dtype} images, this one is {images.dtype}: "
             "if its grey values have another range, the result will be poor."

@@ -17,7 +17,7 @@ from segcore.devices import Hardware, choose, versions
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError, DataError, ModelError
 from segcore.events import NoteEvent, Outcome, Reporter, Request, StageEvent, unasked, unheard
-from segcore.files import sha256, write_atomic
+from segcore.files import write_atomic
 from segcore.inference.cluster import choose_cluster
 from segcore.inference.image import Work, segment_image
 from segcore.inference.object_image import for_objects
@@ -26,7 +26,7 @@ from segcore.inference.partial import PARTIAL, Finished, key_of, stamps
 from segcore.inference.remarks import Remarks
 from segcore.inference.results import Place, places
 from segcore.inference.sinks import remove
-from segcore.models.saved import LoadedModel, find_model, load_model, place
+from segcore.models.saved import LoadedModel, find_model, hash_of, load_model, place
 
 METADATA = "metadata.json"
 
@@ -48,7 +48,8 @@ def segment(
     Parameters
     ----------
     config : RunConfig
-        `inference.model` is the path of a run folder or `.pth` file, unless `model` is given.
+        `inference.model` is the path of a run folder, `.pth` file or model of another program, unless `model`
+        is given.
     folder : Path
         The run folder; gets metadata.json and segmentation.tif, of several images segmentation/NAME.tif, and
         on request the probabilities likewise. Of several images, one that cannot be used is reported and left
@@ -135,7 +136,7 @@ def open_model(config: RunConfig, hardware: Hardware, model: LoadedModel | None 
         place(model.network, hardware)
         return model
     if not config.inference.model:
-        raise ConfigError("inference.model is missing.", "Choose a run folder or a .pth file.")
+        raise ConfigError("inference.model is missing.", "Choose a run folder or a model file.")
     weights, configuration = find_model(config.inference.model, config.inference.config_file)
     return load_model(weights, configuration, hardware)
 
@@ -234,7 +235,7 @@ def _key(config: RunConfig, model: LoadedModel, hardware: Hardware) -> str:
         mode="json", exclude={"model", "config_file", "ensemble", "cluster"}
     )
     data = config.data.model_dump(mode="json")
-    models = [model.sha256, *(sha256(find_model(name)[0]) for name in config.inference.ensemble)]
+    models = [model.sha256, *(hash_of(*find_model(name)) for name in config.inference.ensemble)]
     return key_of(options, data, models, hardware.kind(), versions())
 
 

@@ -10,6 +10,7 @@ from segcore.card import read_config
 from segcore.config import ModelConfig, RunConfig
 from segcore.errors import ConfigError, JobError, ModelError, SegcoreError
 from segcore.jobs.store import Job, State, find_job, list_jobs, read_job
+from segcore.sidecar import refuse_training
 from segcore.workspace import Workspace
 
 REGISTRY = "models:/"
@@ -148,6 +149,7 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
         return ""  # the worker fetches a registered model, and compares it when it has
     path = Path(training.start_from)
     weights = path / WEIGHTS if path.is_dir() else path
+    refuse_training(weights)
     if not weights.is_file():
         raise ModelError(
             f"There is no model to start from at {path}.",

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from segcore.addresses import FOREIGN
 from segcore.errors import SegcoreError
-from segcore.models.saved import find_model, load_model
+from segcore.models.saved import LoadedModel, find_model, load_model
+from segcore.sidecar import made_elsewhere
 
 
 def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
@@ -21,9 +23,9 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
     Parameters
     ----------
     weights : Path
-        A `.pth` file or a run folder.
+        A `.pth` file, a run folder, or a model of another program.
     config : Path, optional
-        The `config.json`, where it does not lie beside the weights.
+        The `config.json`, or the description of a model of another program, where it does not lie beside it.
 
     Returns
     -------
@@ -34,17 +36,15 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
         model = load_model(*find_model(weights, config))
     except SegcoreError as error:
         return {"ok": False, "message": error.message, "remedy": error.remedy, "summary": {}}
-    options, card = model.config.model, model.card
+    card = model.card
     values = ", ".join(str(value) for value in card.class_values)
     learned = f"classes {values}" if card.head is None else f"objects ({card.head.name})"
-    kind = options.kind.title if card.mode == "2d" else f"{options.kind.title} ({card.mode})"
     return {
         "ok": True,
-        "message": f"{kind}{f' with {options.size_text}' if options.size_text else ''}, {learned}.",
+        "message": f"{_kind(model)}, {learned}.",
         "remedy": "",
         "summary": {
-            "session": model.config.session,
-            **options.shape,
+            **_origin(model),
             "mode": card.mode,
             "channels": card.channels,
             "class_values": list(card.class_values),
@@ -54,6 +54,22 @@ def check_model(weights: Path, config: Path | None = None) -> dict[str, Any]:
             "sha256": model.sha256,
         },
     }
+
+
+def _kind(model: LoadedModel) -> str:
+    """Return what a network is, in words."""
+    options, mode = model.config.model, model.card.mode
+    if made_elsewhere(model.weights):
+        return f"A network of another program ({FOREIGN[model.weights.suffix.lower()]}, {mode})"
+    kind = options.kind.title if mode == "2d" else f"{options.kind.title} ({mode})"
+    return f"{kind} with {options.size_text}" if options.size_text else kind
+
+
+def _origin(model: LoadedModel) -> dict[str, Any]:
+    """Return where a model comes from, and the options of its network."""
+    if made_elsewhere(model.weights):
+        return {"format": FOREIGN[model.weights.suffix.lower()]}
+    return {"session": model.config.session, **model.config.model.shape}
 
 
 def main(arguments: list[str]) -> int:

@@ -77,11 +77,17 @@ def peak_bytes_per_pixel(network: Segmenter, dtype: torch.dtype, side: int) -> f
     """
     sizes = _sizes(network.divisors, side)
     image = torch.empty(1, network.channels, *sizes, dtype=dtype, device="meta")
-    live = _Live()
     state = _shapes(network, dtype)
-    with evaluating(network), torch.no_grad(), live:
-        functional_call(network, state, (image,))
-    return live.peak / math.prod(sizes)
+    with evaluating(network), torch.no_grad():
+        return peak_bytes(lambda: functional_call(network, state, (image,))) / math.prod(sizes)
+
+
+def peak_bytes(run: Callable[[], object], device: str = "meta") -> int:
+    """Return the most bytes of tensors made by torch that live at once on a device while `run` runs."""
+    live = _Live(device)
+    with live:
+        run()
+    return live.peak
 
 
 def prune(network: nn.Module, image: Sequence[int]) -> None:
@@ -137,9 +143,10 @@ def _sizes(divisors: Sequence[int], side: int) -> list[int]:
 class _Live(TorchDispatchMode):
     """Adds up the bytes of all tensors that are alive, and keeps the most there ever were."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         super().__init__()
         self.now = self.peak = 0
+        self._device = device
         self._known: set[int] = set()
 
     def __torch_dispatch__(
@@ -147,7 +154,7 @@ class _Live(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.device.type == "meta":
+            if isinstance(leaf, Tensor) and leaf.device.type == self._device:
                 self._born(leaf.untyped_storage())
         # A convolution copies its input where that does not lie in memory, or is not rounded, as it needs it.
         copy = args[0].nbytes if func is torch.ops.aten.convolution.default else 0

@@ -21,6 +21,7 @@ from segcore.files import atomic_path, sha256
 from segcore.models.build import empty_model
 from segcore.models.segmenter import Segmenter
 from segcore.models.unet import architecture
+from segcore.sidecar import WRITE_IT, made_elsewhere, sidecar_of
 
 WEIGHTS = "best_model.pth"
 _ANOTHER = "Choose the best_model.pth of a finished run."
@@ -41,7 +42,7 @@ class LoadedModel:
     weights : Path
         The file it came from.
     sha256 : str
-        Hash of that file.
+        Hash of that file; of a model of another program also of its description.
     """
 
     network: Segmenter
@@ -100,9 +101,10 @@ def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[
     Parameters
     ----------
     ref : str or Path
-        A run folder, or a `.pth` file.
+        A run folder, a `.pth` file, or a model of another program (`segcore.addresses.FOREIGN`).
     config_file : str or Path, optional
-        The configuration, where it is not the `config.json` (or `<name>.json`) beside the weights.
+        The configuration, where it is not the `config.json` (or `<name>.json`) beside the weights; of a model
+        of another program its description.
 
     Raises
     ------
@@ -114,6 +116,8 @@ def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[
         raise ModelError(
             f"There is no model at {path}.", "Give a run folder, a .pth file, or models:/name@alias."
         )
+    if path.is_file() and made_elsewhere(path):
+        return path, _sidecar(path, config_file)
     weights = path / WEIGHTS if path.is_dir() else path
     if not weights.is_file():
         raise ModelError(
@@ -130,15 +134,33 @@ def find_model(ref: str | Path, config_file: str | Path | None = None) -> tuple[
     return weights, found
 
 
+def _sidecar(weights: Path, named: str | Path | None) -> Path:
+    """Return the description of a model of another program.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    path = sidecar_of(weights) if named is None else Path(named)
+    if path.is_file():
+        return path
+    raise ModelError(
+        f"The model {weights} has no description: {path} is missing. No file of this kind says what grey "
+        "values the network wants and what its classes are called.",
+        WRITE_IT.format(weights.name),
+    )
+
+
 def load_model(weights: Path, config: Path, hardware: Hardware | None = None) -> LoadedModel:
     """Rebuild a trained network.
 
     Parameters
     ----------
     weights : Path
-        A state dict as `save_weights` writes it.
+        A state dict as `save_weights` writes it, or a model of another program.
     config : Path
-        The `config.json` of the run.
+        The `config.json` of the run, or the description of that model.
     hardware : Hardware, optional
         Where to put the network; by default it stays in main memory.
 
@@ -149,6 +171,8 @@ def load_model(weights: Path, config: Path, hardware: Hardware | None = None) ->
     ConfigError
         The configuration is unreadable.
     """
+    if made_elsewhere(weights):
+        return _load_foreign(weights, config, hardware)
     options, card = read_config(config)
     if card is None:
         raise ModelError(
@@ -160,6 +184,23 @@ def load_model(weights: Path, config: Path, hardware: Hardware | None = None) ->
     if hardware is not None:
         network = place(network, hardware)
     return LoadedModel(network.eval(), options, card, weights, sha256(weights))
+
+
+def _load_foreign(weights: Path, sidecar: Path, hardware: Hardware | None) -> LoadedModel:
+    from segcore.models.foreign.loading import load_foreign
+
+    device = hardware.device if hardware else None
+    network, options, card = load_foreign(weights, sidecar, device)
+    return LoadedModel(network, options, card, weights, hash_of(weights, sidecar))
+
+
+def hash_of(weights: Path, config: Path) -> str:
+    """Return the hash of a model: of its weights; of one of another program, also of its description."""
+    if not made_elsewhere(weights):
+        return sha256(weights)
+    from segcore.models.foreign.loading import files_of
+
+    return sha256(*files_of(weights), config)
 
 
 def place(network: Segmenter, hardware: Hardware) -> Segmenter:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segcore.addresses import is_model_file
 from segcore.data.loading import Loader
 from segcore.data.planes import Planes
 from segcore.data.taught import FULL, Answer
@@ -130,9 +131,9 @@ class Except:
 
 
 def is_model(reference: str) -> bool:
-    """Say whether a teacher is a trained model: a `.pth` file, or a folder with one; masks otherwise."""
+    """Say whether a teacher is a trained model: its file, or a folder with one; masks otherwise."""
     path = Path(reference)
-    return path.suffix == ".pth" or (path / WEIGHTS).is_file() or (path / "job.json").is_file()
+    return is_model_file(reference) or (path / WEIGHTS).is_file() or (path / "job.json").is_file()
 
 
 class Teacher:

@@ -18,6 +18,7 @@ from segcore.jobs.lineage import other_network
 from segcore.models.build import empty_model, random_model
 from segcore.models.saved import WEIGHTS, find_model, read_weights, save_state_dict
 from segcore.models.segmenter import Segmenter
+from segcore.sidecar import refuse_training
 from segcore.training.checkpoints import BEST, LAST
 from segcore.training.state import Phase, TrainState, kept_weights, read_checkpoint
 
@@ -52,6 +53,7 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
     if config.training.start_from is None:
         return drawn
     weights, config_file = find_model(config.training.start_from)
+    refuse_training(weights)
     options, other = read_config(config_file)
     _check_size(options, other, config, card)
     given = read_weights(weights)

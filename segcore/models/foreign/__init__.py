@@ -1,0 +1,1 @@
+"""Networks made by other programs, applied as they are: TorchScript, torch.export, ONNX and Keras."""
