@@ -13,19 +13,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.data_desk import DataDesk
+from app.mask_requests import Asked, Work
 from app.mask_store import MaskStore
 from app.session import Problem, attempt
-from app.views import fit_preview, overlay, png_uri, preview_step
+from app.views import fit_preview, overlay, png_uri
 from segcore.addresses import split_hub_id
 from segcore.config import DataConfig
 from segcore.data.collection import Collection
@@ -38,64 +38,18 @@ from segcore.workspace import Workspace
 DEVICE = "SEGCORE_PROMPT_DEVICE"
 """Environment variable: where clicks are computed; cpu by default, so that no training is disturbed."""
 LONGEST_SIDE = 1024
-"""Pixels sent to the page."""
+"""Pixels sent to the page, and seen by the networks; of larger slices people work on parts."""
 COLOURS = 6
 """Objects that are told apart by their colour; more begin anew."""
 IN_PLACE = "images."
 """Repairs that begin like this leave every pixel where it is."""
 KEPT = 32
-"""Answers and questions that are remembered."""
+"""Answers and works that are remembered."""
 HUB = (
-    "facebook/sam-vit-base",
-    "facebook/sam-vit-large",
-    "facebook/sam2.1-hiera-small",
+    "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam2.1-hiera-small",
     "facebook/sam2.1-hiera-large",
-)
+)  # fmt: skip
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-class Asked(BaseModel):
-    """What the page sends.
-
-    Parameters
-    ----------
-    data : str
-        `DataConfig` as JSON, as `MaskDesk.images` returned it.
-    plane : int
-        The slice, counted through all images.
-    model : str
-        Hub id or workspace path of the network.
-    points, labels, box : list, optional
-        The prompt, in px of the whole slice, see `segcore.promptable.promptable.Prompt`.
-    choice : int
-        Which of the masks.
-    row, column : float
-        Of the object that is to go.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: str
-    plane: int
-    model: str = ""
-    points: tuple[tuple[float, float], ...] = ()
-    labels: tuple[int, ...] = ()
-    box: tuple[float, float, float, float] | None = None
-    choice: int = 0
-    row: float = -1
-    column: float = -1
-
-
-@dataclass
-class Work:
-    """Something that takes seconds, done for the page meanwhile."""
-
-    began: float = field(default_factory=time.monotonic)
-    stage: str = "Starting"
-    done: int = 0
-    total: int = 0
-    outcome: Answer | Problem | None = None
-    added: int = 0
 
 
 class MaskDesk:
@@ -125,7 +79,7 @@ class MaskDesk:
         for parent, folders, names in os.walk(self._workspace.root):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "mlruns")
             if "config.json" in names and any(name in names for name in WEIGHTS):
-                kind = attempt(lambda parent=parent: _kind(Path(parent)))
+                kind = attempt(partial(_kind, Path(parent)))
                 found += [self._workspace.relative(parent)] if kind in KINDS else []
         return [*found, *HUB]
 
@@ -147,57 +101,61 @@ class MaskDesk:
         return alone.model_dump_json(exclude_defaults=True), self._data.collection(alone, labelled=False)
 
     def look(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return a slice and its accepted objects for the page."""
-        asked, images = self._asked(request)
-        height, width = images.size(asked.plane)
-        shot = self._data.shot(_data(asked), asked.plane, LONGEST_SIDE, labelled=False)
+        """Return a slice, or a part of it, and its accepted objects for the page."""
+        asked, images, (rows, columns) = self._asked(request)
+        if asked.part:
+            image_CYX = fit_preview(images.window(asked.plane, rows, columns), LONGEST_SIDE)
+        else:
+            image_CYX = self._data.shot(asked.images, asked.plane, LONGEST_SIDE, labelled=False).image_CYX
         picture = {
-            "src": png_uri(overlay(shot.image_CYX)), "height": height, "width": width, "name": shot.name
-        }  # fmt: skip
+            "src": png_uri(overlay(image_CYX)),
+            "height": rows.stop - rows.start,
+            "width": columns.stop - columns.start,
+            "whole": images.size(asked.plane),
+            "name": images.name(asked.plane),
+        }
         return picture | self._accepted(asked, images)
 
     def mask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the masks of a prompt for the page, the best first."""
-        asked, _ = self._asked(request)
-        began = time.monotonic()
-        masks = self._answered(asked)
-        found = [{"src": _small(mask), "score": round(mask.score, 3)} for mask in masks]
-        return {"masks": found, "seconds": round(time.monotonic() - began, 3)}
+        masks = self._answered(self._asked(request)[0])
+        return {"masks": [{"src": _small(mask), "score": round(mask.score, 3)} for mask in masks]}
 
     def accept(self, request: dict[str, Any]) -> dict[str, Any]:
         """Keep the chosen mask of a prompt as an object; return all accepted ones."""
-        asked, images = self._asked(request)
+        asked, images, window = self._asked(request)
         masks = self._answered(asked)
         if not 0 <= asked.choice < len(masks):
             raise DataError("The page chose a mask that there is not.", "Click again.")
-        self.store.add(images, asked.plane, masks[asked.choice].pixels())
+        self.store.add(images, asked.plane, masks[asked.choice].pixels(), window)
         return self._accepted(asked, images)
 
     def remove(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take away the accepted object at a place; return the others."""
-        asked, images = self._asked(request)
-        removed = self.store.remove(images, asked.plane, int(asked.row), int(asked.column))
+        """Take away the accepted object at a pixel; return the others."""
+        asked, images, (rows, columns) = self._asked(request)
+        place = rows.start + asked.row, columns.start + asked.column
+        removed = self.store.remove(images, asked.plane, *place)
         return self._accepted(asked, images) | {"removed": removed}
 
     def clear(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take away all accepted objects of a slice."""
-        asked, images = self._asked(request)
+        asked, images, _ = self._asked(request)
         self.store.clear(images, asked.plane)
         return self._accepted(asked, images)
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Begin to look at a slice, so that clicks are answered at once; return the number of the work."""
-        asked, _ = self._asked(request)
-        return self._begin({"do": "embed", **self._place(asked)}, asked.model)
+        asked, _, _ = self._asked(request)
+        return self._begin({"do": "embed", **self._place(asked)})
 
     def everything(self, request: dict[str, Any]) -> dict[str, Any]:
         """Begin to look for all objects of a slice and to accept them; return the number of the work."""
-        asked, images = self._asked(request)
+        asked, images, window = self._asked(request)
 
         def keep(answer: Answer) -> int:
-            return self.store.add_all(images, asked.plane, answer.objects())
+            return self.store.add_all(images, asked.plane, answer.objects(), window)
 
-        return self._begin({"do": "everything", **self._place(asked)}, asked.model, keep)
+        return self._begin({"do": "everything", **self._place(asked)}, keep)
 
     def follow(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return how far a work is."""
@@ -207,28 +165,28 @@ class MaskDesk:
         if isinstance(work.outcome, Problem):
             return {"over": True, **_told(work.outcome)}
         if work.outcome is not None:
-            return {"over": True, "found": work.added, "seconds": round(time.monotonic() - work.began, 1)}
-        return {"over": False, "text": _progress(work, self._took.get(work.stage))}
+            return {"over": True, "found": work.added, "seconds": round(work.seconds, 1)}
+        return {"over": False, "text": work.text(self._took.get(work.stage))}
 
     def close(self) -> None:
         """End the process."""
         self._process.close()
 
-    def _asked(self, request: dict[str, Any]) -> tuple[Asked, Collection]:
-        try:
-            asked = Asked.model_validate(request)
-        except ValidationError as error:
-            raise DataError("The page sent what cannot be read.", "Load the page again.") from error
-        images = self._data.collection(_data(asked), labelled=False)
-        if not 0 <= asked.plane < images.count:
-            raise DataError(
-                f"There is no slice {asked.plane}; the images have {images.count}.", "Choose another one."
-            )
-        return asked, images
+    def _asked(self, request: dict[str, Any]) -> tuple[Asked, Collection, tuple[slice, slice]]:
+        """Return a request of the page, the images, and rows and columns that are shown."""
+        asked = Asked.read(request)
+        images = self._data.collection(asked.images, labelled=False)
+        return asked, images, asked.window(images)
 
     def _place(self, asked: Asked) -> dict[str, Any]:
-        data = self._data.located(_data(asked)).model_dump(mode="json")
-        return {"model": self._model(asked.model), "place": {"data": data, "plane": asked.plane}}
+        place: dict[str, Any] = {
+            "data": self._data.located(asked.images).model_dump(mode="json"),
+            "plane": asked.plane,
+        }
+        if asked.part:
+            top, left, bottom, right = asked.part
+            place |= {"rows": (top, bottom), "columns": (left, right)}
+        return {"model": self._model(asked.model), "place": place}
 
     def _model(self, text: str) -> str:
         """Return the whole path of a network in the workspace, or its id on the hub."""
@@ -261,24 +219,21 @@ class MaskDesk:
         return masks
 
     def _begin(
-        self, request: dict[str, Any], model: str, keep: Callable[[Answer], int] = lambda answer: 0
+        self, request: dict[str, Any], keep: Callable[[Answer], int] = lambda answer: 0
     ) -> dict[str, Any]:
-        work, number = Work(), next(self._numbers)
+        """Ask the process in a thread, and return the number under which the page follows that."""
+        work, number, began = Work(), next(self._numbers), time.monotonic()
         with self._lock:
             self._works[number] = work
             while len(self._works) > KEPT:
                 self._works.popitem(last=False)
 
-        def told(answer: Answer) -> None:
-            if answer.stage != work.stage:
-                work.began = time.monotonic()
-            work.stage, work.done, work.total = answer.stage, answer.done, answer.total
-
         def act() -> Answer:
-            answer = self._process.ask(request, told=told)
+            answer = self._process.ask(request, told=work.told)
             if request["do"] == "embed":
                 self._took[work.stage] = time.monotonic() - work.began
             work.added = keep(answer)
+            work.seconds = time.monotonic() - began
             return answer
 
         def run() -> None:
@@ -289,10 +244,9 @@ class MaskDesk:
 
     def _accepted(self, asked: Asked, images: Collection) -> dict[str, Any]:
         numbers_YX = self.store.numbers(images, asked.plane)
-        step = preview_step(*numbers_YX.shape, LONGEST_SIDE)
-        shown_YX = numbers_YX[::step, ::step]
-        coloured_YX = np.where(shown_YX > 0, (shown_YX - 1) % COLOURS + 1, 0).astype(np.uint8)
         objects = int((np.bincount(numbers_YX.ravel())[1:] > 0).sum())
+        shown_YX = fit_preview(numbers_YX[asked.window(images)], LONGEST_SIDE)
+        coloured_YX = np.where(shown_YX > 0, (shown_YX - 1) % COLOURS + 1, 0).astype(np.uint8)
         return {"numbers": _uri(coloured_YX), "objects": objects, "worked": self.store.worked(images)}
 
 
@@ -306,29 +260,11 @@ def _told(problem: Problem) -> dict[str, Any]:
     return {"problem": problem.message, "remedy": problem.remedy}
 
 
-def _data(asked: Asked) -> DataConfig:
-    try:
-        return DataConfig.model_validate_json(asked.data)
-    except ValidationError as error:
-        raise DataError("The page sent no images.", "Load the page again.") from error
-
-
 def _kind(folder: Path) -> str:
     try:
         return str(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _progress(work: Work, usual: float | None) -> str:
-    """Return what is being done, and how long it will take if anybody knows."""
-    passed = time.monotonic() - work.began
-    left = None if usual is None else usual - passed
-    if work.done and work.total:
-        left = passed / work.done * (work.total - work.done)
-    if left is not None and left >= 1:
-        return f"{work.stage}: about {left:.0f} s left"
-    return f"{work.stage} … {passed:.0f} s"
 
 
 def _small(mask: Mask) -> str:

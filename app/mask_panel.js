@@ -2,14 +2,15 @@
 // The server is asked for the slice, for the masks of a prompt, and to keep or remove objects; see app/mask_desk.py.
 const $ = (name) => element.querySelector(name);
 const TAP = 5, STEP = 1 / 128, FASTER = 8, FOLLOW_MS = 300, MASK = [240, 228, 66]; // px of the screen, shares of the slice
+const SEEN = 1024; // px that a network sees: of larger slices people work on parts
 const ready = new Set(); // slices that the network has seen
-let shown = {}, plane = 0, slice = null, clicks = [], box = null, masks = [], choice = 0, cross = null, start = null;
+let shown = {}, plane = 0, part = null, slice = null, clicks = [], box = null, masks = [], choice = 0, cross = null, start = null;
 let busy = false, ticket = 0, asking = 0;
 
 const mode = () => $("input[name=masks-mode]:checked").value;
-const request = (more = {}) => ({ data: shown.data, plane, model: shown.model, ...more });
+const request = (more = {}) => ({ data: shown.data, plane, part, model: shown.model, ...more });
 const prompt = () => ({ points: clicks.map((one) => [one.row, one.column]), labels: clicks.map((one) => (one.inside ? 1 : 0)), box });
-const place = () => `${shown.data} ${shown.model} ${plane}`;
+const place = () => `${shown.data} ${shown.model} ${plane} ${part}`;
 const clamp = (value, high) => Math.min(Math.max(value, 0), high);
 
 function take() {
@@ -19,7 +20,7 @@ function take() {
   $(".view").hidden = !shown.data;
   if (!shown.data) return;
   const same = before.data === shown.data;
-  if (!same) plane = 0;
+  if (!same) [plane, part] = [0, null];
   Object.assign($("input.slice"), { max: shown.planes - 1, value: plane });
   $(".slices").hidden = shown.planes < 2;
   if (!same) look();
@@ -46,12 +47,19 @@ async function look() {
   $(".at").textContent = `${plane} / ${shown.planes - 1}`;
   const found = await ask("look", request());
   if (mine !== ticket) return;
-  if (found.problem) return fail(found);
+  if (found.problem) {
+    if (!part) return fail(found);
+    part = null; // this slice is smaller
+    return look();
+  }
   slice = found;
+  $(".closer").hidden = Boolean(part) || Math.max(...found.whole) <= SEEN;
+  $(".whole").hidden = !part;
+  if ($(".closer").hidden && mode() === "closer") $("input[value=inside]").checked = true;
   $("img").src = found.src;
   const stage = $(".stage");
   stage.style.setProperty("--aspect", found.width / found.height);
-  stage.setAttribute("aria-label", `${found.name}: click an object to draw its mask`);
+  stage.setAttribute("aria-label", `${found.name}${part ? `, rows ${part[0]} to ${part[2] - 1}, columns ${part[1]} to ${part[3] - 1}` : ""}: click an object to draw its mask`);
   await accepted(found);
   tell(ready.has(place()) ? "Click an object." : "Prepare the slice, or click an object at once: the network looks at the slice first.");
 }
@@ -189,8 +197,17 @@ async function show() {
 function click(row, column) {
   if (!slice || busy) return;
   if (mode() === "remove") return remove(row, column);
+  if (mode() === "closer") return closer(row, column);
   clicks.push({ row, column, inside: mode() !== "outside" });
   answer();
+}
+
+// Shows the part around a place in all its pixels.
+function closer(row, column) {
+  const [rows, columns] = slice.whole, height = Math.min(SEEN, rows), width = Math.min(SEEN, columns);
+  const top = clamp(Math.round(row - height / 2), rows - height), left = clamp(Math.round(column - width / 2), columns - width);
+  part = [top, left, top + height, left + width];
+  look();
 }
 
 async function keep(name, more, text) {
@@ -289,6 +306,10 @@ $(".modes").addEventListener("change", () => stage.classList.toggle("drawing", m
 $(".prepare").addEventListener("click", async () => {
   if (ready.has(place())) tell("The slice is prepared. Click an object.");
   else await prepare();
+});
+$(".whole").addEventListener("click", () => {
+  part = null;
+  look();
 });
 $(".accept").addEventListener("click", accept);
 $(".other").addEventListener("click", () => {

@@ -26,6 +26,10 @@ from segcore.workspace import Workspace
 PLACE = "drawn"
 """Folder below `data/` of the labels that are made of accepted objects."""
 
+Window = tuple[slice, slice]
+"""Rows and columns of a slice."""
+WHOLE: Window = (slice(None), slice(None))
+
 
 class MaskStore:
     """The accepted objects of every slice, one PNG of numbers per slice, replaced atomically.
@@ -65,8 +69,8 @@ class MaskStore:
                 found += [images.position(number, plane) for plane in planes if plane < entry.planes]
         return tuple(sorted(found))
 
-    def add(self, images: Collection, index: int, mask_YX: np.ndarray) -> int:
-        """Accept an object, as far as no other has its pixels, and return its number.
+    def add(self, images: Collection, index: int, mask_YX: np.ndarray, window: Window = WHOLE) -> int:
+        """Accept an object in some rows and columns, as far as no other has its pixels; return its number.
 
         Raises
         ------
@@ -74,27 +78,29 @@ class MaskStore:
             All of its pixels belong to others, or there are too many objects.
         """
         with self._changing(images, index) as numbers_YX:
-            free_YX = mask_YX & (numbers_YX == 0)
+            part_YX = numbers_YX[window]
+            free_YX = mask_YX & (part_YX == 0)
             if not free_YX.any():
                 raise DataError(
                     "Accepted objects have all of this mask's pixels.",
                     "Remove the object that is in the way, or click elsewhere.",
                 )
             number = int(numbers_YX.max(initial=0)) + 1
-            numbers_YX[free_YX] = number
+            part_YX[free_YX] = number
         return number
 
-    def add_all(self, images: Collection, index: int, found_YX: np.ndarray) -> int:
+    def add_all(self, images: Collection, index: int, found_YX: np.ndarray, window: Window = WHOLE) -> int:
         """Accept the objects of `found_YX` that are mostly on free pixels; return how many these are."""
         with self._changing(images, index) as numbers_YX:
+            part_YX = numbers_YX[window]
             size = np.bincount(found_YX.ravel())
-            free = np.bincount(found_YX[numbers_YX == 0], minlength=len(size))
+            free = np.bincount(found_YX[part_YX == 0], minlength=len(size))
             taken = (free > 0) & (2 * free >= size)
             taken[0] = False
             first = int(numbers_YX.max(initial=0))
             table = np.where(taken, np.cumsum(taken) + first, 0)
-            fresh_YX = np.where(numbers_YX == 0, table[found_YX], 0)
-            numbers_YX += fresh_YX.astype(np.int32)
+            fresh_YX = np.where(part_YX == 0, table[found_YX], 0)
+            part_YX += fresh_YX.astype(np.int32)
         return int(taken.sum())
 
     def remove(self, images: Collection, index: int, row: int, column: int) -> bool:

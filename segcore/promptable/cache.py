@@ -6,6 +6,7 @@ import hashlib
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class EmbeddingCache:
 
     def keep(self, embedding: Embedding) -> None:
         """Write an embedding, and remove the oldest until there is room for it."""
-        arrays = {f"features{at}": array for at, array in enumerate(embedding.features)}
+        arrays: dict[str, Any] = {f"features{at}": array for at, array in enumerate(embedding.features)}
         try:
             with atomic_path(self._path(embedding.key)) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, size=embedding.size, share=embedding.share, **arrays)

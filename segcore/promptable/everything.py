@@ -78,7 +78,7 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     """Return the boxes `(n, 4)` of masks `(n, y, x)`: top, left, and bottom and right, not in it."""
     sides = []
     for axis in (2, 1):
-        seen = masks.any(axis)
+        seen = np.any(masks, axis=axis)
         first = seen.argmax(1)
         sides.append((first, np.where(seen.any(1), seen.shape[1] - seen[:, ::-1].argmax(1), first)))
     (top, bottom), (left, right) = sides

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -124,8 +125,9 @@ def _options(given: dict[str, float]) -> Everything:
     known = set(Everything.__dataclass_fields__)
     if unknown := sorted(set(given) - known):
         raise ConfigError(f"There is no option {unknown[0]}.", f"Known: {', '.join(sorted(known))}.")
-    whole = {name: int(given[name]) for name in ("side", "least") if name in given}
-    return Everything(**{**given, **whole})  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(given)
+    values |= {name: int(given[name]) for name in ("side", "least") if name in given}
+    return Everything(**values)
 
 
 def read_place(place: Place) -> np.ndarray:

@@ -251,3 +251,23 @@ def test_networks_of_the_workspace_are_offered_first(services: Services) -> None
 
 def test_a_work_of_another_server_is_told_as_gone(services: Services) -> None:
     assert "anew" in told(lambda: services.masks.follow({"work": 99}))["problem"]
+
+
+def test_parts_of_a_slice_are_worked_on_in_their_own_pixels(
+    services: Services, request_of: Callable[..., dict[str, Any]], wait_until: Callable[..., None]
+) -> None:
+    desk, part = services.masks, [8, 4, 58, 76]
+    seen = desk.look(request_of(part=part))
+    assert (seen["height"], seen["width"], seen["whole"]) == (50, 72, SIZE)
+    assert pixels(seen["src"]).shape == (50, 72, 3)
+    masks = desk.mask(request_of(part=part, **inside(4, 10)))["masks"]
+    choice = next(at for at, mask in enumerate(masks) if pixels(mask["src"])[-1, -1] == 0)
+    desk.accept(request_of(part=part, **inside(4, 10), choice=choice))
+    (_, images), expected = services.masks.images(DataConfig(images=IMAGES)), objects()[1] == 1
+    found = services.masks.store.numbers(images, 1) == 1
+    assert (found & expected).sum() > 0.8 * (found | expected).sum()
+    assert over(services, desk.everything(request_of(part=part)), wait_until)["found"] == 1
+    assert desk.look(request_of())["objects"] == 2
+    assert desk.remove(request_of(part=part, row=4, column=10))["removed"]
+    for wrong in ([0, 0, 61, 80], [-1, 0, 30, 30], [0, 0, 15, 80], [30, 0, 20, 80]):
+        assert "no such part" in told(lambda wrong=wrong: desk.look(request_of(part=wrong)))["problem"]
