@@ -28,10 +28,9 @@ def command_line(config: RunConfig, kind: Kind = "train", workspace: str = "") -
     words += ["--session", config.session]
     for section in SECTIONS:
         part = getattr(config, section)
-        default = type(part)()
-        for name in type(part).model_fields:
-            value = getattr(part, name)
-            if value != getattr(default, name):
+        default = type(part)().model_dump()
+        for name, value in part.model_dump().items():
+            if value != default[name]:
                 text = name.upper() if name in SECRETS else _text(value)
                 words += [f"--{section}.{name.replace('_', '-')}", text]
     return " ".join(shlex.quote(word) for word in words)

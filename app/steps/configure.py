@@ -125,6 +125,8 @@ def wire(services: Services, step: ConfigureStep, data: Sequence[Any], checked: 
         "fn": lambda ticked, *shown: choosing.show(services, ticked, shown[:count], shown[count:]),
         "inputs": [step.choosing.families, *inputs],
         "outputs": step.choosing.shown,
+        # Families may lose their place while the page still has them ticked, which Gradio would refuse.
+        "preprocess": False,
         **quiet,
     }
     own = [item for field, item in zip(FIELDS, step.values, strict=True) if field.path != "data.labels_as"]

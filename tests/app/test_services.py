@@ -281,8 +281,19 @@ def test_a_view_of_a_damaged_folder_shows_what_is_left(services: Services) -> No
             }
         },
         {"data": {"images": "/a folder/it's.tif", "labels": "/l.tif", "validation_slices": "24-29"}},
+        {
+            "data": {
+                "images": "/raw.tif",
+                "labels": "/l.tif",
+                "sets": [
+                    {"images": "/more.tif", "use": "teach"},
+                    {"images": "/b.tif", "labels": "/bl.tif", "use": "test"},
+                ],
+            },
+            "training": {"teacher": "/models/run"},
+        },
     ],
-    ids=["defaults", "numbers", "lists", "paths"],
+    ids=["defaults", "numbers", "lists", "paths", "sets"],
 )
 def test_the_command_means_the_same_configuration(options: dict[str, Any]) -> None:
     config = build_config({"session": "em 1", **options})
