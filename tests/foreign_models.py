@@ -86,13 +86,20 @@ def make(
     example = torch.randn(2, channels, *(size or (32, 40)))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        if suffix == "pt":
-            torch.jit.script(net).save(str(path)) if not size else torch.jit.trace(net, example).save(
-                str(path)
-            )
+        if suffix == "pt" and not size:
+            script(net, path)
+        elif suffix == "pt":
+            torch.jit.trace(net, example).save(str(path))
         else:
             _exported(net, example, path, size)
     return Made(path, lambda images: net(images))
+
+
+def script(net: nn.Module, path: Path) -> None:
+    """Write a network as a TorchScript program."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch prefers torch.export
+        torch.jit.script(net).save(str(path))
 
 
 def _exported(net: nn.Module, example: Tensor, path: Path, size: tuple[int, ...]) -> None:

@@ -120,7 +120,9 @@ def load_foreign(
         )
     device = device or torch.device("cpu")
     manner = settle(engine, told, agreed, device)
-    manner = replace(manner, output=told.output or engine.facts.output, stretch=_stretch(told))
+    output = told.output or engine.facts.output
+    assert output is not None  # or it would be missing
+    manner = replace(manner, output=output)
     network = Foreign(engine, manner)
     _check_answer(network, told, (weights, sidecar), device)
     card = told.card(agreed.channels, agreed.mode, engine.facts.parameters)

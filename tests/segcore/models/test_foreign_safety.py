@@ -21,7 +21,7 @@ from segcore.models.foreign.exported import Exported
 from segcore.models.foreign.keras_file import Keras
 from segcore.models.foreign.onnx_file import Onnx
 from segcore.models.foreign.torchscript import TorchScript
-from tests.foreign_models import keras_package, make
+from tests.foreign_models import keras_package, make, script
 
 
 class Touches:
@@ -175,9 +175,7 @@ class Maps(nn.Module):
 def test_a_program_that_opens_files_is_refused(
     tmp_path: Path, program: type[nn.Module], operation: str
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(program()).save(str(tmp_path / "net.pt"))
+    script(program(), tmp_path / "net.pt")
     with pytest.raises(ModelError, match=operation):
         TorchScript(tmp_path / "net.pt")
 
