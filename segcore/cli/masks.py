@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def masks_command(words: list[str]) -> int:
     console = Console()
     try:
         network = load_sam(options.model, choose(config.hardware))
-        stacks, how = find_in_images(collection, network, asked, output, console)
+        stacks, how = find_in_images(collection, network, asked, output, options.tile, console)
     except KeyboardInterrupt:
         if (output / FOLDER).is_dir():
             console.say("The same command goes on from here.")
@@ -78,6 +78,7 @@ def _parser() -> Parser:
             metavar="N",
             help=f"{option.help} (default: {default:g})",
         )
+    add("--tile", type=_tile, default=0, metavar="PX", help=TILE_HELP)
     add("--json", action="store_true", help="write one JSON object to stdout")
     return parser
 
@@ -86,6 +87,19 @@ MODEL_HELP = (
     "a folder as transformers writes it, or an id of the Hugging Face hub, which is fetched once: "
     "facebook/sam-vit-base, facebook/sam2.1-hiera-small"
 )
+
+
+TILE_HELP = (
+    "look at larger slices in overlapping pieces of so many px, for objects that are small in them: the "
+    "networks see 1024 px (default: whole slices)"
+)
+LEAST_TILE = 64
+
+
+def _tile(text: str) -> int:
+    if not text.isdecimal() or 0 < int(text) < LEAST_TILE:
+        raise ArgumentTypeError(f"{text!r} is no whole number from {LEAST_TILE} on")
+    return int(text)
 
 
 def _everything(options: Namespace) -> Everything:

@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from segcore.data.collection import Collection, reading
-from segcore.events import Progress, Reporter
+from segcore.events import NoteEvent, Progress, Reporter
 from segcore.files import sha256_of_all, write_atomic
+from segcore.postprocess.stitch import Stitcher
 from segcore.promptable.everything import find_everything
 from segcore.promptable.kept import keep_numbers, kept_numbers
 from segcore.promptable.promptable import Everything, Promptable
 from segcore.promptable.stack import Numbering, numbering, stack_names, write_stack
+from segcore.tiling import Tile, tile_grid
 
 FOLDER = ".slices"
 
@@ -34,6 +36,7 @@ def find_in_images(
     network: Promptable,
     options: Everything,
     output: Path,
+    tile: int = 0,
     report: Reporter = lambda event: None,
 ) -> tuple[tuple[Path, ...], Numbering]:
     """Find all objects of images and write them as stacks of labels; return these and how they are numbered.
@@ -48,6 +51,9 @@ def find_in_images(
         How they are found.
     output : Path
         The folder of the results; made if missing. Stacks that are there already are replaced.
+    tile : int
+        Larger slices are looked at in overlapping pieces of so many rows and columns, px; 0: whole. Of
+        objects longer than a quarter of it parts may be missing, which is told.
     report : callable
         Told of the progress.
 
@@ -60,14 +66,25 @@ def find_in_images(
     """
     names = stack_names(collection)
     parts = output / FOLDER
-    _begin(parts, collection, f"{network.key} {json.dumps(asdict(options))}")
+    _begin(parts, collection, f"{network.key} {json.dumps(asdict(options))} {tile}")
     places = [collection.locate(index) for index in range(collection.count)]
     missing = [(number, plane) for number, plane in places if not _part(parts, number, plane).is_file()]
-    clock = _Clock(report, options.side**2, len(missing))
-    for at, (number, plane) in enumerate(missing):
-        embedding = network.embed(collection.open(number).images.read(plane))
-        found = find_everything(network, embedding, options, partial(clock, at))
-        keep_numbers(_part(parts, number, plane), found.labels)
+    pieces = [_tiles(entry.height, entry.width, tile) for entry in collection.entries]
+    clock = _Clock(report, options.side**2 * sum(len(pieces[number]) for number, _ in missing))
+    cut = 0
+    for number, plane in missing:
+        images = collection.open(number).images
+        labels_YX = np.zeros((images.height, images.width), np.int32)
+        stitcher = Stitcher(labels_YX)
+        for piece in pieces[number]:
+            embedding = network.embed(images.window(plane, *piece.read))
+            stitcher.add(piece, find_everything(network, embedding, options, clock).labels)
+            clock.next(options.side**2)
+        keep_numbers(_part(parts, number, plane), labels_YX)
+        cut += stitcher.cut
+    if cut:
+        text = f"{cut} objects reach beyond the pieces in which slices are looked at: parts may be missing."
+        report(NoteEvent(level="warning", text=text, remedy="Choose larger pieces."))
     slices = [partial(_read, parts, number) for number in range(len(names))]
     how = numbering([(entry.planes, read) for entry, read in zip(collection.entries, slices, strict=True)])
     for number, name in enumerate(names):
@@ -95,15 +112,28 @@ def _begin(parts: Path, collection: Collection, asked: str) -> None:
         write_atomic(key, json.dumps(digest.hexdigest()))
 
 
+def _tiles(height: int, width: int, tile: int) -> list[Tile]:
+    """Return the pieces of a slice: one if it is no larger than a tile, or tiles are not asked for."""
+    if tile == 0 or max(height, width) <= tile:
+        return tile_grid((height, width), (height, width), (0, 0), (1, 1))
+    # Half of what a tile sees is its own; an object in the middle of its owner is seen whole.
+    return tile_grid((height, width), (tile - 2 * (tile // 4),) * 2, (tile // 4,) * 2, (1, 1))
+
+
 class _Clock:
     """Tells how many prompts were answered, and how long the rest will take at this pace."""
 
-    def __init__(self, report: Reporter, prompts: int, slices: int) -> None:
-        self._report, self._prompts, self._total = report, prompts, prompts * slices
+    def __init__(self, report: Reporter, total: int) -> None:
+        self._report, self._total, self._before = report, total, 0
         self._began = time.monotonic()
 
-    def __call__(self, slices: int, asked: int, prompts: int) -> None:
-        done = slices * self._prompts + asked
+    def next(self, prompts: int) -> None:
+        """Note that a piece is done."""
+        self._before += prompts
+
+    def __call__(self, asked: int, prompts: int) -> None:
+        """Tell how many prompts of this piece were answered."""
+        done = self._before + asked
         left = (time.monotonic() - self._began) / done * (self._total - done)
         self._report(
             Progress(stage="finding objects", done=done, total=self._total, unit="prompt", seconds_left=left)

@@ -54,6 +54,7 @@ def test_the_masks_of_a_folder_are_labels_of_its_images(
         ({"--model": "nowhere"}, "config.json"),
         ({"--images": "nowhere.tif"}, "nowhere.tif"),
         ({"--iou": "2"}, "--iou is 2"),
+        ({"--tile": "9"}, "no whole number from 64 on"),
         ({"--output": "{images}"}, "where the images are"),
         ({"--output": "{images}/a.tif"}, "is the file"),
         ({"--axes": "QQ"}, "axes"),

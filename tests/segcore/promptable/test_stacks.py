@@ -19,7 +19,7 @@ from segcore.config import DataConfig
 from segcore.data.collection import Collection, open_collection
 from segcore.data.targets import LabelRule, number_plane, table_of
 from segcore.errors import DataError
-from segcore.events import Event, Progress
+from segcore.events import Event, NoteEvent, Progress
 from segcore.promptable.images import FOLDER, find_in_images
 from segcore.promptable.kept import keep_numbers, kept_numbers
 from segcore.promptable.promptable import Embedding, Everything
@@ -114,7 +114,7 @@ def test_all_images_of_a_folder_are_found_again_as_pairs(tmp_path: Path) -> None
         write_images((folder / name).parent, 1)
         (folder / name).parent.joinpath("cells.tif").rename(folder / name)
     told: list[Event] = []
-    stacks, how = find_in_images(opened(folder), KnownObjects(), GRID, tmp_path / "masks", told.append)
+    stacks, how = find_in_images(opened(folder), KnownObjects(), GRID, tmp_path / "masks", report=told.append)
     assert how.unlabelled is None
     assert [path.relative_to(tmp_path / "masks").as_posix() for path in stacks] == [
         "A/1.tif", "A/2.tif", "B/1.tif",
@@ -177,3 +177,18 @@ def test_what_was_asked_otherwise_is_done_anew(tmp_path: Path, what: str) -> Non
     network = KnownObjects("another" if what == "network" else "known")
     find(opened(path), network, Everything(side=8) if what == "options" else GRID)
     assert network.embedded == 3
+
+
+def test_small_objects_of_a_large_slice_are_found_in_pieces(tmp_path: Path) -> None:
+    objects = blobs(256, 40, 0, (8, 12))
+    tifffile.imwrite(tmp_path / "large.tif", objects.astype(np.uint8), photometric="minisblack")
+    found = {}
+    for tile in (0, 128):
+        output = tmp_path / str(tile)
+        (path,), _ = find_in_images(opened(tmp_path / "large.tif"), KnownObjects(), GRID, output, tile)
+        found[tile] = best_ious(objects, tifffile.imread(path).astype(np.int32))
+    assert (found[128] > 0.6).mean() > 0.95
+    assert (found[128] > 0.6).sum() > (found[0] > 0.6).sum()
+    told: list[Event] = []
+    find_in_images(opened(tmp_path / "large.tif"), KnownObjects(), GRID, tmp_path / "small", 64, told.append)
+    assert any(isinstance(event, NoteEvent) and "beyond the pieces" in event.text for event in told)
