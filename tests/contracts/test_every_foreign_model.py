@@ -31,6 +31,8 @@ TOLD = {"size_step": STEP, "halo": 24}
 WINDOW = (48, 64)
 PLAIN, COLOURS, SINGLE = (1, 2, "", ()), (3, 4, "softmax", ()), (1, 1, "sigmoid", WINDOW)
 """Channels, maps, what comes last, and the one size that is taken."""
+ENGINES = [suffix for suffix in FORMATS if suffix != "h5"]
+"""An HDF5 file differs from a Keras archive in how it is read only."""
 Maker = Callable[..., Made]
 
 
@@ -77,19 +79,20 @@ def test_odd_sizes_are_predicted_as_by_the_network_itself(
         assert np.abs(found - alone(network, image, end)).max() < NEAR
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", ENGINES)
 def test_tiles_give_the_whole_image(made: Maker, suffix: str) -> None:
-    """Step and reach are found by trying."""
+    """Step and reach are found by trying, memory by measuring: 24 maps of float32 live at once, or a few more."""
     path = say(made(suffix).path, 2, **needed(suffix))
     image, whole = noise(1, 230, 150), predictor(path)
     tiled = Predictor(whole.network, whole.card, CPU, tile_size=64)
     assert len(tiled.tiles(230, 150)) > 1
     assert whole.network.is_local
     assert whole.network.divisors == (STEP, STEP)
+    assert 24 * 4 < whole.network.bytes_per_pixel(4) < 100 * 4
     assert (whole.logits(image) - tiled.logits(image)).abs().max() < NEAR
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", ENGINES)
 def test_a_network_of_one_size_and_one_map_takes_any_size_and_tells_two_classes(
     made: Maker, suffix: str
 ) -> None:
@@ -109,7 +112,7 @@ def test_a_network_of_one_size_and_one_map_takes_any_size_and_tells_two_classes(
     assert np.abs(whole[:, :20, :30] - corner[:, :20, :30]).max() < NEAR
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", ENGINES)
 def test_an_image_is_segmented_with_its_own_grey_values(made: Maker, suffix: str, tmp_path: Path) -> None:
     network = made(suffix)
     fixed = {"normalization": {"kind": "fixed", "offset": 10, "scale": 4}}
@@ -158,7 +161,7 @@ def test_what_does_not_fit_is_told(made: Maker, suffix: str, tmp_path: Path) -> 
     assert "damaged" in problem()
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", ENGINES)
 def test_a_description_is_written_and_can_be_used(
     made: Maker, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

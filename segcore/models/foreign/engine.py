@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from segcore.errors import ModelError
+from segcore.models.measured import peak_bytes
 from segcore.sidecar import Output
 
 
@@ -32,8 +34,6 @@ class Facts:
         What it answers, where its last operation says so.
     parameters : int
         Numbers that were learned.
-    measurable : bool
-        Whether torch computes it, so that its memory can be measured.
     """
 
     inputs: int | None = None
@@ -43,7 +43,6 @@ class Facts:
     batch: int | None = None
     output: Output | None = None
     parameters: int = 0
-    measurable: bool = True
 
 
 class Engine(Protocol):
@@ -61,6 +60,21 @@ class Engine(Protocol):
         images : Tensor
             Float32, contiguous, with the axes as the network has them.
         """
+
+    def peak_bytes(self, images: Tensor) -> int | None:
+        """Return the most bytes of numbers that live at once meanwhile; None where nobody can tell."""
+
+
+class OnTorch(ABC):
+    """What engines have in common whose numbers torch computes."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return what the network answers, see `Engine`."""
+
+    def peak_bytes(self, images: Tensor) -> int | None:
+        """Return the most bytes of numbers that live at once meanwhile, see `Engine`."""
+        return peak_bytes(lambda: self(images), images.device.type)
 
 
 def pick(answer: Any, name: str, file: str) -> Tensor:

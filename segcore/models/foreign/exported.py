@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import ModelError
-from segcore.models.foreign.engine import Facts, layout_of, pick
+from segcore.models.foreign.engine import Facts, OnTorch, layout_of, pick
 from segcore.sidecar import Output
 
 _MEMBERS = re.compile(
@@ -62,7 +62,7 @@ _ENDS: dict[str, Output] = {
 }
 
 
-class Exported:
+class Exported(OnTorch):
     """A network saved by `torch.export.save`.
 
     Parameters

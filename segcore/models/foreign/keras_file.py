@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import ConfigError, ModelError
-from segcore.models.foreign.engine import Facts, layout_of, pick
+from segcore.models.foreign.engine import Facts, OnTorch, layout_of, pick
 from segcore.sidecar import Output
 
 INSTALL = "pip install 'segcore-studio[keras]'"
@@ -50,7 +50,7 @@ _LEARNS = {"compile_config", "training_config", "optimizer_config"}
 _ENDS: dict[str, Output] = {"softmax": "probabilities", "sigmoid": "sigmoid", "linear": "logits"}
 
 
-class Keras:
+class Keras(OnTorch):
     """A Keras model.
 
     Parameters

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segcore.addresses import FOREIGN
 from segcore.card import ModelCard
@@ -17,11 +18,10 @@ from segcore.errors import ModelError
 from segcore.models.foreign.engine import Engine, Facts
 from segcore.models.foreign.exported import Exported
 from segcore.models.foreign.keras_file import Keras
-from segcore.models.foreign.network import Foreign, Manner, ask
+from segcore.models.foreign.network import Foreign, Manner, arranged, ask
 from segcore.models.foreign.onnx_file import Onnx, external_files
 from segcore.models.foreign.torchscript import TorchScript
 from segcore.models.foreign.trying import Trial, odd_multiple
-from segcore.models.measured import peak_bytes
 from segcore.registry import Registry
 from segcore.sidecar import Shape, Sidecar, per_axis, read_sidecar
 
@@ -250,11 +250,17 @@ def settle(engine: Engine, told: Shape, agreed: Agreed, device: torch.device) ->
         radii, is_local = (found.radii, found.is_local) if found else (halo or (), True)
     image = trial.image([odd_multiple(MEASURED_SIDE[dimensions], step) for step in steps])
     maps = trial.answer(image).shape[1]
-    needed = told.bytes_per_pixel or UNMEASURED[dimensions]
-    if told.bytes_per_pixel is None and facts.measurable:
-        peak = peak_bytes(lambda: trial.answer(image), device.type)
-        needed = math.ceil(MARGIN * peak / math.prod(image.shape[2:]))
+    needed = told.bytes_per_pixel or _memory(engine, image, plain)
     return replace(plain, maps=maps, steps=steps, halo=radii, is_local=is_local, bytes_per_pixel=needed)
+
+
+@torch.no_grad()
+def _memory(engine: Engine, image: Tensor, manner: Manner) -> int:
+    """Return the bytes that a network needs per pixel of the image."""
+    peak = engine.peak_bytes(arranged(image, manner).contiguous())
+    if peak is None:
+        return UNMEASURED[manner.dimensions]
+    return math.ceil(MARGIN * peak / math.prod(image.shape[2:]))
 
 
 def _of_one_size(trial: Trial, told: Shape, plain: Manner, window: tuple[int, ...]) -> Manner:

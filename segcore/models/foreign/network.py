@@ -156,15 +156,18 @@ def _cells(size: int, window: int, cell: int) -> list[tuple[int, int, int]]:
 @torch.no_grad()
 def ask(engine: Engine, image: Tensor, manner: Manner) -> Tensor:
     """Return the maps of normalised images `B C …`, as they are, float32, channels behind the batch."""
-    factor, shift = manner.stretch
     with torch.autocast(image.device.type, enabled=False):
-        given = image.float()
-        if manner.stretch != (1.0, 0.0):
-            given = given * factor + shift
-        given = given.movedim(1, -1) if manner.channels_last else given
+        given = arranged(image, manner)
         found = torch.cat([engine(part.contiguous()) for part in _batches(given, manner.batch)])
         found = found[: len(image)].float()
         return found.movedim(-1, 1) if manner.channels_last else found
+
+
+def arranged(image: Tensor, manner: Manner) -> Tensor:
+    """Return normalised images `B C …` in the range and with the axes that the network wants."""
+    factor, shift = manner.stretch
+    given = image.float() if manner.stretch == (1.0, 0.0) else image.float() * factor + shift
+    return given.movedim(1, -1) if manner.channels_last else given
 
 
 def _batches(images: Tensor, count: int | None) -> Sequence[Tensor]:

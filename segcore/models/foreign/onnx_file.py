@@ -81,7 +81,6 @@ class Onnx:
             parameters=sum(
                 int(np.prod(each.dims)) for each in graph.initializer if each.data_type in (1, 10, 11)
             ),
-            measurable=False,
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -92,6 +91,20 @@ class Onnx:
         named = {each.name: answer for each, answer in zip(self._session.get_outputs(), answers, strict=True)}
         tensors = {name: torch.from_numpy(np.asarray(answer)) for name, answer in named.items()}
         return pick(tensors, self._output, self._path.name).float().to(images.device)
+
+    def peak_bytes(self, images: Tensor) -> int | None:
+        """Return the most bytes of numbers that live at once, in the order of the graph; see `Engine`."""
+        import onnx
+
+        model = onnx.load(str(self._path), load_external_data=False)
+        del model.graph.value_info[:]  # whose sizes are names
+        for axis, size in zip(model.graph.input[0].type.tensor_type.shape.dim, images.shape, strict=True):
+            axis.dim_value = size
+        try:
+            graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        except Exception:  # larger than a message of the format may be, or an operation it does not know
+            return None
+        return _peak(graph)
 
     def _open(self, device: torch.device) -> Any:
         """Return a session on a device; on the CPU where this package was made for no other.
@@ -194,6 +207,24 @@ def _tensors(graph: Any) -> Iterator[Any]:
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node or inner.initializer:
                     yield from _tensors(inner)
+
+
+def _peak(graph: Any) -> int | None:
+    """Return the most bytes that live at once, None where the size of a tensor is not known."""
+    sizes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        sizes[value.name] = 4 * int(np.prod(shape)) if all(shape) else None
+    last = {name: number for number, node in enumerate(graph.node) for name in node.input}
+    live = {value.name: sizes[value.name] for value in graph.input}
+    most = 0
+    for number, node in enumerate(graph.node):
+        live |= {name: sizes.get(name) for name in node.output if name}
+        if None in live.values():
+            return None
+        most = max(most, sum(size or 0 for size in live.values()))
+        live = {name: size for name, size in live.items() if last.get(name, number) > number}
+    return most
 
 
 def _is_last(graph: Any, name: str) -> bool | None:

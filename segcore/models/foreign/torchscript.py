@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from segcore.errors import ModelError
-from segcore.models.foreign.engine import Facts, pick
+from segcore.models.foreign.engine import Facts, OnTorch, pick
 from segcore.sidecar import Output
 
 _OPENS_FILES = re.compile(r"\b(?:torch|aten)\.(save|load|from_file)\b|\.(\w*pickle\w*)\(")
@@ -35,7 +35,7 @@ _ENDS: dict[str, Output] = {
 }
 
 
-class TorchScript:
+class TorchScript(OnTorch):
     """A TorchScript program.
 
     Parameters
