@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from segcore.cli import main
 from segcore.config import build_config
 from segcore.errors import ConfigError, ModelError
 from segcore.models.build import build_model
+from segcore.models.foreign import keras_file, onnx_file
 from segcore.models.foreign.engine import pick
 from segcore.models.foreign.network import Foreign, Manner, as_logits
 from segcore.models.foreign.trying import Trial
@@ -196,3 +198,15 @@ def test_what_only_a_person_knows_is_asked_for(tmp_path: Path) -> None:
     network = load_model(*find_model(path)).network
     image = torch.randn(1, 2, 9, 11)
     assert torch.equal(network(image), image.relu())
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "ask"), [(onnx_file, "onnx", "require_onnx"), (keras_file, "keras", "require_keras")]
+)
+def test_a_package_that_is_missing_is_named(
+    module: ModuleType, name: str, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="is not installed") as error:
+        getattr(module, ask)()
+    assert f"segcore-studio[{name}]" in error.value.remedy
