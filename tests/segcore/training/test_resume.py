@@ -30,7 +30,7 @@ def results_of(folder: Path) -> dict[str, Any]:
     for epoch in results["history"]:
         for name in clock:
             epoch.pop(name)
-    return {name: value for name, value in results.items() if name not in clock}
+    return {name: value for name, value in results.items() if name not in (*clock, "seconds_per_megapixel")}
 
 
 def same_tensors(one: Any, two: Any) -> bool:
