@@ -13,8 +13,8 @@ import numpy as np
 from segcore.models.painting import Objects, Painter
 from segcore.promptable.promptable import Embedding, Everything, Promptable
 
-BATCH = 64
-"""Points that are asked at once."""
+BATCH = 16
+"""Points that are asked at once; more take longer each on a processor."""
 
 
 def find_everything(

@@ -94,7 +94,7 @@ class Answer(_Message):
 
 def mask_message(mask: np.ndarray, score: float) -> Mask:
     """Return a mask `(Y, X)`, bool, as it is sent."""
-    return Mask(png=_png((mask * 255).astype(np.uint8)), score=float(score))
+    return Mask(png=_png(mask), score=float(score))
 
 
 def labels_png(labels: np.ndarray) -> str:

@@ -112,6 +112,15 @@ def test_kept_embeddings_answer_as_fresh_ones(network: Sam, tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_short_format_sees_the_same_and_is_kept_apart(network: Sam, folder: Path) -> None:
+    other = load_sam(str(folder), choose(HardwareConfig(device="cpu", precision="bf16")))
+    assert other.key != network.key
+    for exact, short in zip(network.embed(_plane()).features, other.embed(_plane()).features, strict=True):
+        exact, short = exact.astype(np.float32), short.astype(np.float32)
+        assert np.abs(exact - short).mean() < 0.03 * np.abs(exact).max()
+        assert not np.array_equal(exact, short)
+
+
 def test_other_weights_have_another_key(
     network: Sam, folder: Path, hardware: Hardware, tmp_path: Path
 ) -> None:
