@@ -65,9 +65,9 @@ def build() -> Panel:
             info="Each trains equally long on the same images; then they stand side by side.",
             interactive=True, elem_id="tried-families",
         )  # fmt: skip
-        minutes = gr.Number(MINUTES, minimum=0.1, label="Time for each (min)", elem_id="try-minutes")
+        minutes = gr.Number(MINUTES, label="Time for each (min)", elem_id="try-minutes")
         crop = gr.Number(
-            0, precision=0, minimum=0, label="Crop (px)", elem_id="try-crop",
+            0, precision=0, label="Crop (px)", elem_id="try-crop",
             info="Use only the middle of every image, so many px wide and high; 0 uses the whole images.",
         )  # fmt: skip
         start = gr.Button("Try all of them", size="sm", elem_id="start-trial")
@@ -136,6 +136,7 @@ def known(services: Services, data: Sequence[Any], values: dict[str, Any]) -> tu
         slices=values["data.context_slices"],
         encoder=values["model.encoder"],
         features=values["model.features"],
+        head=values["model.head"],
     )
     stack = described(services, chosen) if chosen["images"] else None
     machine = services.machine() if values["hardware.device"] != "cpu" else None

@@ -15,6 +15,7 @@ FACTS = {
     "layers": "model.layers",
     "encoder": "model.encoder",
     "features": "model.features",
+    "head": "model.head",
 }
 """The option that tells each of the facts; of one that shows nothing, the usual value is taken."""
 

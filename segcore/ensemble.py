@@ -13,7 +13,7 @@ from torch import Tensor
 from segcore.card import ModelCard, Normalization
 from segcore.config import RunConfig
 from segcore.devices import Hardware
-from segcore.errors import ModelError
+from segcore.errors import ConfigError, ModelError
 from segcore.models.saved import LoadedModel, find_model, load_model
 from segcore.models.segmenter import Segmenter
 from segcore.predictor import Predictor
@@ -39,10 +39,18 @@ class Averaged(Predictor):
     ------
     ModelError
         The models do not fit together.
+    ConfigError
+        They answer whole objects, of which there is no average.
     """
 
     def __init__(self, members: Sequence[Predictor], flips: bool = False) -> None:
         first = members[0]
+        if first.answers:
+            raise ConfigError(
+                f"{'inference.flips' if flips else 'inference.ensemble'} cannot be used with a network that "
+                "answers whole objects: it numbers them anew every time, and numbers have no average.",
+                "Leave inference.flips and inference.ensemble out, or train with the head boundary or flows.",
+            )
         for member in members[1:]:
             _check_fit(first.card, member.card)
         together = _Together([member.network for member in members])
@@ -174,7 +182,7 @@ def build_predictor(
     ModelError
         A further model is missing, unusable, or does not fit the first.
     ConfigError
-        OpenVINO is asked for and not installed.
+        OpenVINO is asked for and not installed, or an average of networks that answer whole objects.
     """
     options = config.inference
     if others is None:

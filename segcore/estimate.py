@@ -102,7 +102,7 @@ def patch_shape(config: RunConfig) -> tuple[int, ...]:
     return (config.data.patch_depth, size, size) if config.data.mode == "3d" else (size, size)
 
 
-HEAD_MAPS = {"boundary": (4, 4), "stars": (33, 97), "flows": (3, 4)}
+HEAD_MAPS = {"boundary": (4, 4), "stars": (33, 97), "flows": (3, 4), "masks": (1, 1), "panoptic": (1, 1)}
 """Maps that heads make objects of, in 2d and 3d; known here without torch (`segcore.postprocess.heads`)."""
 
 

@@ -123,6 +123,40 @@ class InstanceTask:
 
 
 @dataclass(frozen=True)
+class AnsweredTask(InstanceTask):
+    """Objects of a network that answers them whole, and the loss, too: `network(image, numbers)` is a scalar.
+
+    What it would answer, it says in evaluation mode only: the classes of a step are not known.
+    """
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and IGNORE everywhere."""
+        numbers = target[:, 0].long()
+        return network(image, numbers), torch.full_like(numbers, IGNORE)
+
+
+@dataclass(frozen=True)
+class OwnLossTask(ClassLabels):
+    """One class for every pixel, learned by the loss of the network: `network(image, classes)` is a scalar.
+
+    Parameters
+    ----------
+    loss : callable
+        Judges what is predicted, as in other families; it is not learned from.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def step(self, network: nn.Module, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and IGNORE everywhere, see `AnsweredTask`."""
+        return network(image, target), torch.full_like(target, IGNORE)
+
+    def judge(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of one predicted image, logits `(K, …)` and class indices `(…)`."""
+        return self.loss(logits.float()[None], label[None])
+
+
+@dataclass(frozen=True)
 class Taught(ClassLabels):
     """One class for every pixel, learned from annotations and from a teacher's probabilities.
 
@@ -188,6 +222,8 @@ def build_task(
     head : InstanceHead, optional
         Of a model that tells objects apart; it has a loss of its own.
     """
+    own_loss = config.model.kind.own_loss
     if head is not None:
-        return InstanceTask(head, total)
-    return SemanticTask(build_loss(loss or config.training.loss, weights, total))
+        return AnsweredTask(head, total) if own_loss else InstanceTask(head, total)
+    judging = build_loss(loss or config.training.loss, weights, total)
+    return OwnLossTask(judging) if own_loss else SemanticTask(judging)

@@ -18,10 +18,11 @@ class ModelConfig(Section):
     """The network."""
 
     family: FamilyName = option("unet", "The kind of network.", label="Family")
-    head: Literal["semantic", "boundary", "stars", "flows"] = option(
+    head: Literal["semantic", "boundary", "stars", "flows", "masks", "panoptic"] = option(
         "semantic",
         "semantic: a class for every pixel. The others learn objects one by one, also where they touch. "
-        "boundary: their edges and depth. stars: StarDist, for round ones. flows: Cellpose, for any shape.",
+        "boundary: their edges and depth. stars: StarDist, for round ones. flows: Cellpose, for any shape. "
+        "masks, panoptic: the network answers whole objects itself, in panoptic with the background.",
         label="What is learned",
         form="more",
     )
@@ -61,6 +62,14 @@ class ModelConfig(Section):
         label="Encoder",
         choices=tuple(ENCODERS),
         pattern=ENCODER_PATTERN,
+    )
+    objects: int = option(
+        100,
+        "The most objects that are answered for one image, or one part of a large image.",
+        label="Most objects",
+        form=[50, 100, 200, 300],
+        ge=1,
+        le=1000,
     )
     pretrained: str = option(
         "",

@@ -36,7 +36,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> RunConfig:
         """Refuse options that do not go together, all of them at once: a line each."""
-        if problems := [*self._obstacles(), *self._against_objects()]:
+        if problems := [*self._obstacles(), *self._against_objects(), *self._against_own_loss()]:
             raise ValueError("\n".join(problems))
         return self
 
@@ -44,7 +44,15 @@ class RunConfig(Section):
         """Return why the family cannot work: the first reason, for the others may vanish with it."""
         data, model = self.data, self.model
         layers = model.like[1]
-        facts = Facts(data.mode, data.patch_size, layers, data.context_slices, model.encoder, model.features)
+        facts = Facts(
+            data.mode,
+            data.patch_size,
+            layers,
+            data.context_slices,
+            model.encoder,
+            model.features,
+            model.head,
+        )
         return [obstacle.text for obstacle in model.kind.obstacles(facts)[:1]]
 
     def _against_objects(self) -> list[str]:
@@ -78,6 +86,37 @@ class RunConfig(Section):
                 "data.sets has images for which a teacher answers, who tells classes of pixels, but "
                 f"model.head {head} learns objects one by one. Leave these sets out, or choose the head "
                 "semantic."
+            )
+        return found
+
+    def _against_own_loss(self) -> list[str]:
+        """Return what does not go with a family that brings a loss of its own."""
+        training, name = self.training, self.model.family
+        if not self.model.kind.own_loss:
+            return []
+        found = []
+        if training.devices * training.num_nodes > 1:
+            found.append(
+                f"training.devices is {training.devices} and training.num_nodes {training.num_nodes}, but "
+                f"model.family {name} learns on one device: its loss cannot be added up over several. Use 1."
+            )
+        if self.model.learns_objects:
+            return found
+        others = {
+            "training.class_weights": training.class_weights if training.class_weights != "none" else "",
+            "training.teacher": training.teacher,
+            "training.adversarial": training.adversarial,
+        }
+        found += [
+            f"{option} is {value}, but model.family {name} has a loss of its own in which it has no say. "
+            f"Leave it out, or choose another family, for example unet."
+            for option, value in others.items()
+            if value
+        ]
+        if any(one.use == "teach" for one in self.data.sets):
+            found.append(
+                f"data.sets has images for which a teacher answers, but model.family {name} has a loss of "
+                "its own in which a teacher has no say. Leave these sets out, or choose another family."
             )
         return found
 

@@ -219,3 +219,30 @@ def _linear_map(channel: _Channel, kind: str) -> tuple[float, float]:
     if low == high:  # sparse signal: nearly all pixels are equal
         low, high = channel.extremes()
     return (low + high) / 2, (high - low) / 2 or 1.0
+
+
+def prepared(image: np.ndarray, normalization: Normalization, solid: bool) -> np.ndarray:
+    """Return what a network sees, normalised: every slice of a channel by the statistics of the channel.
+
+    Parameters
+    ----------
+    image : ndarray
+        `(C, Y, X)`, or the slices seen together one behind the other `(slices · C, Y, X)`.
+    normalization : Normalization
+        One offset and scale per channel.
+    solid : bool
+        Whether it is `(C, Z, Y, X)` instead.
+
+    Raises
+    ------
+    DataError
+        The number of channels does not fit.
+    """
+    if solid:
+        normal_ZCYX = apply_normalization(image.transpose(1, 0, 2, 3), normalization)
+        return np.ascontiguousarray(normal_ZCYX.transpose(1, 0, 2, 3))
+    channels = len(normalization.offset)
+    if len(image) % channels:
+        return apply_normalization(image, normalization)  # which says that they do not fit
+    slices_SCYX = image.reshape(-1, channels, *image.shape[1:])
+    return apply_normalization(slices_SCYX, normalization).reshape(image.shape)

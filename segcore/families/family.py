@@ -8,10 +8,17 @@ from typing import NamedTuple
 PLANES = ("2d", "2.5d")
 SOLID = ("3d",)
 ALL = (*PLANES, *SOLID)
+HEADS = ("semantic", "boundary", "stars", "flows")
+"""What can be learned (`model.head`) by any network that answers maps."""
 LEAST_PIXELS = 2
 """Pixels that every axis of a patch keeps at the deepest level."""
 NAMED = 4
 """Kinds of encoders that are named where a family tells which it cannot use."""
+
+
+def kind_of(head: str) -> str:
+    """Return the task that a head (`model.head`) is for, as in `Family.kinds`."""
+    return head if head in ("semantic", "panoptic") else "instance"
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Facts:
         Name of the encoder, for families that take any.
     features : int
         Feature maps of the first level.
+    head : str
+        What is learned (`model.head`); "" where nobody has said it yet.
     """
 
     mode: str = "2d"
@@ -40,6 +49,7 @@ class Facts:
     slices: int = 1
     encoder: str = "resnet34"
     features: int = 64
+    head: str = ""
 
 
 class Obstacle(NamedTuple):
@@ -70,7 +80,7 @@ class Family:
     modes : tuple of str
         Dimensions it is for.
     kinds : tuple of str
-        Tasks it can do: classes of pixels, and by `model.head` objects one by one.
+        Tasks it can do: classes of pixels, by `model.head` objects one by one, or both at once.
     options : tuple of str
         Options of `model` that describe it, beside the family.
     like : (int, int) or None
@@ -91,6 +101,12 @@ class Family:
     step: int = 0
     refused: tuple[str, ...] = ()
     """Beginnings of the names of encoders that it cannot use."""
+    encoders: tuple[str, ...] = ()
+    """The only encoders that it can use; none are named where it takes any but those refused."""
+    heads: tuple[str, ...] = HEADS
+    """What it can learn, see `model.head`."""
+    own_loss: bool = False
+    """Whether it brings a loss of its own, so that nothing else has a say in what it learns."""
     groups: int = 1
     """What features must be a multiple of: it normalises that many together, or has that many heads."""
     package: str = ""
@@ -104,7 +120,7 @@ class Family:
 
     def obstacles(self, facts: Facts) -> tuple[Obstacle, ...]:
         """Return why the family cannot work with these options and data; empty if it can."""
-        rules = (_mode, _patch, _encoder, _features)
+        rules = (_mode, _head, _patch, _encoder, _features)
         return tuple(found for rule in rules if (found := rule(self, facts)) is not None)
 
     @property
@@ -113,6 +129,10 @@ class Family:
         least = f"{LEAST_PIXELS * self.step} px" if self.step else ""
         step = f"{self.step} px, at least {least}" if self.step else "2 to the power of model.layers px"
         found = [f"data.mode {' or '.join(self.modes)}", f"data.patch_size a multiple of {step}"]
+        if self.heads != HEADS:
+            found.append(f"model.head {' or '.join(self.heads)}")
+        if self.encoders:
+            found.append(f"model.encoder {', '.join(self.encoders[:-1])} or {self.encoders[-1]}")
         if self.refused:
             named = ", ".join(f"{name}…" for name in self.refused[:NAMED])
             others = " and some others" if len(self.refused) > NAMED else ""
@@ -131,6 +151,19 @@ def _mode(family: Family, facts: Facts) -> Obstacle | None:
         f"model.family {family.name} is not for data.mode {facts.mode}: "
         f"it works in {' and '.join(family.modes)}.",
         f"Choose {family.modes[0]}, or another family, for example unet.",
+    )
+
+
+def _head(family: Family, facts: Facts) -> Obstacle | None:
+    """Refuse to learn what the family cannot: whole objects are answered by some only, and by them alone."""
+    if not facts.head or facts.head in family.heads:
+        return None
+    other = "unet" if facts.head in HEADS else "mask2former"
+    return Obstacle(
+        "model.head",
+        f"model.family {family.name} cannot learn model.head {facts.head}: "
+        f"it learns {' or '.join(family.heads)}.",
+        f"Choose the head {family.heads[0]}, or another family, for example {other}.",
     )
 
 
@@ -160,6 +193,12 @@ def _patch(family: Family, facts: Facts) -> Obstacle | None:
 
 def _encoder(family: Family, facts: Facts) -> Obstacle | None:
     """Refuse encoders whose levels the family cannot use."""
+    if family.encoders and facts.encoder and facts.encoder not in family.encoders:
+        return Obstacle(
+            "model.encoder",
+            f"model.encoder {facts.encoder} does not go with model.family {family.name}.",
+            f"Choose one of {', '.join(family.encoders)}.",
+        )
     if not facts.encoder.startswith(family.refused or ("\n",)):
         return None
     return Obstacle(

@@ -228,6 +228,68 @@ _SERIES = (
     ),
 )
 
-_ALL = (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE, *_MONAI, *_SERIES)
+_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_SWINS = (
+    "tu-swin_tiny_patch4_window7_224", "tu-swin_small_patch4_window7_224",
+    "tu-swin_base_patch4_window12_384", "tu-swin_large_patch4_window12_384",
+)  # fmt: skip
+
+
+def _answering(name: str, title: str, good_for: str, costs: str, parameters: int, **changes: Any) -> Family:
+    """Return a family that answers whole objects, with the loss of its library."""
+    usual: dict[str, Any] = {
+        "options": ("encoder", "pretrained", "features", "objects"),
+        "kinds": ("semantic", "instance", "panoptic"),
+        "heads": ("semantic", "masks", "panoptic"),
+        "encoders": _RESNETS,
+        "package": "transformers",
+        "step": 32,
+        "own_loss": True,
+    }
+    return Family(name, title, good_for, costs, parameters, **{**usual, **changes})
+
+
+_MASK_RCNN: dict[str, Any] = {"kinds": ("instance",), "heads": ("masks",), "package": "torchvision"}
+_ANSWERING = (
+    _answering(
+        "mask-rcnn",
+        "Mask R-CNN",
+        "Objects that overlap, or are few and of different sizes: each is found in a box, then drawn.",
+        "Take 16 features without a graphics card; some dozen annotated slices, or weights of COCO.",
+        41_008_603,
+        like=(40, 5),
+        **_MASK_RCNN,
+    ),
+    _answering(
+        "mask-rcnn-v2",
+        "Mask R-CNN, version 2",
+        "The same with deeper heads, normalised throughout: better, above all from random weights.",
+        "Half slower than Mask R-CNN, for graphics cards; some dozen annotated slices.",
+        42_913_499,
+        like=(52, 5),
+        **_MASK_RCNN,
+    ),
+    _answering(
+        "mask2former",
+        "Mask2Former",
+        "One network for classes, objects and both at once; strong where annotations are many.",
+        "For graphics cards, or 16 features on a laptop; hundreds of annotated slices, or weights of COCO.",
+        41_036_419,
+        like=(40, 5),
+        groups=8,
+        encoders=(*_RESNETS, *_SWINS),
+    ),
+    _answering(
+        "detr",
+        "DETR",
+        "The first of the networks that answer a set of objects; to compare with, or with weights of COCO.",
+        "Learns slowly and takes much memory for every object: a graphics card, many annotated slices.",
+        40_136_800,
+        like=(60, 5),
+        groups=32,
+    ),
+)
+
+_ALL = (*_UNETS, *_ENCODED, *_SEGFORMERS, *_DENSE, *_MONAI, *_SERIES, *_ANSWERING)
 FAMILIES: Registry[Family] = Registry("model family", {family.name: family for family in _ALL})
 """All families by name, the usual ones first."""

@@ -13,7 +13,7 @@ from segcore.config import RunConfig, build_config
 from segcore.errors import ConfigError, SegcoreError
 from segcore.estimate import Machine
 from segcore.events import score_of
-from segcore.families import FAMILIES, Facts, Material
+from segcore.families import FAMILIES, Facts, Material, kind_of
 from segcore.jobs.epochs import MODEL, best_epoch
 from segcore.jobs.groups import new_group, submit_together
 from segcore.jobs.journal import read_history, read_results
@@ -80,7 +80,15 @@ def new_trial() -> str:
 def facts_of(config: RunConfig) -> Facts:
     """Return what decides which families can work with these options, whatever family they name."""
     data, model = config.data, config.model
-    return Facts(data.mode, data.patch_size, model.layers, data.context_slices, model.encoder, model.features)
+    return Facts(
+        data.mode,
+        data.patch_size,
+        model.layers,
+        data.context_slices,
+        model.encoder,
+        model.features,
+        model.head,
+    )
 
 
 def material_of(config: RunConfig, slices: int, machine: Machine | None) -> Material:
@@ -96,8 +104,7 @@ def material_of(config: RunConfig, slices: int, machine: Machine | None) -> Mate
         What was measured of it; None counts as one without a graphics card.
     """
     graphics = machine is not None and not machine.text.startswith("CPU") and config.hardware.device != "cpu"
-    kind = "instance" if config.model.learns_objects else "semantic"
-    return Material(graphics=graphics, annotated=slices, kind=kind)
+    return Material(graphics=graphics, annotated=slices, kind=kind_of(config.model.head))
 
 
 def trial_configs(

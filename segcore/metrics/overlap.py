@@ -46,7 +46,7 @@ class Confusion:
         self.counts_KK = torch.zeros((classes, classes), dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count the pixels of one piece; those whose target is IGNORE (or any negative value) are left out.
+        """Count the pixels of one piece; those of which either is IGNORE (or negative) are left out.
 
         Parameters
         ----------
@@ -56,7 +56,8 @@ class Confusion:
         target = target.long()
         # Pixels without annotation go into one more bin: picking them out would need their number on the
         # host.
-        cells = torch.where(target >= 0, target * self.classes + prediction, self.classes**2).flatten()
+        known = (target >= 0) & (prediction >= 0)
+        cells = torch.where(known, target * self.classes + prediction, self.classes**2).flatten()
         bins = self.classes**2 + 1
         if cells.is_cuda:
             # bincount asks the host for the largest value; scatter_add does not.

@@ -13,12 +13,20 @@ from segcore.card import ModelCard
 from segcore.config import ModelConfig
 from segcore.errors import ConfigError
 from segcore.models.segmenter import Segmenter
+from segcore.models.whole_objects import WholeObjects
 from segcore.registry import Registry
 from segcore.strides import Strides
 
 INSTALL = "pip install 'segcore-studio[models]'"
-ALSO_NEEDED = {"swin-unetr": "einops"}
+ALSO_NEEDED = {"swin-unetr": "einops", "mask2former": "timm", "detr": "timm"}
 """What the package of a family asks for only when the network is built."""
+SWIN_SIZES = {
+    "tu-swin_tiny_patch4_window7_224": "tiny",
+    "tu-swin_small_patch4_window7_224": "small",
+    "tu-swin_base_patch4_window12_384": "base",
+    "tu-swin_large_patch4_window12_384": "large",
+}
+"""Encoders that transformers has itself, by their names in timm."""
 
 
 class Sizes(NamedTuple):
@@ -98,6 +106,46 @@ def _sensor3d(config: ModelConfig, of: Sizes) -> Segmenter:
     return build_sensor3d(of.channels, of.classes, of.slices, *config.like)
 
 
+def _mask_rcnn(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.mask_rcnn import MaskRCNNOptions, build_mask_rcnn
+
+    options = MaskRCNNOptions(
+        version=2 if config.family.endswith("v2") else 1,
+        backbone=config.encoder,
+        features=4 * config.features,
+        hidden=16 * config.features,
+        most=config.objects,
+    )
+    network = build_mask_rcnn(of.channels, _classes(config, of), options, config.pretrained)
+    return WholeObjects(network) if config.learns_objects else network
+
+
+def _set_prediction(config: ModelConfig, of: Sizes) -> Segmenter:
+    from segcore.models.set_networks import SetOptions, width_options
+    from segcore.models.set_prediction import build_set_prediction
+
+    step = config.kind.groups
+    if config.features % step:
+        raise ConfigError(
+            f"model.features is {config.features}, but {config.kind.title} needs a multiple of {step}.",
+            f"Use {max(step, config.features // step * step)}.",
+        )
+    options = SetOptions(
+        architecture=config.family,
+        task={"masks": "instance", "panoptic": "panoptic"}.get(config.head, "semantic"),
+        size=SWIN_SIZES.get(config.encoder, config.encoder),
+        queries=config.objects,
+        head=width_options(config.family, 4 * config.features),
+    )
+    network = build_set_prediction(of.channels, _classes(config, of), options, config.pretrained)
+    return WholeObjects(network) if config.learns_objects else network
+
+
+def _classes(config: ModelConfig, of: Sizes) -> int:
+    """Return the classes of a network that answers whole objects: two where it learns objects."""
+    return 2 if config.learns_objects else of.classes
+
+
 BUILDERS: Registry[Builder] = Registry(
     "model family",
     {
@@ -119,6 +167,10 @@ BUILDERS: Registry[Builder] = Registry(
         "segresnet": _segresnet,
         "swin-unetr": _swin_unetr,
         "sensor3d": _sensor3d,
+        "mask-rcnn": _mask_rcnn,
+        "mask-rcnn-v2": _mask_rcnn,
+        "mask2former": _set_prediction,
+        "detr": _set_prediction,
     },
 )
 """What builds every family of `segcore.families`."""

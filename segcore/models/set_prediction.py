@@ -6,94 +6,30 @@ matches answers and objects and computes the loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segcore.errors import ConfigError, ModelError
-from segcore.models.encoder_weights import FILES, Transfer, fetch, hub_id, transfer
+from segcore.errors import ConfigError
+from segcore.models.encoder_weights import Transfer
 from segcore.models.library_voice import quiet
 from segcore.models.measured import built
 from segcore.models.object_targets import ObjectTarget, class_target, cover, joined, object_target
 from segcore.models.painting import Objects
 from segcore.models.segmenter import Segmenter, pad_behind
 from segcore.models.set_decoding import Answers, PanopticRule, class_maps, instances, object_maps, panoptic
+from segcore.models.set_networks import SetOptions, load_set, make_set
 from segcore.tiling import IGNORE
 
-TASKS = ("semantic", "instance", "panoptic")
 STEP = 32
 """Px that rows and columns must be a multiple of."""
 HALO = 128
 """Px that a tile reads around what it keeps: attention sees all."""
 TINY = 1e-6
 """Least value of a map, whose logarithm is taken."""
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "mask2former": {
-        "tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
-        "small": {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
-        "base": {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 12},
-        "large": {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12},
-    },
-    "detr": {name: {"backbone": name} for name in ("resnet50", "resnet101", "resnet18", "resnet34")},
-}
-"""What the encoders differ in: Swin transformers (Liu et al. 2021), ResNets of timm; the usual one first."""
-
-
-@dataclass(frozen=True)
-class SetOptions:
-    """How such a network is built, and what becomes an object.
-
-    Parameters
-    ----------
-    architecture : str
-        "mask2former" or "detr".
-    task : str
-        "semantic", "instance" or "panoptic".
-    size : str
-        One of `SIZES`; "" for the usual one.
-    queries : int
-        Masks that it answers: most objects it can find, 1 to 2000.
-    things : tuple of int
-        In panoptic segmentation the classes that have objects; none: all but class 0.
-    threshold, share : float
-        Least score of an object, 0 to 1; share of a panoptic segment that no other may claim.
-    backbone, head : mapping
-        Options of the library's configuration, instead of ours.
-    """
-
-    architecture: str = "mask2former"
-    task: str = "instance"
-    size: str = ""
-    queries: int = 100
-    things: tuple[int, ...] = ()
-    threshold: float = 0.5
-    share: float = 0.8
-    backbone: Mapping[str, Any] = field(default_factory=dict)
-    head: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigError` where an option is out of its range."""
-        for name, known in (("architecture", tuple(SIZES)), ("task", TASKS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"There is no {name} {getattr(self, name)!r}.", f"Use {' or '.join(known)}."
-                )
-        sizes = SIZES[self.architecture]
-        if self.size and self.size not in sizes:
-            raise ConfigError(
-                f"{self.architecture} has no size {self.size}.", f"Use one of {', '.join(sizes)}."
-            )
-        for name, low, high in (("queries", 1, 2000), ("threshold", 0, 1), ("share", 0, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name):g}.", f"It must be between {low} and {high}."
-                )
 
 
 class SetPrediction(Segmenter):
@@ -114,14 +50,17 @@ class SetPrediction(Segmenter):
         super().__init__(channels, classes)
         self.options = options
         with quiet():
-            self.network: nn.Module = built(lambda: _network(channels, classes, options))
+            self.network: nn.Module = built(lambda: make_set(channels, classes, options))
         self.divisors, self.receptive_radii = (STEP, STEP), (HALO, HALO)
 
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory prediction needs per px; always in float32, see `forward`."""
-        # DETR draws every mask by convolutions of its own, up to a quarter of the resolution.
-        floats = 250 + self.options.queries * (4 if self.options.architecture == "detr" else 1)
-        return 4 * (floats + 4 * self.classes)
+        each = 1.0
+        if self.options.architecture == "detr":
+            # It draws every mask by convolutions of its own, each with a copy of the encoder's finest maps.
+            network: Any = self.network
+            each = 4 + network.detr.model.backbone.intermediate_channel_sizes[0] / 16
+        return math.ceil(4 * (250 + self.options.queries * each + 4 * self.classes))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
         """Return the encoder, the decoder of pixels, that of queries, and the heads."""
@@ -198,6 +137,12 @@ class SetPrediction(Segmenter):
 
     def _loss(self, image: Tensor, targets: list[ObjectTarget]) -> Tensor:
         if self.options.architecture == "mask2former":
+            network: Any = self.network
+            # The paper compares masks at 12544 points, in images of a million px. In small patches more than
+            # four for each pixel of a mask, of which there are a 16th, would only cost time.
+            most = math.prod(image.shape[2:]) // 4
+            points = min(network.config.train_num_points, most)
+            network.criterion.num_points = network.criterion.matcher.num_points = points
             masks = [target.masks.float() for target in targets]
             classes = [target.classes for target in targets]
             return self.network(pixel_values=image, mask_labels=masks, class_labels=classes).loss
@@ -270,9 +215,10 @@ def build_set_prediction(
     options : SetOptions, optional
         Its size, its task, and what becomes an object.
     pretrained : str
-        Weights to begin with: none (""), a folder as transformers writes it, or a hub id, for example
-        `facebook/mask2former-swin-tiny-coco-instance` or `facebook/detr-resnet-50-panoptic`. The first
-        convolution is adapted to the channels, the classifier begins anew for other classes.
+        Weights to begin with: none (""), those that the encoder was published with ("imagenet"), or of the
+        whole network: those of COCO ("coco"), a folder as transformers writes it, or a hub id, for example
+        `facebook/mask2former-swin-tiny-coco-instance`. The first convolution is adapted to the channels, the
+        classifier begins anew for other classes.
 
     Raises
     ------
@@ -282,59 +228,8 @@ def build_set_prediction(
     result = SetPrediction(channels, classes, options or SetOptions())
     if pretrained:
         with quiet():
-            state = _state(pretrained, type(result.network))
-        result.transferred = transfer(state, result.network, pretrained)
+            result.transferred = load_set(result.network, result.options, pretrained)
     return result
-
-
-def _state(pretrained: str, kind: Any) -> dict[str, Tensor]:
-    """Return weights by the names that transformers uses now."""
-    if named := hub_id(pretrained):
-        repository, revision = named
-        fetch(repository, FILES[:2], revision)
-        folder = fetch(repository, ["config.json"], revision).parent
-    else:
-        folder = Path(pretrained).expanduser()
-        folder = folder if folder.is_dir() else folder.parent
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{pretrained} has no config.json beside it: it is not known which network it is.",
-            "Give the folder as transformers wrote it (save_pretrained), or a hub id (owner/name).",
-        )
-    try:
-        network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except Exception as error:  # damaged, of another architecture, written by another version
-        raise ModelError(
-            f"{pretrained} is no {kind.__name__} that transformers can read: {_first_line(error)}",
-            "Choose another, for example facebook/mask2former-swin-tiny-coco-instance.",
-        ) from error
-    fresh = set(report["missing_keys"])
-    return {name: tensor for name, tensor in network.state_dict().items() if name not in fresh}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _network(channels: int, classes: int, options: SetOptions) -> nn.Module:
-    sizes = SIZES[options.architecture]
-    size = {**sizes[options.size or next(iter(sizes))], **options.backbone}
-    count = classes - 1 if options.task == "instance" else classes
-    common = {"num_labels": count, "num_queries": options.queries}
-    if options.architecture == "mask2former":
-        from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
-
-        fields = {"drop_path_rate": 0.1, **size}
-        swin = SwinConfig(num_channels=channels, out_features=STAGES, **fields)
-        config = Mask2FormerConfig(backbone_config=swin, **{**common, **options.head})
-        network: Any = Mask2FormerForUniversalSegmentation(config)
-        # The library makes it and never asks it: it would be waited for where several processes train.
-        network.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
-        return network
-    from transformers import DetrConfig, DetrForSegmentation
-
-    fields = {"num_channels": channels, "auxiliary_loss": True, **common, **options.head}
-    return DetrForSegmentation(DetrConfig(**size, **fields))
 
 
 def _relative(boxes: Tensor, shape: torch.Size) -> Tensor:

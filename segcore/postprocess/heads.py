@@ -20,6 +20,7 @@ from torch import Tensor
 from segcore.card import ModelCard, ObjectHead, PixelSize
 from segcore.postprocess.boundary import BoundaryDecoding, BoundaryHead
 from segcore.postprocess.flows import FlowDecoding, FlowHead
+from segcore.postprocess.masks import MaskDecoding, MaskHead
 from segcore.postprocess.stars import StarDecoding, StarHead
 from segcore.postprocess.terms import Total, alone
 from segcore.registry import Registry
@@ -81,12 +82,16 @@ class InstanceHead(Protocol):
 HEADS: Registry[Callable[..., InstanceHead]] = Registry(
     "instance head", {"boundary": BoundaryHead, "stars": StarHead, "flows": FlowHead}
 )
+ANSWERED: dict[str, Callable[..., InstanceHead]] = {"masks": MaskHead, "panoptic": MaskHead}
+"""Heads of networks that answer whole objects themselves, and of no others."""
 _DECODINGS: dict[str, Callable[..., Any]] = {
     "boundary": BoundaryDecoding,
     "stars": StarDecoding,
     "flows": FlowDecoding,
+    "masks": MaskDecoding,
+    "panoptic": MaskDecoding,
 }
-_FLAT = ("flows",)
+_FLAT = ("flows", *ANSWERED)
 """Heads that do not ask how far slices lie apart."""
 USUAL_STEPS = FlowDecoding().steps
 """Steps of the flow head by default: cards of models for larger objects name more."""
@@ -98,7 +103,7 @@ def build_head(name: str, dimensions: int = 2, **fields: Any) -> InstanceHead:
     Parameters
     ----------
     name : str
-        `boundary`, `stars` or `flows`.
+        `boundary`, `stars`, `flows`, `masks` or `panoptic`.
     dimensions : int
         2 or 3.
     **fields
@@ -109,7 +114,7 @@ def build_head(name: str, dimensions: int = 2, **fields: Any) -> InstanceHead:
     ConfigError
         There is no such head (the message lists those there are), or a field is out of its range.
     """
-    return HEADS[name](dimensions=dimensions, **fields)
+    return (ANSWERED.get(name) or HEADS[name])(dimensions=dimensions, **fields)
 
 
 def describe_head(name: str, solid: bool, voxel: PixelSize, side: float) -> ObjectHead:
@@ -118,7 +123,7 @@ def describe_head(name: str, solid: bool, voxel: PixelSize, side: float) -> Obje
     Parameters
     ----------
     name : str
-        `boundary`, `stars` or `flows`.
+        `boundary`, `stars`, `flows`, `masks` or `panoptic`.
     solid : bool
         Whether volumes are decoded, not planes.
     voxel : PixelSize

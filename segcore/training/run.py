@@ -237,11 +237,16 @@ def _fits(volumes: Sequence[Volume], on_disk: bool, hardware: Hardware) -> bool:
 
 
 def _autopilot(config: RunConfig, data: TrainingData, state: TrainState) -> Autopilot:
-    """Return what judges the run. A head has its own loss: another one must not be advised."""
+    """Return what judges the run. A head has its own loss: another one must not be advised.
+
+    Networks that answer whole objects are certain of none for thousands of steps, and yet learn: of them only
+    numbers that are not finite say that something is wrong.
+    """
     training = config.training
-    if config.model.learns_objects:
+    if config.model.learns_objects or config.model.kind.own_loss:
         training = training.model_copy(update={"loss": "dice+ce"})
-    return Autopilot(training, class_shares(data), state.treatment)
+    shares = {} if config.model.kind.own_loss else class_shares(data)
+    return Autopilot(training, shares, state.treatment)
 
 
 def _as_asked(config: RunConfig, folder: Path) -> RunConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -62,7 +63,9 @@ class _LoggedReporter(FolderReporter):
             level = logging.getLevelNamesMapping()[event.level.upper()]
             logger.log(level, "%s %s", event.text, event.remedy)
         elif isinstance(event, EpochEvent):
-            training = f"training loss {event.train_loss:.4f}, Dice {event.train_dice:.4f}"
+            training = f"training loss {event.train_loss:.4f}"
+            if not math.isnan(event.train_dice):  # some networks do not say what they would answer
+                training += f", Dice {event.train_dice:.4f}"
             validation = f"validation loss {event.val_loss:.4f}, Dice {event.val_dice:.4f}"
             if event.val_f1 is not None:
                 validation += f", F1 of objects {event.val_f1:.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -111,12 +112,17 @@ def overall(progress: Progress) -> float:
     return min(1.0, (progress.epoch - 1 + within) / progress.epochs if progress.epochs else within)
 
 
+def _known(score: float) -> str:
+    """Return a score and a space, "" where there is none."""
+    return "" if math.isnan(score) else f"{score:.3f} "
+
+
 def describe_epoch(event: EpochEvent, seconds_left: float | None) -> str:
     """Return one line about an epoch."""
     parts = [
         f"epoch {event.epoch}/{event.epochs}",
         f"loss {event.train_loss:.3f} (validation {event.val_loss:.3f})",
-        f"Dice {event.train_dice:.3f} (validation {event.val_dice:.3f}{', best' if event.best else ''})",
+        f"Dice {_known(event.train_dice)}(validation {event.val_dice:.3f}{', best' if event.best else ''})",
         "" if event.val_f1 is None else f"F1 of objects {event.val_f1:.3f}",
         f"{event.patches_per_second:.0f} patches/s",
         _left(seconds_left),
