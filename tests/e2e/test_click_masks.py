@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from browser_steps import take_sample
 from known_objects import write_sam
 from playwright.sync_api import Page, expect
@@ -99,3 +101,34 @@ def test_a_person_clicks_objects_and_trains_on_them(
     canvas.locator(".clear").click()
     expect(canvas.locator(".worked")).to_have_text("No object is accepted yet.")
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_large_slice_is_worked_on_in_parts(
+    serve: Callable[..., ServedApp], open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    write_sam(workspace / MODEL)
+    grey = np.random.default_rng(0).integers(0, 255, (1500, 1200)).astype(np.uint8)
+    tifffile.imwrite(workspace / "data" / "large.tif", grey, photometric="minisblack")
+    page = open_page(serve(workspace, worker=False).url)
+    images = page.locator("#images-path input")
+    images.fill("data/large.tif")
+    images.press("Enter")
+    images.press("Tab")
+    open_panel(page)
+    canvas = page.locator("#masks-canvas")
+    stage = canvas.locator(".stage")
+    canvas.get_by_text("Look closer", exact=True).click()
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    assert box is not None
+    stage.click(position={"x": 0.9 * box["width"], "y": 0.9 * box["height"]})
+    expect(stage).to_have_attribute("aria-label", re.compile("rows 476 to 1499, columns 176 to 1199"))
+    assert page.evaluate("document.querySelector('#masks-canvas img').naturalWidth") == 1024
+    stage.click(position={"x": 10, "y": 10})
+    expect(canvas.locator(".told")).to_contain_text("Expected overlap")
+    canvas.locator(".accept").click()
+    expect(canvas.locator(".worked")).to_contain_text("1 object on this slice")
+    canvas.locator(".whole").click()
+    expect(stage).to_have_attribute("aria-label", re.compile("slice 0: click"))
+    assert page.evaluate(PAINTED, "numbers") > 0
