@@ -15,6 +15,8 @@ from app.services import Services
 from app.session import Problem, attempt
 from app.views import mark_html
 
+STATES = ("checkpoints/last.pt", "checkpoints/best.pt")
+
 
 @dataclass(frozen=True)
 class FileInput:
@@ -91,7 +93,8 @@ def offered(services: Services, suffixes: tuple[str, ...]) -> list[Any]:
     """Return what the list offers now."""
     if of_images(suffixes):
         return list(catalog.choices(services.workspace.root, suffixes))
-    return list(services.files(suffixes=suffixes))
+    # What a training saves of its state is called .pt as TorchScript is, and is no model.
+    return [path for path in services.files(suffixes=suffixes) if not path.endswith(STATES)]
 
 
 def take_upload(services: Services, suffixes: tuple[str, ...], uploaded: str | list[str]) -> tuple[Any, Any]:

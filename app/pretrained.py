@@ -14,7 +14,7 @@ from app.jobview import JobView
 from app.services import Services
 from app.session import Problem, attempt
 from segcore.addresses import FOREIGN, is_foreign, is_model_file
-from segcore.sidecar import WRITE_IT
+from segcore.sidecar import how_to_describe
 
 REGISTERED, RUN, FILES = "Registered", "Finished run", "Files"
 
@@ -167,7 +167,7 @@ def _examine_files(services: Services, weights: str | None, config: str | None) 
         missing = " and ".join(
             name for name, path in (("a model file", weights), (beside, config)) if not path
         )
-        remedy = WRITE_IT.format(Path(weights).name) if weights and is_foreign(weights) else ""
+        remedy = how_to_describe(Path(weights).name) if weights and is_foreign(weights) else ""
         return _nothing(views.mark_html("info", f"Choose {missing}.", remedy))
     answer = attempt(lambda: services.check_model(weights, config))
     if isinstance(answer, Problem):

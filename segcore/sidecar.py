@@ -23,7 +23,7 @@ from segcore.files import write_atomic
 Output = Literal["logits", "probabilities", "sigmoid"]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-WRITE_IT = "`segcore describe {}` writes a description with all that can be read from the file."
+_EXAMPLE = '{"normalization": {"kind": "none"}, "class_names": ["background", "cell"]}'
 _RANGE = (-1.0, 1.0)
 
 
@@ -197,6 +197,14 @@ def per_axis(value: int | Sequence[int], dimensions: int, name: str) -> tuple[in
     return found
 
 
+def how_to_describe(weights: str) -> str:
+    """Return what to do about a model file that has no description."""
+    return (
+        f"`segcore describe {weights}` writes one with all that can be read from the file. Or write a text "
+        f"file {Path(weights).stem}.json like {_EXAMPLE}, with more where it is asked for."
+    )
+
+
 def sidecar_of(weights: Path) -> Path:
     """Return where the description of a model lies if nobody names another place."""
     return weights.with_suffix(".json")
@@ -227,7 +235,7 @@ def read_sidecar(path: Path) -> Sidecar:
     ConfigError
         It is missing, is not JSON, or something in it is missing or outside its rule.
     """
-    remedy = WRITE_IT.format("FILE")
+    remedy = f"Write it like {_EXAMPLE}, with more where it is asked for."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -21,7 +21,7 @@ from segcore.files import atomic_path, sha256
 from segcore.models.build import empty_model
 from segcore.models.segmenter import Segmenter
 from segcore.models.unet import architecture
-from segcore.sidecar import WRITE_IT, made_elsewhere, sidecar_of
+from segcore.sidecar import how_to_describe, made_elsewhere, sidecar_of
 
 WEIGHTS = "best_model.pth"
 _ANOTHER = "Choose the best_model.pth of a finished run."
@@ -148,7 +148,7 @@ def _sidecar(weights: Path, named: str | Path | None) -> Path:
     raise ModelError(
         f"The model {weights} has no description: {path} is missing. No file of this kind says what grey "
         "values the network wants and what its classes are called.",
-        WRITE_IT.format(weights.name),
+        how_to_describe(weights.name),
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from app.files_input import offered
 from app.pretrained import FILES, examine, model_label
 from app.registry import ModelCheck
 from app.services import Services
+from segcore.addresses import FOREIGN
 from segcore.config import build_config
 from segcore.errors import DataError, ModelError
 from segcore.jobs.lineage import check_origin
@@ -67,6 +69,16 @@ def test_step_one_asks_for_its_description_and_offers_no_training(
     _, model, file, ahead, further = examine(services, FILES, None, None, "data/net.onnx", "data/net.json")
     assert (model, file) == ("data/net.onnx", "data/net.json")
     assert (ahead.interactive, further.interactive) == (True, False)
+
+
+def test_states_of_trainings_are_not_offered_as_models(services: Services) -> None:
+    folder = services.workspace.models / "session" / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("last.pt", "best.pt", "epoch-0010.pth"):
+        (folder / name).write_bytes(b"")
+    (services.workspace.data / "net.pt").write_bytes(b"")
+    found = offered(services, (".pth", *FOREIGN))
+    assert [Path(path).name for path in found] == ["net.onnx", "net.pt", "epoch-0010.pth"]
 
 
 def test_it_is_not_trained_further(services: Services) -> None:

@@ -140,13 +140,14 @@ def _checked(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for reason in _reasons_against(archive):
-                raise ModelError(
-                    f"{path} holds {reason}: loading it could run code, so it was not opened.",
-                    "Export the network again with torch.export.save, or as ONNX.",
-                )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            reason = next(_reasons_against(archive), None)
+    except Exception as error:  # a damaged file makes the reader fail in any way
         raise _damaged(path) from error
+    if reason is not None:
+        raise ModelError(
+            f"{path} holds {reason}: loading it could run code, so it was not opened.",
+            "Export the network again with torch.export.save, or as ONNX.",
+        )
     return content
 
 

@@ -7,6 +7,7 @@ See https://docs.pytorch.org/docs/stable/jit.html and SECURITY.md of PyTorch, "R
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 import zipfile
@@ -52,12 +53,12 @@ class TorchScript(OnTorch):
     """
 
     def __init__(self, path: Path, output: str = "") -> None:
-        _check_code(path)
+        content = _checked(path)
         self._file, self._output = path.name, output
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that torch prefers torch.export is not for our users
-                self._program: Any = torch.jit.load(str(path), map_location="cpu").eval()
+                self._program: Any = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
                 end = _end_of(self._program)
         except Exception as error:  # a damaged file makes the reader fail in any way
             raise ModelError(
@@ -84,8 +85,8 @@ class TorchScript(OnTorch):
             return pick(self._program(images.to(self._dtype)), self._output, self._file).float()
 
 
-def _check_code(path: Path) -> None:
-    """Refuse a program that opens files or calls what torch does not bring.
+def _checked(path: Path) -> bytes:
+    """Return a program that neither opens files nor calls what torch does not bring.
 
     Raises
     ------
@@ -93,10 +94,11 @@ def _check_code(path: Path) -> None:
         It does, or it is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
             code = [archive.read(name).decode() for name in names if name.endswith(".py")]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file makes the reader fail in any way
         raise ModelError(
             f"{path} is damaged or not a TorchScript file.", "Copy it again, or export it again."
         ) from error
@@ -109,6 +111,7 @@ def _check_code(path: Path) -> None:
                 f"{path} calls {what}, which could do more than compute: it was not opened.",
                 "Export the network again without it.",
             )
+    return content
 
 
 def _end_of(program: Any) -> Output | None:
