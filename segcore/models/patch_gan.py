@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,8 @@ class PatchGan(nn.Module):
     def __init__(self, channels: int, classes: int, dimensions: int) -> None:
         super().__init__()
         solid = dimensions == 3
-        convolution = nn.Conv3d if solid else nn.Conv2d
-        normalisation = nn.InstanceNorm3d if solid else nn.InstanceNorm2d
+        convolution: Any = nn.Conv3d if solid else nn.Conv2d
+        normalisation: Any = nn.InstanceNorm3d if solid else nn.InstanceNorm2d
         kernel, halving = ((3, 4, 4), (1, 2, 2)) if solid else ((4, 4), (2, 2))
         parts: list[nn.Module] = []
         maps = (channels + classes, *ADVERSARY_WIDTHS, 1)

@@ -53,6 +53,8 @@ class Adversary:
             self.network = PatchGan(channels, classes, dimensions).to(hardware.device)
         self.network.to(memory_format=hardware.layout(dimensions))  # type: ignore[call-overload]
         self.weight, self._hardware = weight, hardware
+        self._due: Tensor | None = None
+        self._values = self._noted = self._nothing()
         self.told = self._nothing()
         """Of the last step: the loss of the first network by the verdict, unweighted; that of the second."""
         self.restart(seed)
@@ -132,7 +134,7 @@ class Adversary:
     def forget(self) -> None:
         """Leave nothing of a step that is done or has failed."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._due: Tensor | None = None
+        self._due = None
         self._values = self._noted = self._nothing()
 
     def state_dict(self) -> dict[str, Any]:

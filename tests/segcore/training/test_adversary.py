@@ -12,12 +12,12 @@ from teams import in_team, trained
 from test_steps import fail_above
 from torch import Tensor
 from torch.nn import functional
-from trainings import assert_same_state, comparable, config_for, run_in
+from trainings import assert_same_state, config_for, run_in
 
 from segcore.config import RunConfig, build_config
 from segcore.devices import Hardware
 from segcore.errors import ConfigError
-from segcore.events import EpochEvent, Request, unasked
+from segcore.events import Request, unasked
 from segcore.models.patch_gan import PatchGan
 from segcore.postprocess.heads import build_head
 from segcore.tasks import InstanceTask
@@ -39,7 +39,8 @@ def adversary_of(weight: float = 0.5, classes: int = 2, dimensions: int = 2) -> 
 
 def learn(adversary: Adversary, batch: tuple[Tensor, ...]) -> Tensor:
     """Take a step on a batch, and return what it told."""
-    adversary.face(*batch)
+    image, logits, target = batch
+    adversary.face(image, logits, target)
     adversary.settle(None).backward()
     adversary.step(build_scaler(CPU), Team())
     return adversary.told
@@ -316,14 +317,9 @@ def test_slices_seen_together_and_volumes_face_one_too(stack: Path, tmp_path: Pa
 
 
 def test_a_training_with_it_reaches_a_good_dice(stack: Path, tmp_path: Path) -> None:
-    events: list[Any] = []
-    run = run_in(
-        tmp_path / "run", config_for(stack, epochs=12, adversarial=0.1, learning_rate=5e-3), events.append
-    )
+    run = run_in(tmp_path / "run", config_for(stack, epochs=12, adversarial=0.1, learning_rate=5e-3))
     fit(run, unasked)
-    epochs = [event for event in events if isinstance(event, EpochEvent)]
-    assert max(event.val_dice for event in epochs) > 0.9
-    assert comparable(epochs) == comparable(run.state.history)
+    assert max(event.val_dice for event in run.state.history) > 0.9
 
 
 def test_what_has_no_class_for_every_pixel_is_refused() -> None:
