@@ -100,7 +100,7 @@ class Averaged(Predictor):
     ) -> Tensor:
         """Return what a member says of images reversed along some axes, turned back."""
         if not axes:
-            return self._meaning(member._predict(images, normalization, keep))
+            return _meaning(member, member._predict(images, normalization, keep))
         sizes, steps = images[0].shape[1:], self.network.divisors
         kept = list(keep) if keep else [slice(0, size) for size in sizes]
         # Filled up first: else what the network shrinks together would depend on where a tile ends.
@@ -111,12 +111,8 @@ class Averaged(Predictor):
             missing[axis], kept[axis] = whole - sizes[axis], slice(whole - stop, whole - start)
         filled = [np.pad(image, [(0, 0), *((0, amount) for amount in missing)], "edge") for image in images]
         reversed_images = [np.ascontiguousarray(np.flip(image, tuple(axes))) for image in filled]
-        found = self._meaning(member._predict(reversed_images, normalization, kept))
+        found = _meaning(member, member._predict(reversed_images, normalization, kept))
         return found.flip(list(axes)) if self.head is None else self._flipped(found, axes)
-
-    def _meaning(self, output: Tensor) -> Tensor:
-        """Return what can be averaged: probabilities, or the maps of a head."""
-        return torch.softmax(output, 1) if self.head is None else self.head.activate(output)
 
     def _flipped(self, maps: Tensor, axes: Sequence[int]) -> Tensor:
         """Return the maps of reversed images for the images as they are: rays and flows turn, too.
@@ -156,6 +152,11 @@ class _Together(Segmenter):
     def bytes_per_pixel(self, itemsize: int) -> int:
         """Return the memory that the most demanding network needs per pixel: they predict in turn."""
         return max(network.bytes_per_pixel(itemsize) for network in self._networks)
+
+
+def _meaning(member: Predictor, output: Tensor) -> Tensor:
+    """Return what can be averaged: probabilities, or the maps of a head, whose units are its own."""
+    return torch.softmax(output, 1) if member.head is None else member.head.activate(output)
 
 
 def build_predictor(
