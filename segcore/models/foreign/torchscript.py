@@ -22,7 +22,7 @@ from segcore.models.foreign.engine import Facts, OnTorch, pick
 from segcore.sidecar import Output
 
 _OPENS_FILES = re.compile(r"\b(?:torch|aten)\.(save|load|from_file)\b|\.(\w*pickle\w*)\(")
-_NAMESPACE = re.compile(r"\bops\.(\w+)\.")
+_NAMESPACE = re.compile(r"(?<![\w.])ops\.(\w+)\.")
 _KNOWN = {"aten", "prim", "prims", "quantized", "torchvision"}
 _ENDS: dict[str, Output] = {
     "aten::softmax": "probabilities",

@@ -180,6 +180,14 @@ def test_a_program_that_opens_files_is_refused(
         TorchScript(tmp_path / "net.pt")
 
 
+def test_a_part_of_torchvision_is_no_strange_operation(tmp_path: Path) -> None:
+    misc = pytest.importorskip("torchvision.ops.misc")
+    net = misc.Conv2dNormActivation(1, 2).eval()
+    script(net, tmp_path / "net.pt")
+    image = torch.randn(1, 1, 8, 8)
+    assert torch.allclose(TorchScript(tmp_path / "net.pt")(image), net(image), atol=1e-6)
+
+
 # Keras ----------------------------------------------------------------------------------------------
 
 
