@@ -14,7 +14,7 @@ from segcore.config import RunConfig
 from segcore.data.collection import open_collection
 from segcore.estimate import read_machine
 from segcore.families import FAMILIES, Proposal, candidates, propose
-from segcore.jobs.lineage import located
+from segcore.jobs.lineage import check_origin, located
 from segcore.jobs.store import Job, State, create_job
 from segcore.jobs.trials import (
     Tried,
@@ -51,6 +51,7 @@ def try_command(words: list[str]) -> int:
     config = located(config, workspace)
     proposal, names = _families(options, config, workspace)
     configs = trial_configs(config, names, options.minutes, _crop(options.crop))
+    check_origin(configs[0], workspace)
     check_first(configs[0])
     if not options.json:
         sys.stderr.write(f"proposed: {proposal.name}. {proposal.why}\n")

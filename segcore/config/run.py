@@ -83,9 +83,8 @@ class RunConfig(Section):
             )
         if any(one.use == "teach" for one in self.data.sets):
             found.append(
-                "data.sets has images for which a teacher answers, who tells classes of pixels, but "
-                f"model.head {head} learns objects one by one. Leave these sets out, or choose the head "
-                "semantic."
+                f"model.head {head} learns objects one by one, but data.sets has images for which a teacher "
+                "answers, who tells classes of pixels. Leave these sets out, or choose the head semantic."
             )
         return found
 
@@ -115,8 +114,8 @@ class RunConfig(Section):
         ]
         if any(one.use == "teach" for one in self.data.sets):
             found.append(
-                f"data.sets has images for which a teacher answers, but model.family {name} has a loss of "
-                "its own in which a teacher has no say. Leave these sets out, or choose another family."
+                f"model.family {name} has a loss of its own, but data.sets has images for which a teacher "
+                "answers, who has no say in it. Leave these sets out, or choose another family."
             )
         return found
 

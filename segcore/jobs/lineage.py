@@ -131,7 +131,7 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
     ModelError
         The run or model is missing, not fit to go on from, or of another size.
     ConfigError
-        Both a run to continue and a model to start from are given.
+        Both a run to continue and a model to start from are given; or nobody answers for images to be taught.
     """
     training = config.training
     if training.start_from and training.continue_from:
@@ -139,7 +139,7 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
             "training.start_from and training.continue_from are both given.",
             "Continue a run, or start from a model: leave one of them out.",
         )
-    _check_teacher(training.teacher)
+    _check_teacher(config)
     if training.continue_from:
         parent = read_job(Path(training.continue_from))
         check_continuable(parent)
@@ -159,12 +159,19 @@ def check_origin(config: RunConfig, workspace: Workspace) -> str:
     return _run_of(weights, workspace)
 
 
-def _check_teacher(teacher: str | None) -> None:
-    """Refuse a teacher that is not there; whether it fits is known once the data has been read."""
+def _check_teacher(config: RunConfig) -> None:
+    """Refuse a teacher that is not there, or missed; whether it fits is known once the data has been read."""
+    teacher = config.training.teacher
     if teacher and not teacher.startswith(REGISTRY) and not Path(teacher).exists():
         raise ModelError(
             f"There is no teacher at {teacher}.",
             "Give the folder of a run, a .pth file, models:/name@alias, or a folder of masks.",
+        )
+    bare = [one.images for one in config.data.sets if one.use == "teach" and not one.labels]
+    if bare and not teacher:
+        raise ConfigError(
+            f"data.sets has images to be taught on ({bare[0]}), but no model answers for them.",
+            "Name one in training.teacher, or give the set labels that were made elsewhere.",
         )
 
 

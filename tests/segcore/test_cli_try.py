@@ -127,6 +127,8 @@ def test_without_names_those_that_suit_are_queued(
         (["--crop", "5,0"], "no part"),
         (["--minutes", "0"], "0 minutes"),
         (["--families", "sensor3d"], "sensor3d"),
+        (["--training.teacher", "nowhere"], "no teacher at"),
+        (["--data.sets", '[{"images": "more.tif", "use": "teach"}]'], "no model answers"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_before_anything_begins(

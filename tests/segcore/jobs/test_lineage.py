@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,11 @@ def test_a_teacher_is_found_by_its_id_and_must_be_there(parent: Job, workspace: 
     assert check_origin(config, workspace) == "", "it is no run that the training goes on from"
     with pytest.raises(ModelError, match="no teacher at /nowhere"):
         check_origin(with_training(config, teacher="/nowhere"), workspace)
+    for labels, refused in (("", True), ("made-elsewhere.tif", False)):
+        sets = [{"images": "more.tif", "labels": labels, "use": "teach"}]
+        taught = build_config({"data": {"images": "raw.tif", "labels": "labels.tif", "sets": sets}})
+        with pytest.raises(ConfigError, match="no model answers") if refused else nullcontext():
+            assert check_origin(taught, workspace) == ""
     registered = with_training(config, teacher="models:/cells@champion")
     assert located(registered, workspace) == registered
     assert check_origin(registered, workspace) == ""

@@ -281,7 +281,7 @@ def test_objects_are_not_taught_and_all_that_does_not_go_with_them_is_told_at_on
     with pytest.raises(ConfigError) as caught:
         build_config(values)
     lines = caught.value.message.split("\n")
-    assert [line.split()[0] for line in lines] == ["training.class_weights", "training.teacher", "data.sets"]
+    assert [line.split()[0] for line in lines] == ["training.class_weights", "training.teacher", "model.head"]
     assert all("model.head stars" in line for line in lines)
     values["data"]["sets"], values["training"] = [], config_for(stack).training.model_dump()
     assert build_config(values).model.learns_objects
