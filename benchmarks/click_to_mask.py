@@ -16,6 +16,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 import tifffile
 
 from benchmarks.record import add_row, describe_machine
@@ -38,11 +39,14 @@ def write_network(folder: Path, kind: str) -> None:
     Sam2Model(Sam2Config(vision_config=Sam2VisionConfig(backbone_config=stages))).save_pretrained(folder)
 
 
-def measure(workspace: Path, clicks: int) -> tuple[float, float, list[float]]:
-    """Return seconds of the first preparation (with start-up), of a second slice, and of every click."""
+def measure(workspace: Path, clicks: int) -> tuple[float, float, list[float], float]:
+    """Return seconds of the first preparation, with start-up, of a second slice, and of every click.
+
+    The last number are processor seconds of a click in server and process, whatever else the machine does.
+    """
     from playwright.sync_api import sync_playwright
 
-    with started(workspace, "--no-worker") as (url, _), sync_playwright() as playwright:
+    with started(workspace, "--no-worker") as (url, server), sync_playwright() as playwright:
         while not answers(url):
             time.sleep(0.05)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -68,19 +72,27 @@ def measure(workspace: Path, clicks: int) -> tuple[float, float, list[float]]:
 
         first = until("Ready after", canvas.locator(".prepare").click)
         seconds = []
+        before = processor_seconds(server.pid)
         size = stage.bounding_box() or {"width": 0, "height": 0}
         for number in range(clicks):
             share = (number + 1) / (clicks + 1)
             where = {"x": share * size["width"], "y": share * size["height"]}
             seconds.append(until("Mask 1 of 3", lambda where=where: stage.click(position=where)))  # type: ignore[misc]
             until("Click an object", canvas.locator(".undo").click)
+        used = (processor_seconds(server.pid) - before) / clicks
         canvas.locator("input.slice").fill("1")
         page.wait_for_function(
             "document.querySelector('#masks-canvas .stage').getAttribute('aria-label').startsWith('slice 1')"
         )
         second = until("Ready after", canvas.locator(".prepare").click)
         browser.close()
-    return first, second, seconds
+    return first, second, seconds, used
+
+
+def processor_seconds(server: int) -> float:
+    """Return what a process and all that it started have used so far."""
+    family = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
+    return sum(sum(one.cpu_times()[:2]) for one in family)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,12 +111,13 @@ def main(arguments: list[str] | None = None) -> int:
         tifffile.imwrite(
             workspace / "data" / "cells.tif", grey, photometric="minisblack", metadata={"axes": "ZYX"}
         )
-        first, second, seconds = measure(workspace, options.clicks)
+        first, second, seconds, used = measure(workspace, options.clicks)
     words = " ".join([f"--kind {options.kind}", f"--size {options.size}"])
     cells = [
         date.today().isoformat(), f"{describe_machine()}; load {os.getloadavg()[0]:.0f}",
         f"{options.kind}, {options.size} × {options.size} px", f"{first:.1f} s", f"{second:.1f} s",
         f"{median(seconds):.2f} s (longest of {len(seconds)}: {max(seconds):.2f} s)",
+        f"{used:.2f} s",
         f"`python -m benchmarks.click_to_mask {words}`",
     ]  # fmt: skip
     line = f"| {' | '.join(cells)} |"

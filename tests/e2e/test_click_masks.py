@@ -76,6 +76,9 @@ def test_a_person_clicks_objects_and_trains_on_them(
 
     canvas.locator(".use").click()
     expect(page.locator("#masks-message")).to_contain_text("1 object on 1 slice")
+    expect(page.locator("#findings")).to_contain_text(
+        "The image is a single slice"
+    )  # of which labels are known
     expect(page.locator("#labels-path input")).to_have_value("data/drawn/raw_labels.tif")
     expect(page.locator("#next-configure")).to_be_enabled()
 
