@@ -102,7 +102,7 @@ class Glance:
             return None
         found_YX, right_YX = self.prediction_YX, self.label_YX
         if self.card.head is not None:  # colours say nothing: those of two pictures need not agree
-            found_YX, right_YX = found_YX > 0, np.minimum(right_YX, 1)
+            found_YX, right_YX = found_YX.astype(bool), np.minimum(right_YX, 1)
         return (right_YX >= 0) & (found_YX != right_YX)
 
 

@@ -146,8 +146,8 @@ def train_peer(python: str, folder: Path, minutes: float) -> Outcome:
     for path in sorted((folder / "test" / "masks").glob("*.tif")):
         labels, found = tifffile.imread(path), tifffile.imread(folder / PEER / path.name)
         objects.update(found.astype(np.int64), labels.astype(np.int64))
-        both += np.count_nonzero((labels > 0) & (found > 0))
-        either += np.count_nonzero(labels > 0) + np.count_nonzero(found > 0)
+        both += int(np.count_nonzero((labels > 0) & (found > 0)))
+        either += int(np.count_nonzero(labels > 0) + np.count_nonzero(found > 0))
     scores = objects.scores()
     return Outcome(
         f"{PEER} {told['version']}", minutes, scores.average_precision[USUAL], scores.f1[USUAL],
