@@ -155,7 +155,7 @@ class _Together(Segmenter):
 
 
 def _meaning(member: Predictor, output: Tensor) -> Tensor:
-    """Return what can be averaged: probabilities, or the maps of a head, whose units are its own."""
+    """Return what can be averaged: probabilities, or the maps of its head."""
     return torch.softmax(output, 1) if member.head is None else member.head.activate(output)
 
 

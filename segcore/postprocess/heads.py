@@ -140,8 +140,6 @@ def describe_head(name: str, solid: bool, voxel: PixelSize, side: float) -> Obje
     apart = voxel.z / voxel.x if voxel.z and voxel.x else 1.0
     apart = min(max(apart, 0.1), 100.0)
     fields: dict[str, float] = {"anisotropy": apart} if solid and name not in _FLAT else {}
-    if name == "stars":
-        fields["unit"] = min(max(side / 2, 1.0), 10000.0)
     sides = (side / apart, side, side) if solid else (side, side)
     decoding: dict[str, int | float] = {}
     if name == "flows" and side > USUAL_STEPS / 2:  # a bent way to the middle may be as long as two sides

@@ -71,22 +71,17 @@ class StarHead:
         How many, 0 for as many as the authors use: 32 in 2d, 96 in 3d. At most 512.
     anisotropy : float
         Distance of slices over that of pixels, 0.1 to 100; 3d only.
-    unit : float
-        Length in px that the network answers as 1, 0.1 to 10000. About the usual length of a ray, so that the
-        last layer need not grow large weights first, which takes small networks hundreds of steps.
     """
 
     dimensions: int = 2
     rays: int = 0
     anisotropy: float = 1.0
-    unit: float = 1.0
     directions: Rays = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` where a field is out of its range."""
         check_range("dimensions", self.dimensions, 2, 3)
         check_range("anisotropy", self.anisotropy, 0.1, 100)
-        check_range("unit", self.unit, 0.1, 10000)
         count = self.rays or RAYS[self.dimensions]
         check_range("rays", count, 4 if self.dimensions == 2 else 12, 512)
         object.__setattr__(self, "directions", build_rays(count, self.dimensions, self.anisotropy))
@@ -113,16 +108,14 @@ class StarHead:
         output, known = output.float(), annotated(target)
         depth = target[:, 0].clamp(min=0)
         entropy = functional.binary_cross_entropy_with_logits(output[:, 0], depth, reduction="none")
-        lengths = self.unit * output[:, 1:]
-        error = (lengths - target[:, 1:]).abs().mean(1)
-        outside = weighted_mean(lengths.abs().mean(1), known & (depth == 0), total)
+        error = (output[:, 1:] - target[:, 1:]).abs().mean(1)
+        outside = weighted_mean(output[:, 1:].abs().mean(1), known & (depth == 0), total)
         distance = weighted_mean(error, depth, total) + OUTSIDE_SHARE * outside
         return weighted_mean(entropy, known, total) + DISTANCE_SHARE * distance
 
     def activate(self, output: Tensor) -> Tensor:
         """Return the probability and lengths, which are never negative."""
-        lengths = self.unit * output[:, 1:].float().clamp(min=0)
-        return torch.cat([output[:, :1].float().sigmoid(), lengths], dim=1)
+        return torch.cat([output[:, :1].float().sigmoid(), output[:, 1:].float().clamp(min=0)], dim=1)
 
     def inside(self, maps: Tensor) -> Tensor:
         """Return where it is not certain that there is none; see `InstanceHead`."""

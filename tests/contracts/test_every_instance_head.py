@@ -59,9 +59,7 @@ def four_images() -> tuple[np.ndarray, np.ndarray]:
 def test_four_images_are_learned_by_heart_and_the_objects_come_back(name: str) -> None:
     torch.manual_seed(1)
     images, labels = four_images()
-    head = head_of(card_of(name))
-    assert head is not None
-    task = InstanceTask(head)
+    task = InstanceTask(build_head(name))
     network = UNet(1, task.head.channels, 8, 2)
     image, target = torch.from_numpy(images)[:, None], task.target(torch.from_numpy(labels))
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
@@ -115,7 +113,7 @@ class Oracle(Segmenter):
         if self.name == "boundary":
             return torch.cat([image[:, :3].clamp(1e-6).log(), image[:, 3:]], 1)
         certain = torch.logit(image[:, :1].clamp(1e-5, 1 - 1e-5))
-        return torch.cat([certain, image[:, 1:] * (5 if self.name == "flows" else 2 / SIDE)], 1)
+        return torch.cat([certain, image[:, 1:] * (5 if self.name == "flows" else 1)], 1)
 
 
 class Shown:

@@ -152,15 +152,3 @@ def test_maps_of_a_head_are_averaged_as_the_head_turns_them(name: str) -> None:
     np.testing.assert_allclose(found, np.mean(expected, 0), rtol=1e-4, atol=1e-4)
     with pytest.raises(ModelError, match="what is learned"):
         Averaged([predictor, _predictor(2, card=CARD.model_copy(update={"class_values": (0, 1)}))])
-
-
-def test_members_answer_lengths_in_units_of_their_own() -> None:
-    members = []
-    for seed, side in ((1, 8.0), (2, 40.0)):
-        described = describe_head("stars", False, PixelSize(), side)
-        torch.manual_seed(seed)
-        card = CARD.model_copy(update={"class_values": (0, 1), "head": described})
-        members.append(Predictor(UNet(1, described.maps, 2, 2).eval(), card, FP32))
-    image, whole = _image(40, 40), Averaged(members)
-    expected = np.mean([member.maps(member.logits(image)) for member in members], 0)
-    np.testing.assert_allclose(whole.maps(whole.logits(image)), expected, rtol=1e-4, atol=1e-4)
