@@ -39,8 +39,8 @@ RATIOS = (0.5, 1.0, 2.0)
 """Shapes of the boxes that proposals are made from, height over width."""
 POOLED = 7
 """Rows and columns of features that a box is judged by."""
-FLOATS = 120
-"""About so many numbers per px of the enlarged image live at once while it predicts."""
+FLOATS = 290
+"""About so many numbers per px of the enlarged image live at once while it predicts, as was seen."""
 TINY = 1e-6
 """Least probability in the maps, whose logarithm is taken."""
 

@@ -57,9 +57,10 @@ class SetPrediction(Segmenter):
         """Return the memory prediction needs per px; always in float32, see `forward`."""
         each = 1.0
         if self.options.architecture == "detr":
-            # It draws every mask by convolutions of its own, each with a copy of the encoder's finest maps.
+            # It draws every mask by convolutions of its own: the encoder's finest maps, at a 16th of the px,
+            # are copied for each, and once more for the convolution.
             network: Any = self.network
-            each = 4 + network.detr.model.backbone.intermediate_channel_sizes[0] / 16
+            each = 2 + 2 * network.detr.model.backbone.intermediate_channel_sizes[0] / 16
         return math.ceil(4 * (250 + self.options.queries * each + 4 * self.classes))
 
     def stages(self) -> list[tuple[str, nn.Module]]:
