@@ -243,7 +243,8 @@ class Teacher:
             kept.flush()  # a block is noted once it is on disk
             with noted.open("a") as stream:
                 stream.writelines(f"{block.number}\n" for block, _ in group)
-            report(Progress(stage="asking the teacher", done=at + 1, total=len(groups), unit="block"))
+            stage = f"asking the teacher, image {number + 1}"
+            report(Progress(stage=stage, done=at + 1, total=len(groups), unit="block"))
         return KeptAnswer(kept, soft)
 
     def forget(self) -> None:

@@ -167,7 +167,7 @@ def loss_by_hand(run: Run, slices: Tile) -> float:
         label = np.array(part.label())
         if (label >= 0).any():
             whole = replace(part, tile=slices)
-            logits = whole.judged_part(run.validator._logits(whole))[..., *part.tile.write]
+            logits = whole.judged_part(run.validator.logits(whole))[..., *part.tile.write]
             losses.append(float(run.validator.task.judge(logits, torch.from_numpy(label).long())))
     assert 0 < len(losses) < len(run.validator.scenes)
     return float(np.mean(losses))
