@@ -118,6 +118,21 @@ def test_scores_are_those_of_scikit_learn(seed: int, classes: int) -> None:
     assert confusion.accuracy == pytest.approx(metrics.accuracy_score(true, found))
 
 
+@given(seed=st.integers(0, 1000), classes=st.integers(1, 5))
+@settings(deadline=None, max_examples=15)
+def test_overlaps_of_what_there_is_are_those_of_scikit_learn(seed: int, classes: int) -> None:
+    from sklearn import metrics
+
+    prediction, target = _pair(seed, classes)
+    target[5:9, 3:] = IGNORE
+    known = target != IGNORE
+    found, true = prediction[known].numpy(), target[known].numpy()
+    there = np.union1d(found, true).tolist()
+    ours = _counted(prediction, target, classes).iou()
+    expected = metrics.jaccard_score(true, found, labels=there, average=None)
+    assert [ours[index] for index in there] == pytest.approx(expected.tolist())
+
+
 def test_a_class_nobody_predicted_has_no_precision_and_one_nobody_annotated_no_recall() -> None:
     scores = _counted(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1, 0, IGNORE])).scores([5, 6, 7])
     assert scores.precision == {"5": 0.5, "7": 0.0}
