@@ -12,6 +12,7 @@ from segcore.cli.parser import Parser, UsageError
 from segcore.config import RunConfig, build_config
 from segcore.data.collection import Collection, open_collection
 from segcore.errors import ConfigError
+from segcore.events import StageEvent
 from segcore.promptable.images import FOLDER, find_in_images
 from segcore.promptable.promptable import OPTIONS, Everything
 from segcore.promptable.stack import plain_name
@@ -27,12 +28,13 @@ def masks_command(words: list[str]) -> int:
     asked, config = _everything(options), _config(options)
     collection = open_collection(config.data, labelled=False)
     output = _output(options, collection)
-    # torch takes seconds: mistakes in the command line are told before.
-    from segcore.devices import choose
-    from segcore.promptable.sam import load_sam
-
     console = Console()
+    console(StageEvent(text=f"loading {options.model}"))
     try:
+        # torch takes seconds: mistakes in the command line are told before.
+        from segcore.devices import choose
+        from segcore.promptable.sam import load_sam
+
         network = load_sam(options.model, choose(config.hardware))
         stacks, how = find_in_images(collection, network, asked, output, options.tile, console)
     except KeyboardInterrupt:
