@@ -61,7 +61,7 @@ def test_two_images_are_learned_by_heart() -> None:
     image, labels = _scene()
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(40):
         loss = network.train()(image, labels)
         optimizer.zero_grad()
         loss.backward()
