@@ -126,6 +126,20 @@ def test_an_annotation_is_as_soft_as_a_good_prediction() -> None:
     torch.testing.assert_close(rest[others], before[others])
 
 
+def test_scaled_losses_take_the_same_step_and_one_too_large_takes_none() -> None:
+    image, logits, target = batch_of()
+    plain, scaled = (opinionated(adversary_of()) for _ in range(2))
+    first = weights_of(scaled)
+    learn(plain, (image, logits, target))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    for factor, expected in ((torch.inf, first), (1.0, weights_of(plain))):
+        scaled.face(image, logits, target)
+        (scaler.scale(scaled.settle(None)) * factor).backward()
+        scaled.step(scaler, Team())
+        scaler.update()
+        torch.testing.assert_close(weights_of(scaled), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_it_learns_to_tell_noise_from_annotations(dimensions: int) -> None:
     adversary = adversary_of(dimensions=dimensions)
