@@ -6,6 +6,7 @@ He et al. 2017 (arXiv 1703.06870). Version 2 has the deeper heads and normalisat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,10 @@ POOLED = 7
 """Rows and columns of features that a box is judged by."""
 FLOATS = 290
 """About so many numbers per px of the enlarged image live at once while it predicts, as was seen."""
+AREA = 512 * 512
+"""Px of an image that the number of objects is meant for; larger ones have as many times more."""
+PROPOSED = 1000
+"""Boxes that are judged in as many px."""
 TINY = 1e-6
 """Least probability in the maps, whose logarithm is taken."""
 
@@ -63,7 +68,7 @@ class MaskRCNNOptions:
     enlarge : float
         How much the image is enlarged first, 0.25 to 8: masks have a quarter of its resolution.
     most : int
-        Objects per image, 1 to 10000.
+        Objects per image, 1 to 10000; of one larger than 512 × 512 px as many times more.
     threshold : float
         Least score of an object, 0 to 1.
     overlap : float
@@ -175,7 +180,7 @@ class MaskRCNN(Segmenter):
     def aligned(self, image: Tensor) -> Tensor:
         """Return logits of how certainly a pixel belongs to an object of every class, or to none."""
         maps = image.new_zeros(len(image), self.classes, *image.shape[2:])
-        for found, certain in zip(self.network(list(image)), maps, strict=True):
+        for found, certain in zip(self._found(image), maps, strict=True):
             for mask, box, score, kind in _sorted(found):
                 filled, corner = crop_of(mask, box)
                 inside, within = overlap(corner, tuple(filled.shape), tuple(certain.shape[1:]))
@@ -193,8 +198,18 @@ class MaskRCNN(Segmenter):
             Fewest px of an object.
         """
         with torch.autocast(image.device.type, enabled=False):
-            found = self.network(list(image.float()))
+            found = self._found(image.float())
         return [self._drawn(one, tuple(image.shape[2:]), least) for one in found]
+
+    def _found(self, image: Tensor) -> list[dict[str, Tensor]]:
+        """Return what the library finds: as much in a large image as in parts of it."""
+        network: Any = self.network
+        times = max(1.0, math.prod(image.shape[2:]) / AREA)
+        network.roi_heads.detections_per_img = math.ceil(self.options.most * times)
+        for kept in (network.rpn._pre_nms_top_n, network.rpn._post_nms_top_n):
+            kept["testing"] = math.ceil(PROPOSED * times)
+        found: list[dict[str, Tensor]] = network(list(image))
+        return found
 
     def _drawn(self, found: dict[str, Tensor], shape: tuple[int, ...], least: int) -> Objects:
         painter = Painter((shape[0], shape[1]), least=least)

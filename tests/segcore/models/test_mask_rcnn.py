@@ -185,6 +185,16 @@ def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch, tmp
     assert fetch_file(url) == kept
 
 
+def test_larger_images_have_as_many_times_more_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segcore.models import mask_rcnn
+
+    monkeypatch.setattr(mask_rcnn, "AREA", 32 * 32)
+    network = build_mask_rcnn(1, 2, MaskRCNNOptions(**{**vars(SMALL), "most": 2, "threshold": 0.0})).eval()
+    for size, most in ((32, 2), (64, 8), (32, 2)):
+        found = network._found(torch.randn(1, 1, size, size))[0]
+        assert len(found["scores"]) == most
+
+
 def test_the_first_image_decides_nothing() -> None:
     image = torch.randn(1, 1, 64, 64)
     fresh, used = (build_mask_rcnn(1, 2, SMALL).eval() for _ in range(2))
