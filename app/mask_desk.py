@@ -46,8 +46,8 @@ IN_PLACE = "images."
 KEPT = 32
 """Answers and works that are remembered."""
 HUB = (
-    "facebook/sam-vit-base", "facebook/sam-vit-large", "facebook/sam2.1-hiera-small",
-    "facebook/sam2.1-hiera-large",
+    "facebook/sam2.1-hiera-small", "facebook/sam2.1-hiera-large", "facebook/sam-vit-base",
+    "facebook/sam-vit-large",
 )  # fmt: skip
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -167,10 +167,6 @@ class MaskDesk:
         if work.outcome is not None:
             return {"over": True, "found": work.added, "seconds": round(work.seconds, 1)}
         return {"over": False, "text": work.text(self._took.get(work.stage))}
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.close()
 
     def _asked(self, request: dict[str, Any]) -> tuple[Asked, Collection, tuple[slice, slice]]:
         """Return a request of the page, the images, and rows and columns that are shown."""

@@ -126,6 +126,25 @@ def write_sam2(folder: Path) -> Path:
     return folder
 
 
+def write_sam2_video(folder: Path) -> Path:
+    """Write the network of `write_sam2` as part of one for videos, as the published ones are."""
+    from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
+
+    images = Sam2Model.from_pretrained(write_sam2(folder / "images"))
+    parts = {
+        name: getattr(images.config, name).to_dict()
+        for name in ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    }
+    config = Sam2VideoConfig(
+        **parts, image_size=SIDE, memory_attention_hidden_size=32, memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=16, memory_attention_num_layers=1,
+    )  # fmt: skip
+    video = Sam2VideoModel(config)
+    video.load_state_dict(images.state_dict(), strict=False)
+    video.save_pretrained(folder)
+    return folder
+
+
 def write_sam3(folder: Path) -> Path:
     """Write what answers clicks of a tiny SAM 3 with random weights, as transformers does."""
     from transformers import (

@@ -87,7 +87,7 @@ def _parser() -> Parser:
 
 MODEL_HELP = (
     "a folder as transformers writes it, or an id of the Hugging Face hub, which is fetched once: "
-    "facebook/sam-vit-base, facebook/sam2.1-hiera-small"
+    "facebook/sam2.1-hiera-small, facebook/sam-vit-base"
 )
 
 

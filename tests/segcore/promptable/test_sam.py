@@ -13,15 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from known_objects import SIDE, write_sam, write_sam2, write_sam3
+from known_objects import SIDE, write_sam, write_sam2, write_sam2_video, write_sam3
 
 from segcore.config import HardwareConfig
 from segcore.devices import Hardware, choose
 from segcore.errors import DataError, ModelError
 from segcore.promptable.cache import EmbeddingCache
 from segcore.promptable.everything import find_everything
+from segcore.promptable.promptable import KINDS as KNOWN
 from segcore.promptable.promptable import Everything, Prompt
-from segcore.promptable.sam import Sam, colours, load_sam
+from segcore.promptable.sam import KINDS, Sam, colours, load_sam
 
 WRITERS = {"sam": write_sam, "sam2": write_sam2, "sam3": write_sam3}
 
@@ -112,6 +113,16 @@ def test_kept_embeddings_answer_as_fresh_ones(network: Sam, tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_network_for_videos_answers_as_the_one_for_images(tmp_path: Path, hardware: Hardware) -> None:
+    folder = write_sam2_video(tmp_path)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "sam2_video"
+    prompt, answers = Prompt(((10, 20),), (1,)), []
+    for place in (folder, folder / "images"):
+        network = load_sam(str(place), hardware)
+        answers.append(network.mask(network.embed(_plane()), prompt).logits)
+    np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-4)
+
+
 def test_a_short_format_sees_the_same_and_is_kept_apart(network: Sam, folder: Path) -> None:
     other = load_sam(str(folder), choose(HardwareConfig(device="cpu", precision="bf16")))
     assert other.key != network.key
@@ -178,3 +189,7 @@ def test_brightness_and_contrast_make_no_difference() -> None:
     for wrong in (np.zeros((2, 2, 4, 4)), np.zeros((0, 5)), np.zeros(5)):
         with pytest.raises(DataError, match="cannot be seen"):
             colours(wrong)
+
+
+def test_every_kind_can_be_chosen_on_the_page() -> None:
+    assert set(KNOWN) == set(KINDS)
