@@ -160,7 +160,7 @@ def wire(services: Services, step: DataStep, values: Sequence[Any], labels_as: A
     )  # fmt: skip
     step.swap.click(lambda first, second: (second, first), [images, labels], [images, labels], **quiet)
     step.foreground.click(lambda: ("foreground", "semantic"), outputs=[labels_as, head], **quiet)
-    step.objects.click(lambda: ("objects", "boundary"), outputs=[labels_as, head], **quiet)
+    step.objects.click(lambda: ("objects", "flows"), outputs=[labels_as, head], **quiet)
     step.reading.axes(reading_panel.given_axes, outputs=step.fields["axes"], **quiet)
     # Leaving a name and ticking a box are one click: neither is dropped.
     step.reading.channels(
