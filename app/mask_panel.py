@@ -24,7 +24,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 NO_IMAGES = "Choose raw images first; then their slices are shown here."
 MODEL_INFO = (
     "It answers clicks: a folder of the workspace as transformers writes it, or an id of the Hugging Face "
-    "hub, which is fetched once. On a processor sam2.1-hiera-small sees a slice in seconds, others later."
+    "hub, fetched once. On a processor sam2.1-hiera-small sees a slice in seconds, others take longer."
 )
 OPTIONS = ("labels", "unlabelled_value", "recipe")
 """Options of step 1 that change when the objects are used as labels."""
