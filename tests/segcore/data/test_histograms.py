@@ -72,7 +72,12 @@ def test_a_constant_or_empty_channel_gives_a_histogram_too() -> None:
     assert histogram_of([]) == ()
 
 
-@given(several=st.lists(histograms, min_size=1, max_size=4))
+def _of_many(histogram: Histogram) -> Histogram:
+    """Return one of so many values that counting them in other bins rounds nothing off that matters."""
+    return histogram.model_copy(update={"counts": tuple(1000 * count for count in histogram.counts)})
+
+
+@given(several=st.lists(histograms.map(_of_many), min_size=1, max_size=4))
 def test_a_mixture_holds_all_values_and_lies_between(several: list[Histogram]) -> None:
     both = mixed(several)
     assert sum(both.counts) == sum(sum(histogram.counts) for histogram in several)
