@@ -12,10 +12,10 @@ WORKSPACE ?= workspace
 SERVE ?= 1
 KILLS ?= 500
 ARGS ?=
-# Processes that test side by side, each with one thread; browsers and whole studios have the machine to themselves.
+# Processes that test side by side: first all but browsers and whole studios, each with one thread; then those, a file
+# of tests at a time. `STUDIOS=1` leaves each of them the machine to itself.
 TESTERS ?= 2
-# `STUDIOS=2` runs those side by side too: one process does all that needs a browser, the other the rest.
-STUDIOS ?= 1
+STUDIOS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev demo app test soak check format bench screenshots lock
@@ -58,7 +58,7 @@ ifneq (,$(findstring tests/,$(ARGS)))
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --ignore tests/e2e $(ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest tests/e2e $(if $(filter-out 1,$(STUDIOS)),-n $(STUDIOS) --dist loadgroup) $(ARGS) || [ $$? -eq 5 ] # 5: none was chosen
+	@$(BIN)/python -m pytest tests/e2e $(if $(filter-out 1,$(STUDIOS)),-n $(STUDIOS) --dist loadfile) $(ARGS) || [ $$? -eq 5 ] # 5: none was chosen
 endif
 
 soak: dev ## Kill processes 500 times at random moments of trainings and segmentations (KILLS=…)

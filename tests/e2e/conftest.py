@@ -15,13 +15,6 @@ WAIT = 120_000
 """Milliseconds until something that should be on the page is missed; long, as a busy machine is slow."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process do all that needs a browser: two browsers and their jobs are too much for two cores."""
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start Chromium, where there is one."""

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from known_objects import KnownObjects
+from PIL import Image
 
 from segcore.config import DataConfig
 from segcore.data.collection import Collection, open_collection
@@ -92,18 +93,30 @@ def test_many_objects_get_larger_numbers_and_pixels_their_size(tmp_path: Path) -
         keep_numbers(tmp_path / "many.png", np.array([[70000]]))
 
 
-def test_numbers_are_kept_or_named_as_damaged(tmp_path: Path) -> None:
+def test_numbers_are_kept_or_named_as_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "deep" / "7.png"
     assert kept_numbers(path) is None
     numbers = np.array([[0, 65535, 3]], np.int32)
     keep_numbers(path, numbers)
     assert np.array_equal(kept_numbers(path), numbers)
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # of 3: Pillow calls that an attack
+        assert np.array_equal(kept_numbers(path), numbers)
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(DataError, match="damaged"):
         kept_numbers(path)
 
 
-@pytest.mark.parametrize(("name", "plain"), [("a.b.tif", "a.b"), ("P/3.ome.zarr", "P/3"), ("v.nii.gz", "v")])
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("a.b.tif", "a.b"),
+        ("P.d/3.ome.zarr", "P.d/3"),
+        ("v.nii.gz", "v"),
+        ("P/exp.2", "P/exp.2"),
+        ("A.TIF", "A"),
+    ],
+)
 def test_labels_are_named_like_their_image(name: str, plain: str) -> None:
     assert plain_name(name) == plain
 
@@ -192,3 +205,24 @@ def test_small_objects_of_a_large_slice_are_found_in_pieces(tmp_path: Path) -> N
     told: list[Event] = []
     find_in_images(opened(tmp_path / "large.tif"), KnownObjects(), GRID, tmp_path / "small", 64, told.append)
     assert any(isinstance(event, NoteEvent) and "beyond the pieces" in event.text for event in told)
+
+
+def test_objects_that_were_cut_before_an_interruption_are_told_of(tmp_path: Path) -> None:
+    objects = np.stack([blobs(256, 40, 0, (8, 12)), np.zeros((256, 256), np.int32)]).astype(np.uint8)
+    path = tmp_path / "large.tif"
+    tifffile.imwrite(path, objects, photometric="minisblack", metadata={"axes": "ZYX"})
+    told: dict[str, list[str]] = {"whole": [], "again": []}
+
+    def find(network: KnownObjects, name: str) -> None:
+        def report(event: Event) -> None:
+            told[name] += [event.text] if isinstance(event, NoteEvent) else []
+
+        find_in_images(opened(path), network, GRID, tmp_path / name, 64, report)
+
+    counter = KnownObjects()
+    find(counter, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        find(Interrupted(counter.embedded // 2), "again")
+    find(KnownObjects(), "again")
+    assert told["whole"]
+    assert told["again"] == told["whole"]
