@@ -198,8 +198,8 @@ def test_what_a_constraint_refuses_fails(name: str) -> None:
         with pytest.raises((RuntimeError, ValueError, ConfigError)):
             build_model(small(name), 1, 2, strides)(torch.zeros(1, 1, *[32] * axes))
     for head in {"semantic", "boundary", "masks", "panoptic"} - set(family.heads):
+        data = {"labels_as": "objects", "mode": family.modes[0]}
         with pytest.raises(ConfigError, match=rf"cannot learn model\.head {head}"):
-            data = {"labels_as": "objects", "mode": family.modes[0]}
             build_config({"model": {"family": name, "head": head}, "data": data})
     if family.encoders:
         with pytest.raises(ConfigError, match=r"model\.encoder"):
