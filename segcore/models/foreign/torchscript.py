@@ -21,8 +21,14 @@ from segcore.errors import ModelError
 from segcore.models.foreign.engine import Facts, OnTorch, pick
 from segcore.sidecar import Output
 
-_OPENS_FILES = re.compile(r"\b(?:torch|aten)\.(save|load|from_file)\b|\.(\w*pickle\w*)\(")
-_NAMESPACE = re.compile(r"(?<![\w.])ops\.(\w+)\.")
+_GAP = r"(?:\s|\\\r?\n|#[^\n]*\n)*"
+"""What may stand between two words: blanks, the end of a line that goes on, a comment."""
+_FORBIDDEN = r"(?:save|load|from_file|\w*pickle\w*)"
+_OPENS_FILES = re.compile(rf"\.{_GAP}{_FORBIDDEN}\b")
+"""Whatever stands before the dot: any name may stand for torch, and any tensor may save itself."""
+_BY_NAME = re.compile(r"\bgetattr\((?P<of>[^()\"'#]*), \"(?P<name>[^\"\\\n]*)\"\)")
+"""A part asked for by its name, as torch writes it where the name is a number."""
+_NAMESPACE = re.compile(rf"(?<![\w.])ops\b(?:{_GAP}\.{_GAP}(\w+){_GAP}\.)?")
 _KNOWN = {"aten", "prim", "prims", "quantized", "torchvision"}
 _ENDS: dict[str, Output] = {
     "aten::softmax": "probabilities",
@@ -97,21 +103,36 @@ def _checked(path: Path) -> bytes:
         content = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-            code = [archive.read(name).decode() for name in names if name.endswith(".py")]
+            if len({name.casefold() for name in names}) < len(names):  # torch could read the other one
+                raise ValueError("two parts have one name")
+            code = [archive.read(name).decode() for name in names if name.casefold().endswith(".py")]
     except Exception as error:  # a damaged file makes the reader fail in any way
         raise ModelError(
             f"{path} is damaged or not a TorchScript file.", "Copy it again, or export it again."
         ) from error
     for text in code:
-        found = _OPENS_FILES.search(text)
-        strange = set(_NAMESPACE.findall(text)) - _KNOWN
-        if found or strange:
-            what = found.group() if found else f"ops.{min(strange)}"
+        what = _strange(text)
+        if what:
             raise ModelError(
                 f"{path} calls {what}, which could do more than compute: it was not opened.",
                 "Export the network again without it.",
             )
     return content
+
+
+def _strange(code: str) -> str:
+    """Return what code names that may open files, or that torch does not bring; "" if there is nothing."""
+    found = _OPENS_FILES.search(code)
+    if found:
+        return re.sub(_GAP, "", found.group())
+    strange = set(_NAMESPACE.findall(code)) - _KNOWN
+    if strange:
+        return f"ops.{min(strange)}"
+    while by_name := _BY_NAME.search(code):  # the innermost first
+        if re.fullmatch(_FORBIDDEN, by_name["name"]):
+            return f'getattr of "{by_name["name"]}"'
+        code = f"{code[: by_name.start()]}{by_name['of']}{code[by_name.end() :]}"
+    return "getattr of a name that is put together" if re.search(r"\bgetattr\b", code) else ""
 
 
 def _end_of(program: Any) -> Output | None:

@@ -180,6 +180,64 @@ def test_a_program_that_opens_files_is_refused(
         TorchScript(tmp_path / "net.pt")
 
 
+class Rectifies(nn.Module):
+    """A program whose code is changed by hand."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return what is above zero."""
+        return torch.relu(image)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "torch .save(image)",
+        "torch. \\\n save(image)",
+        "(torch.  # relu\n save)(image)",
+        "image.save()",
+        'getattr(torch, "save")(image)',
+        'getattr(torch, "sa" "ve")(image)',
+        'getattr(torch, "sa\\166e")(image)',
+        'getattr(getattr(ops.aten, "a"), "save")(image)',
+        "ops .mine. read(image)",
+        "(ops).mine.read(image)",
+    ],
+)
+def test_code_that_was_changed_by_hand_is_refused(tmp_path: Path, call: str) -> None:
+    script(Rectifies(), tmp_path / "net.pt")
+    changed = []
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith(".py") or b"torch.relu(image)" not in content:
+            return content
+        changed.append(name)
+        return content.replace(b"torch.relu(image)", call.encode())
+
+    path = rewritten(tmp_path / "net.pt", change)
+    assert len(changed) == 1
+    with pytest.raises(ModelError, match="it was not opened"):
+        TorchScript(path)
+
+
+def test_a_program_with_two_parts_of_one_name_is_refused(tmp_path: Path) -> None:
+    script(Rectifies(), tmp_path / "net.pt")
+    with zipfile.ZipFile(tmp_path / "net.pt", "a") as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".py"))
+        archive.writestr(name.replace(".py", ".PY"), "code")
+    with pytest.raises(ModelError, match="damaged"):
+        TorchScript(tmp_path / "net.pt")
+
+
+def test_layers_in_rows_in_rows_are_taken(tmp_path: Path) -> None:
+    """Their names are numbers, by which code asks for them."""
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 1)))
+    ).eval()
+    script(net, tmp_path / "net.pt")
+    image = torch.randn(1, 1, 8, 8)
+    assert torch.allclose(TorchScript(tmp_path / "net.pt")(image), net(image), atol=1e-6)
+
+
 def test_a_part_of_torchvision_is_no_strange_operation(tmp_path: Path) -> None:
     misc = pytest.importorskip("torchvision.ops.misc")
     net = misc.Conv2dNormActivation(1, 2).eval()
