@@ -46,7 +46,7 @@ _MODULES = {
     "keras.dtype_policies",
 }  # fmt: skip
 _LEARNS = {"compile_config", "training_config", "optimizer_config"}
-"""Only for training, which is not loaded."""
+"""Only for training: left out wherever it stands, since Keras itself leaves out the outermost one only."""
 _ENDS: dict[str, Output] = {"softmax": "probabilities", "sigmoid": "sigmoid", "linear": "logits"}
 
 
@@ -159,7 +159,7 @@ def _load(keras: Any, path: Path, content: bytes) -> Any:
 
 
 def _checked(path: Path) -> bytes:
-    """Return the content of a file that holds nothing but layers that compute, and their weights.
+    """Return the content of a file of nothing but layers that compute and their weights, made to predict.
 
     Raises
     ------
@@ -168,7 +168,11 @@ def _checked(path: Path) -> bytes:
     """
     try:
         content = path.read_bytes()
-        config = _zip_config(content) if path.suffix.lower() == ".keras" else _hdf5_config(content)
+        is_zip = path.suffix.lower() == ".keras"
+        whole = _zip_config(content) if is_zip else _hdf5_config(content)
+        config = _to_predict(whole)
+        if config != whole:
+            content = _zip_with(content, config) if is_zip else _hdf5_with(content, config)
     except Exception as error:  # a damaged file makes the reader fail in any way
         raise ModelError(
             f"{path} is damaged or not a Keras model.", "Copy it again, or save it again."
@@ -209,6 +213,33 @@ def _hdf5_config(content: bytes) -> Any:
     return None if config is None else json.loads(config)
 
 
+def _zip_with(content: bytes, config: Any) -> bytes:
+    """Return a `.keras` file with another configuration; its parts are read once by name, as Keras does."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in dict.fromkeys(old.namelist()):
+            new.writestr(name, json.dumps(config) if name == "config.json" else old.read(name))
+    return changed.getvalue()
+
+
+def _hdf5_with(content: bytes, config: Any) -> bytes:
+    import h5py
+
+    changed = io.BytesIO(content)
+    with h5py.File(changed, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    return changed.getvalue()
+
+
+def _to_predict(config: Any) -> Any:
+    """Return a configuration without what is only for training."""
+    if isinstance(config, list):
+        return [_to_predict(inner) for inner in config]
+    if not isinstance(config, dict):
+        return config
+    return {key: _to_predict(inner) for key, inner in config.items() if key not in _LEARNS}
+
+
 def _check_inside(content: bytes) -> None:
     """Refuse HDF5 whose numbers lie in other files, which may be any of this machine.
 
@@ -245,9 +276,8 @@ def _strange(config: Any) -> Iterator[str]:
         ours = not module or module in _MODULES or module.startswith("keras.src.")
         if not (ours and (name in LAYERS or name in _VALUES or _is_part(name))):
             yield name
-    for key, inner in config.items():
-        if key not in _LEARNS:
-            yield from _strange(inner)
+    for inner in config.values():
+        yield from _strange(inner)
 
 
 def _is_part(name: str) -> bool:

@@ -283,6 +283,28 @@ def test_a_layer_that_is_not_known_is_refused(tmp_path: Path, layer: str, module
         Keras(target)
 
 
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_what_a_network_in_a_network_would_learn_with_is_never_made(tmp_path: Path, suffix: str) -> None:
+    """Keras makes the loss and the optimizer of inner networks, of whatever class the file names."""
+    keras = keras_package()
+    with warnings.catch_warnings(), keras.device("cpu:0"):
+        warnings.simplefilter("ignore")
+        image = keras.Input((None, None, 1))
+        inner = keras.Model(image, keras.layers.Conv2D(2, 1)(image), name="inner")
+        inner.compile(optimizer="adam", loss="mse")
+        outer = keras.Model(image, keras.layers.ReLU()(inner(image)))
+        outer.compile(optimizer="adam", loss="mse")
+        outer.save(tmp_path / f"net.{suffix}")
+    net = Keras(tmp_path / f"net.{suffix}")
+    parts = [layer for layer in net._model._flatten_layers() if isinstance(layer, keras.Model)]
+    assert {part.name for part in parts} >= {"inner"}
+    assert not any(part.compiled for part in parts)
+    values = torch.randn(1, 1, 8, 8)
+    with keras.device("cpu:0"), torch.no_grad():
+        expected = outer(values.movedim(1, -1), training=False)
+        assert torch.allclose(net(values.movedim(1, -1)), expected, atol=1e-6)
+
+
 def test_weights_alone_are_told(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     keras_package()
