@@ -297,10 +297,12 @@ class Predictor:
     def _room(self) -> int:
         """Return how many px may go through the network at once."""
         room = MEMORY_SHARE * self.hardware.free_memory()
-        if self.hardware.device.type == "cpu":
-            room = min(room, MOST_ON_CPU)
-        # Kernels of some devices count the numbers of a tensor in 32 bits.
         network = self.network
+        if self.hardware.device.type == "cpu" and not self.answers:
+            # Where a pixel takes kilobytes, less than all memory would leave tiles that are nearly all halo.
+            side = 4 * align(network.receptive_radius, network.divisor) if network.dimensions == 2 else 0
+            room = min(room, max(MOST_ON_CPU, side**2 * network.bytes_per_pixel(4)))
+        # Kernels of some devices count the numbers of a tensor in 32 bits.
         maps = 2 * network.features if isinstance(network, UNet) else network.bytes_per_pixel(2) // 2
         most = 2**31 // maps
         fits = int(room / network.bytes_per_pixel(self.hardware.dtype.itemsize))

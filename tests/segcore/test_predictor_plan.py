@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segcore.card import ModelCard, Normalization
+from segcore.card import ModelCard, Normalization, PixelSize
 from segcore.config import HardwareConfig
-from segcore.devices import choose
-from segcore.estimate import MOST_ON_CPU
+from segcore.devices import Hardware, choose
+from segcore.estimate import MEMORY_SHARE, MOST_ON_CPU
+from segcore.models.segmenter import Segmenter
 from segcore.models.unet import UNet
+from segcore.postprocess.heads import describe_head
 from segcore.predictor import Predictor
 
 CARD = ModelCard(
@@ -46,6 +48,33 @@ def test_a_batch_of_tiles_fits_whatever_the_image(height: int, width: int, tile:
     pixels = plan.batch * math.prod(read)
     assert plan.batch >= 1
     assert pixels * network.bytes_per_pixel(4) <= 1.1 * max(MOST_ON_CPU, least * network.bytes_per_pixel(4))
+
+
+class Hungry(Segmenter):
+    """A network that takes a lot of memory for every pixel and reads far around its tiles."""
+
+    divisors, receptive_radii = (32, 32), (128, 128)
+
+    def bytes_per_pixel(self, itemsize: int) -> int:
+        """Return what DETR takes, about."""
+        return 15_000
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_tiles_of_a_hungry_network_are_not_nearly_all_halo(
+    monkeypatch: pytest.MonkeyPatch, drawn: bool
+) -> None:
+    head = describe_head("masks", False, PixelSize(), 20.0) if drawn else None
+    card = CARD.model_copy(update={"head": head, "class_values": (0, 1), "class_names": ("a", "b")})
+    predictor = Predictor(Hungry(2, 1 if drawn else 2), card, FP32)
+    for free, least in ((16 * 10**9, 256), (2 * 10**9, 32)):
+        monkeypatch.setattr(Hardware, "free_memory", lambda self, free=free: free)
+        plan = predictor.plan(4000, 4000)
+        assert min(plan.owned) >= least
+        read = [owned + 2 * halo for owned, halo in zip(plan.owned, plan.halo, strict=True)]
+        assert plan.batch * math.prod(read) * 15_000 <= max(MEMORY_SHARE * free, (least + 256) ** 2 * 15_000)
+    monkeypatch.setattr(Hardware, "free_memory", lambda self: 16 * 10**9)
+    assert len(predictor.tiles(512, 512)) == 1
 
 
 @pytest.mark.parametrize(
