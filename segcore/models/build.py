@@ -107,12 +107,12 @@ def _sensor3d(config: ModelConfig, of: Sizes) -> Segmenter:
 
 
 def _mask_rcnn(config: ModelConfig, of: Sizes) -> Segmenter:
-    from segcore.models.mask_rcnn import MaskRCNNOptions, build_mask_rcnn
+    from segcore.models.mask_rcnn import WIDER, MaskRCNNOptions, build_mask_rcnn
 
     options = MaskRCNNOptions(
         version=2 if config.family.endswith("v2") else 1,
         backbone=config.encoder,
-        features=4 * config.features,
+        features=WIDER * config.features,
         hidden=16 * config.features,
         most=config.objects,
     )

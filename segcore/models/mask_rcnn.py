@@ -34,6 +34,8 @@ HALO = 128
 """Px that a tile reads around what it keeps: more than most objects are long."""
 LEVELS = 5
 """Levels of the pyramid, each with boxes of twice the size of the one before."""
+WIDER = 4
+"""Feature maps of the pyramid for each of `model.features`."""
 PYRAMID = (2, 3, 4, 5)
 """How often the levels are halved that boxes are read from."""
 RATIOS = (0.5, 1.0, 2.0)
@@ -140,12 +142,19 @@ class MaskRCNN(Segmenter):
         body = network.backbone.body
         stem = ("encoder stem", nn.ModuleList([body["conv1"], body["bn1"]]))
         parts = [(f"encoder {number}", body[f"layer{number}"]) for number in range(1, 5)]
+        judges = network.roi_heads
         return [
             stem,
             *parts,
             ("decoder", network.backbone.fpn),
-            ("proposals", network.rpn),
-            ("head", network.roi_heads),
+            # Not what calls them: in evaluation mode, as frozen parts are, that would answer no loss.
+            ("proposals", network.rpn.head),
+            (
+                "head",
+                nn.ModuleList(
+                    [judges.box_head, judges.box_predictor, judges.mask_head, judges.mask_predictor]
+                ),
+            ),
         ]
 
     def forward(self, image: Tensor, labels: Tensor | None = None, kinds: Tensor | None = None) -> Tensor:
@@ -265,10 +274,15 @@ def _load(result: MaskRCNN, pretrained: str) -> Transfer:
     try:
         report = reference.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ModelError(
-            f"{source} holds a Mask R-CNN of another size: {str(error).splitlines()[-1].strip()}",
+        remedy = (
             f"Choose the version and the backbone it was made with; these are {options.version} and "
-            f"{options.backbone}.",
+            f"{options.backbone}."
+        )
+        proposing = state.get("rpn.head.cls_logits.weight")
+        if proposing is not None and (width := proposing.shape[1]) != options.features:
+            remedy = f"Set model.features to {width // WIDER}: its pyramid has {width} feature maps."
+        raise ModelError(
+            f"{source} holds a Mask R-CNN of another size: {str(error).splitlines()[-1].strip()}", remedy
         ) from error
     missing = set(report.missing_keys)
     given = {name: weight for name, weight in reference.state_dict().items() if name not in missing}

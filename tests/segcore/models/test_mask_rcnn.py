@@ -12,12 +12,15 @@ from networks import check_any_size, check_stages
 from torchvision.models import detection, resnet18
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from segcore.config import ModelConfig
 from segcore.errors import ConfigError, ModelError
 from segcore.models.detector_parts import crop_of
 from segcore.models.detector_weights import WEIGHTS, fetch_file
 from segcore.models.mask_rcnn import MaskRCNN, MaskRCNNOptions, build_mask_rcnn
 from segcore.models.measured import built
+from segcore.models.object_targets import object_target
 from segcore.models.saved import read_weights, save_weights
+from segcore.training.optim import freeze, set_training_mode
 
 SMALL = MaskRCNNOptions(backbone="resnet18", features=32, hidden=64, smallest=8, enlarge=1, threshold=0.3)
 
@@ -31,6 +34,12 @@ def _scene(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images on which objects are bright, and their numbers."""
     labels = torch.from_numpy(np.stack([blobs(size, 5, seed, (6, 9)) for seed in range(count)]))
     return torch.randn(count, 1, size, size) * 0.2 + 2 * (labels > 0)[:, None], labels
+
+
+def _targets(labels: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """Return what the library learns from."""
+    found = [object_target(label) for label in labels]
+    return [{"boxes": one.boxes, "labels": one.classes, "masks": one.masks.to(torch.uint8)} for one in found]
 
 
 def _loss(network: MaskRCNN, image: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -157,6 +166,41 @@ def test_the_weights_of_a_classifier_go_into_the_resnet(tmp_path: Path) -> None:
     network = build_mask_rcnn(3, 2, SMALL, str(tmp_path / "resnet.pth"))
     body = network.network.backbone.body  # type: ignore[union-attr]
     assert torch.equal(body["layer3"][0].conv1.weight, classifier.layer3[0].conv1.weight)
+
+
+def test_weights_of_a_wider_network_name_the_features_to_set(tmp_path: Path) -> None:
+    wide = build_mask_rcnn(1, 2, MaskRCNNOptions(**{**vars(SMALL), "features": 64}))
+    torch.save(wide.network.state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(ModelError, match="another size") as refused:
+        build_mask_rcnn(1, 2, SMALL, str(tmp_path / "wide.pth"))
+    assert "model.features to 16" in refused.value.remedy
+    other = MaskRCNNOptions(**{**vars(SMALL), "features": 64, "hidden": 32})
+    with pytest.raises(ModelError, match="another size") as refused:
+        build_mask_rcnn(1, 2, other, str(tmp_path / "wide.pth"))
+    assert "version and the backbone" in refused.value.remedy
+
+
+@pytest.mark.parametrize("stages", [["head"], ["proposals"], ["proposals", "head"]])
+def test_what_is_frozen_still_has_its_say_in_the_loss(stages: list[str]) -> None:
+    network = build_mask_rcnn(1, 2, MaskRCNNOptions(**{**vars(SMALL), "version": 2}))
+    image, labels = _scene()
+    torch.manual_seed(1)
+    network.train()
+    said = set(network.network(list(image), _targets(labels)))
+    model = ModelConfig(freeze=stages)
+    freeze(network, model)
+    set_training_mode(network, model)
+    losses = network.network(list(image), _targets(labels))
+    assert set(losses) == said
+    assert len(said) == 5
+    before = {name: array.clone() for name, array in network.state_dict().items()}
+    network(image, labels).backward()
+    parts = {"proposals": "network.rpn.", "head": "network.roi_heads."}
+    frozen = tuple(parts[stage] for stage in stages)
+    assert all(weight.grad is None for name, weight in network.named_parameters() if name.startswith(frozen))
+    same = {name for name, array in network.state_dict().items() if torch.equal(array, before[name])}
+    assert all(name in same for name in before if name.startswith(frozen)), "statistics of batches stay, too"
+    assert any(name not in same for name in before)
 
 
 def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
