@@ -165,9 +165,11 @@ def _keep_score(run: Run, verdict: Verdict) -> bool:
     state, score = run.state, verdict.score
     if not math.isfinite(verdict.loss) or math.isnan(score):
         return False  # a network that gives no numbers may still hit the most frequent class
-    if score > state.gain_dice + run.config.training.min_gain:
+    # Objects are first found after many epochs: until then the latest network has learned the most.
+    waits = verdict.objects is not None and score == 0 and state.best_dice <= 0
+    if score > state.gain_dice + run.config.training.min_gain or waits:
         state.gain_dice, state.gain_epoch = score, state.epoch
-    best = score > state.best_dice
+    best = score > state.best_dice or waits
     if best:
         state.best_dice, state.best_epoch = score, state.epoch
     return best

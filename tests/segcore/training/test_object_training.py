@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from segcore.predictor import Predictor
 from segcore.tracking.record import epoch_metrics
 from segcore.training.loop import fit
 from segcore.training.run import train
+from segcore.training.validation import Verdict
 
 every_head = pytest.mark.parametrize("name", HEADS)
 
@@ -71,7 +73,7 @@ def test_objects_are_scored_and_the_best_epoch_is_that_of_their_f1(
     outcome = train(config_for(numbered, name, epochs=3), tmp_path / "run", events.append)
     epochs = [event for event in events if isinstance(event, EpochEvent)]
     assert all(event.val_f1 is not None and event.val_score == event.val_f1 for event in epochs)
-    best = max(epochs, key=lambda event: (event.val_score, -event.epoch))
+    best = max(epochs, key=lambda event: (event.val_score, -event.epoch if event.val_score else event.epoch))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["best_epoch"] == best.epoch
     assert outcome.metrics["val_f1"] == best.val_f1
@@ -165,3 +167,22 @@ def test_objects_without_a_head_are_foreground(numbered: Path, tmp_path: Path) -
     card = read_config(tmp_path / "run" / "config.json")[1]
     assert card is not None
     assert (card.head, card.class_values) == (None, (0, 1))
+
+
+def test_while_no_object_is_found_the_latest_epoch_is_kept_and_nobody_loses_patience(
+    numbered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.0, math.nan, 0.0, 0.4, 0.0, 0.0])
+    monkeypatch.setattr(Verdict, "f1", property(lambda verdict: score))
+    score = 0.0
+    kept: list[tuple[bool, int]] = []
+
+    def told(event: Any) -> None:
+        nonlocal score
+        if isinstance(event, EpochEvent):
+            kept.append((event.best, event.without_gain))
+            score = next(found, 0.0)
+
+    score = next(found)
+    train(config_for(numbered, "flows", epochs=9, patience=2), tmp_path / "run", told)
+    assert kept == [(True, 0), (True, 0), (True, 0), (True, 0), (False, 1), (False, 2)]
