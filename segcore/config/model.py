@@ -95,7 +95,7 @@ class ModelConfig(Section):
     @property
     def shape(self) -> dict[str, str | int]:
         """Family and the options that decide its weights' sizes, by name."""
-        options = [name for name in self.kind.options if name != "pretrained"]
+        options = [name for name in self.kind.options if name not in self.kind.unsized]
         return {"family": self.family, **{name: getattr(self, name) for name in options}}
 
     @property

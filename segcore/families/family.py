@@ -107,6 +107,8 @@ class Family:
     """What it can learn, see `model.head`."""
     own_loss: bool = False
     """Whether it brings a loss of its own, so that nothing else has a say in what it learns."""
+    unsized: tuple[str, ...] = ("pretrained",)
+    """Those of `options` that change no array of weights."""
     groups: int = 1
     """What features must be a multiple of: it normalises that many together, or has that many heads."""
     package: str = ""

@@ -249,7 +249,12 @@ def _answering(name: str, title: str, good_for: str, costs: str, parameters: int
     return Family(name, title, good_for, costs, parameters, **{**usual, **changes})
 
 
-_MASK_RCNN: dict[str, Any] = {"kinds": ("instance",), "heads": ("masks",), "package": "torchvision"}
+_MASK_RCNN: dict[str, Any] = {
+    "kinds": ("instance",),
+    "heads": ("masks",),
+    "package": "torchvision",
+    "unsized": ("pretrained", "objects"),
+}
 _ANSWERING = (
     _answering(
         "mask-rcnn",

@@ -179,3 +179,19 @@ def test_an_evaluation_is_called_one(workspace: Workspace) -> None:
         check_unneeded(workspace, parent.folder)
     with pytest.raises(ModelError, match="is an evaluation"):
         check_continuable(evaluation)
+
+
+def test_how_many_objects_may_be_found_is_no_size_of_weights_where_no_query_answers_each(
+    workspace: Workspace,
+) -> None:
+    def run(family: str, objects: int, **training: str) -> RunConfig:
+        model = {"family": family, "encoder": "resnet18", "head": "masks", "objects": objects}
+        data = {"images": "/data/raw.tif", "labels": "/data/labels.tif", "labels_as": "objects"}
+        return build_config({"data": data, "model": model, "training": training})
+
+    for family, refused in (("mask-rcnn", False), ("mask-rcnn-v2", False), ("mask2former", True)):
+        job = create_job(workspace, "train", run(family, 100))
+        (job.folder / "best_model.pth").write_bytes(b"weights")
+        later = run(family, 200, start_from=str(job.folder / "best_model.pth"))
+        with pytest.raises(ModelError, match="100 objects") if refused else nullcontext():
+            check_origin(later, workspace)
