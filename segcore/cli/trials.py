@@ -44,7 +44,7 @@ def try_command(words: list[str]) -> int:
     add("--minutes", type=float, default=MINUTES, help=f"what each may take (default: {MINUTES:g})")
     add("--crop", metavar="PX", help=_CROP)
     add("--queue", action="store_true", help="hand the trainings to the running worker")
-    options, config = parser.parse(words)
+    options, config = parser.parse(_with_family(parser, words))
     if config.data.images is None or config.data.labels is None:
         raise UsageError("--data.images and --data.labels must be given.", "Give images and their labels.")
     workspace = Workspace.open(options.workspace)
@@ -113,6 +113,18 @@ def _families(
             "`segcore models` lists them.",
         )
     return proposal, names
+
+
+def _with_family(parser: RunParser, words: list[str]) -> list[str]:
+    """Return the words with a family that learns what `--model.head` names: the default one may not."""
+    given = vars(parser.parser.parse_known_args(words)[0])
+    head = given.get("model.head")
+    if head is None or given.get("model.family") or given.get("config"):
+        return words
+    names = (given["families"] or ",".join(FAMILIES)).split(",")
+    able = (name.strip() for name in names if name.strip() in FAMILIES)
+    family = next((name for name in able if head in FAMILIES[name].heads), None)
+    return words if family is None else [*words, "--model.family", family]
 
 
 def _crop(text: str | None) -> tuple[int, ...]:

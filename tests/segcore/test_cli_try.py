@@ -118,6 +118,19 @@ def test_without_names_those_that_suit_are_queued(
     assert {job.state for job in list_jobs(workspace)} == {State.QUEUED}
 
 
+@pytest.mark.parametrize("named", [(), ("--families", "detr,mask2former")])
+def test_a_head_that_the_usual_family_lacks_is_tried(
+    workspace: Workspace, words: list[str], named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--data.patch-size", "64", "--model.features", "32"]
+    more = [*sizes, "--model.head", "masks", "--data.labels-as", "objects", *named]
+    assert main([*words, *more, "--queue"]) == 0
+    capsys.readouterr()
+    families = {job.config.model.family for job in list_jobs(workspace)}
+    assert families and all("masks" in FAMILIES[name].heads for name in families)
+    assert not named or families == {"detr", "mask2former"}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
