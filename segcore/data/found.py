@@ -57,12 +57,7 @@ class Found:
     @cached_property
     def stem(self) -> str:
         """The name of the file without its ending."""
-        file = self.name.partition(INSIDE)[0].rpartition("/")[2]
-        for suffix in (".nii.gz", ".ome.tiff", ".ome.tif", ".ome.zarr"):
-            if file.lower().endswith(suffix):
-                return file[: -len(suffix)]
-        stem, suffix = os.path.splitext(file)
-        return stem if suffix.lower() in image_suffixes() else file
+        return stem_of(self.name.partition(INSIDE)[0].rpartition("/")[2])
 
     @cached_property
     def folder(self) -> tuple[str, ...]:
@@ -163,6 +158,15 @@ def is_one_image(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=1)
+def stem_of(file: str) -> str:
+    """Return the name of a file without what says how it is stored; other endings belong to the name."""
+    for suffix in (".nii.gz", ".ome.tiff", ".ome.tif", ".ome.zarr"):
+        if file.lower().endswith(suffix):
+            return file[: -len(suffix)]
+    stem, suffix = os.path.splitext(file)
+    return stem if suffix.lower() in image_suffixes() else file
+
+
 def image_suffixes() -> tuple[str, ...]:
     """Return the endings of all files that can be images or labels."""
     from segcore.data.open import SUFFIXES

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from segcore.errors import DataError
 from segcore.files import atomic_path
@@ -42,11 +44,24 @@ def kept_numbers(path: Path) -> np.ndarray | None:
         It is damaged.
     """
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture).astype(np.int32)
+        return png_pixels(path).astype(np.int32)
     except FileNotFoundError:
         return None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"{path} is damaged: {error}.", "Delete it; the objects of this slice are then found anew."
         ) from error
+
+
+def png_pixels(source: Path | BinaryIO) -> np.ndarray:
+    """Return the pixels `(Y, X)` of a PNG that this program wrote, however many they are.
+
+    `Image.open` refuses slices of more than 179 million pixels, as files of strangers could fill the memory.
+
+    Raises
+    ------
+    OSError, SyntaxError, ValueError
+        There is no such file, or it is damaged.
+    """
+    with PngImageFile(source) as picture:
+        return np.asarray(picture)

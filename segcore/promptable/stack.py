@@ -14,6 +14,7 @@ import numpy as np
 
 from segcore.addresses import split_address
 from segcore.data.collection import Collection
+from segcore.data.found import stem_of
 from segcore.data.planes import Planes
 from segcore.errors import DataError
 from segcore.files import atomic_path
@@ -22,9 +23,6 @@ SMALL, LARGE = (np.dtype(np.uint16), 65535), (np.dtype(np.uint32), 2**31 - 1)
 """Type of a stack, and the number that says that nobody looked at a slice."""
 PER_CM = 10_000
 """µm."""
-
-ENDINGS = (".ome", ".nii")
-"""Before the last ending these say how an image is stored, too."""
 
 Slices = Callable[[int], np.ndarray | None]
 """From a plane of an image to the numbers of its objects `(Y, X)`; None where nobody looked."""
@@ -49,18 +47,15 @@ def stack_names(collection: Collection) -> tuple[str, ...]:
 
 
 def plain_name(name: str) -> str:
-    """Return the name of an image without what says how it is stored.
+    """Return the name of an image without what says how it is stored, as images and labels are paired.
 
     Examples
     --------
-    >>> plain_name("PosA/3.ome.zarr"), plain_name("a.b.png"), plain_name("volumes.h5::raw")
-    ('PosA/3', 'a.b', 'volumes')
+    >>> plain_name("PosA/3.ome.zarr"), plain_name("exp.1"), plain_name("volumes.h5::raw")
+    ('PosA/3', 'exp.1', 'volumes')
     """
     path = PurePath(split_address(name)[0].replace("\\", "/"))
-    stem = path.stem
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
-    return (path.parent / stem).as_posix()
+    return (path.parent / stem_of(path.name)).as_posix()
 
 
 @dataclass(frozen=True)
