@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError, Namespace
 from dataclasses import fields
 from pathlib import Path
 
-from segcore.addresses import absolute_address
+from segcore.addresses import absolute_address, split_address
 from segcore.cli.output import write_json, write_lines
 from segcore.cli.parser import Parser, UsageError
 from segcore.config import RunConfig, build_config
@@ -15,7 +15,7 @@ from segcore.errors import ConfigError
 from segcore.events import StageEvent
 from segcore.promptable.images import FOLDER, find_in_images
 from segcore.promptable.promptable import OPTIONS, Everything
-from segcore.promptable.stack import plain_name
+from segcore.promptable.stack import plain_name, stack_names
 from segcore.worker.console import Console
 
 READING = ("axes", "channels", "channel_suffixes")
@@ -130,10 +130,16 @@ def _output(options: Namespace, collection: Collection) -> Path:
     output = output.expanduser().resolve()
     if output.is_file():
         raise UsageError(f"--output is the file {output}.", "Name a folder.")
-    images = {Path(address).resolve() for entry in collection.entries for address in entry.item.images}
+    addresses = [address for entry in collection.entries for address in entry.item.images]
+    images = {Path(split_address(address)[0]).resolve() for address in addresses}
     if output in {image.parent for image in images}:
         raise UsageError(
             f"--output is {output}, where the images are: labels of their names could replace them.",
             "Name another folder.",
+        )
+    stacks = [(output / name).resolve() for name in stack_names(collection)]
+    if lost := next((stack for stack in stacks if stack in images), None):
+        raise UsageError(
+            f"--output is {output}, where labels would replace the image {lost}.", "Name another folder."
         )
     return output

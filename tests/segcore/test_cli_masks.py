@@ -71,6 +71,20 @@ def test_what_cannot_be_is_told_at_once(
     assert "Traceback" not in said
 
 
+def test_images_are_never_replaced_by_labels(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images" / "PosA").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "images" / f"{name}.tif").rename(tmp_path / "images" / "PosA" / f"{name}.tif")
+    image = tmp_path / "images" / "PosA" / "a.tif"
+    before = image.read_bytes()
+    words[words.index("--output") + 1] = str(tmp_path / "images")
+    assert main(words) == 2
+    assert f"replace the image {image}" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
 def test_a_network_that_is_not_here_is_named_without_a_network(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
