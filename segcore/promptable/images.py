@@ -4,6 +4,7 @@ What is done is kept in the folder of the results until all is written::
 
     .slices/key.json        which network, how it was asked, and about which images
     .slices/3/00012.png     numbers of objects of slice 12 of image 3
+    .slices/3/00012.cut     how many of them may be cut; only if any is
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from segcore.promptable.stack import Numbering, numbering, stack_names, write_st
 from segcore.tiling import Tile, tile_grid
 
 FOLDER = ".slices"
+CUT = ".cut"
 
 
 def find_in_images(
@@ -71,7 +73,6 @@ def find_in_images(
     missing = [(number, plane) for number, plane in places if not _part(parts, number, plane).is_file()]
     pieces = [_tiles(entry.height, entry.width, tile) for entry in collection.entries]
     clock = _Clock(report, options.side**2 * sum(len(pieces[number]) for number, _ in missing))
-    cut = 0
     for number, plane in missing:
         images = collection.open(number).images
         labels_YX = np.zeros((images.height, images.width), np.int32)
@@ -80,9 +81,11 @@ def find_in_images(
             embedding = network.embed(images.window(plane, *piece.read))
             stitcher.add(piece, find_everything(network, embedding, options, clock).labels)
             clock.next(options.side**2)
-        keep_numbers(_part(parts, number, plane), labels_YX)
-        cut += stitcher.cut
-    if cut:
+        part = _part(parts, number, plane)
+        if stitcher.cut:
+            write_atomic(part.with_suffix(CUT), str(stitcher.cut))
+        keep_numbers(part, labels_YX)
+    if cut := sum(int(path.read_text()) for path in parts.rglob(f"*{CUT}")):
         text = f"{cut} objects reach beyond the pieces in which slices are looked at: parts may be missing."
         report(NoteEvent(level="warning", text=text, remedy="Choose larger pieces."))
     slices = [partial(_read, parts, number) for number in range(len(names))]
