@@ -39,7 +39,7 @@ class Asked(BaseModel):
         A pixel of the object that is to go.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: str
     plane: int

@@ -44,11 +44,6 @@ class PromptProcess:
         self._lock = threading.Lock()
         self._closing = False
 
-    @property
-    def warm(self) -> bool:
-        """True if the process is there, so that an answer takes no start-up."""
-        return self._process is not None and self._process.poll() is None
-
     def ask(
         self,
         request: Mapping[str, Any],
@@ -69,10 +64,15 @@ class PromptProcess:
         Raises
         ------
         ModelError
-            What went wrong, in the words of the process; or it ended or took too long.
+            The request cannot be read; what went wrong, in the words of the process; or it ended or took
+            too long.
         """
         with self._lock:
-            asked = Request.model_validate({**request, "id": next(self._numbers)})
+            try:
+                asked = Request.model_validate({**request, "id": next(self._numbers)})
+            except ValidationError as error:
+                text = f"The network cannot be asked this: {error.errors()[0]['msg']}."
+                raise ModelError(text, "Load the page again.") from error
             self._send(asked)
             answer = self._wait(asked, LONGEST_WAIT if seconds is None else seconds, told)
         if answer.message:

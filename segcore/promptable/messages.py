@@ -11,13 +11,14 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from segcore.config import DataConfig
+from segcore.promptable.kept import png_pixels
 
 PNG_COMPRESSION = 1
 """The least there is: a mask is nearly nothing anyway, and somebody waits."""
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Place(_Message):
@@ -45,10 +46,6 @@ class Request(_Message):
     labels: tuple[int, ...] = ()
     box: tuple[float, float, float, float] | None = None
     """Top, left, bottom, right, px."""
-    improve: int | None = None
-    """Which mask of the last answer, if it was about the same place, the prompt is to improve."""
-    options: dict[str, float] = {}
-    """Of `Everything`, by name."""
 
 
 class Mask(_Message):
@@ -60,8 +57,7 @@ class Mask(_Message):
 
     def pixels(self) -> np.ndarray:
         """Return it as `(Y, X)` bool."""
-        with Image.open(io.BytesIO(base64.b64decode(self.png))) as picture:
-            return np.asarray(picture.convert("L")) > 0
+        return png_pixels(io.BytesIO(base64.b64decode(self.png))) > 0
 
 
 class Answer(_Message):
@@ -88,8 +84,7 @@ class Answer(_Message):
 
     def objects(self) -> np.ndarray:
         """Return the numbers of objects `(Y, X)`, int32."""
-        with Image.open(io.BytesIO(base64.b64decode(self.labels))) as picture:
-            return np.asarray(picture).astype(np.int32)
+        return png_pixels(io.BytesIO(base64.b64decode(self.labels))).astype(np.int32)
 
 
 def mask_message(mask: np.ndarray, score: float) -> Mask:

@@ -6,6 +6,7 @@ line on stdout, see `messages`. It ends with its stdin, or when nothing was aske
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -14,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -39,7 +39,7 @@ Tell = Callable[[str, int, int], None]
 
 
 class Prompter:
-    """Answers requests. The last network, the last embedding and the last masks stay at hand.
+    """Answers requests. The last network and the last embedding stay at hand.
 
     Parameters
     ----------
@@ -54,7 +54,6 @@ class Prompter:
         self._cache = cache or EmbeddingCache()
         self._network: tuple[str, Promptable] | None = None
         self._seen: tuple[tuple[str, Place], Embedding] | None = None
-        self._masks: Masks | None = None
 
     def answer(self, request: Request, tell: Tell = lambda stage, done, total: None) -> Answer:
         """Return the answer; what goes wrong is said in it, and on the way what is being done."""
@@ -82,20 +81,20 @@ class Prompter:
             return Answer(id=request.id)
         if request.do == "everything":
             told = partial(tell, "Looking for objects")
-            found = find_everything(network, embedding, _options(request.options), told)
+            found = find_everything(network, embedding, Everything(), told)
             if found.count > np.iinfo(np.uint16).max:
                 raise ConfigError(
                     f"{found.count} objects were found, more than a picture can number.",
-                    "Choose a smaller part of the slice, or a coarser grid.",
+                    "Choose a smaller part of the slice.",
                 )
             return Answer(id=request.id, labels=labels_png(found.labels), scores=tuple(found.scores.tolist()))
-        self._masks = network.mask(embedding, self._prompt(request))
-        return Answer(id=request.id, masks=_sent(self._masks))
+        prompt = Prompt(request.points, request.labels, request.box)
+        return Answer(id=request.id, masks=_sent(network.mask(embedding, prompt)))
 
     def _known(self, model: str, tell: Tell) -> Promptable:
         if self._network is None or self._network[0] != model:
             tell("Loading the network", 0, 0)
-            self._network = self._seen = self._masks = None  # memory for one network
+            self._network = self._seen = None  # memory for one network
             self._network = (model, self._load(model))
         return self._network[1]
 
@@ -104,30 +103,13 @@ class Prompter:
         asked = (request.model, request.place)
         if self._seen is None or self._seen[0] != asked:
             tell("Looking at the slice", 0, 0)
-            self._seen = self._masks = None
+            self._seen = None  # memory for one
             self._seen = (asked, self._cache.embed(network, read_place(request.place)))
         return self._seen[1]
-
-    def _prompt(self, request: Request) -> Prompt:
-        logits = None
-        if request.improve is not None:
-            if self._masks is None or not 0 <= request.improve < len(self._masks.logits):
-                raise ConfigError("There is no mask to improve.", "Click again without improving one.")
-            logits = self._masks.logits[request.improve]
-        return Prompt(request.points, request.labels, request.box, logits)
 
 
 def _sent(found: Masks) -> tuple[Mask, ...]:
     return tuple(mask_message(mask, score) for mask, score in zip(found.masks, found.scores, strict=True))
-
-
-def _options(given: dict[str, float]) -> Everything:
-    known = set(Everything.__dataclass_fields__)
-    if unknown := sorted(set(given) - known):
-        raise ConfigError(f"There is no option {unknown[0]}.", f"Known: {', '.join(sorted(known))}.")
-    values: dict[str, Any] = dict(given)
-    values |= {name: int(given[name]) for name in ("side", "least") if name in given}
-    return Everything(**values)
 
 
 def read_place(place: Place) -> np.ndarray:
@@ -198,8 +180,20 @@ def serve(
             request = Request.model_validate_json(line)
         except ValidationError:
             _log.exception("A request that cannot be read")
+            if (number := _number(line)) is not None:
+                say(Answer(id=number, message="The request cannot be read.", remedy="Load the page again."))
             continue
         say(prompter.answer(request, partial(_tell, say, request.id)))
+
+
+def _number(line: str) -> int | None:
+    """Return the id of a request that cannot be read, if it has one: who asked must not wait for ever."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    number = content.get("id") if isinstance(content, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _tell(say: Callable[[Answer], None], number: int, stage: str, done: int, total: int) -> None:

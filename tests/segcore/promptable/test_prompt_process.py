@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from known_objects import KnownObjects, write_sam2
+from PIL import Image
 
 from segcore.errors import ModelError
 from segcore.promptable import client
@@ -64,11 +65,10 @@ def test_prompts_are_answered_with_masks_of_the_place(ask: Callable[..., Answer]
     assert [mask.score for mask in answer.masks] == sorted((m.score for m in answer.masks), reverse=True)
     part = ask(points=[(2, 3)], labels=[1], part={"rows": (4, 30), "columns": (48, 75)})
     assert part.masks[0].pixels().shape == (26, 27)
-    assert ask(points=[(2, 3)], labels=[1], improve=1, part={"rows": (4, 30), "columns": (48, 75)}).masks
 
 
 def test_everything_is_answered_with_numbers(ask: Callable[..., Answer]) -> None:
-    answer = ask("everything", options={"side": 16, "least": 20})
+    answer = ask("everything")
     assert answer.message == ""
     labels = answer.objects()
     assert labels.shape == (60, 80)
@@ -83,8 +83,6 @@ def test_everything_is_answered_with_numbers(ask: Callable[..., Answer]) -> None
         ({"points": [(1, 1)], "labels": [3]}, "label"),
         ({"plane": 2}, "no slice 2"),
         ({"part": {"rows": (50, 70)}}, "50 to 70"),
-        ({"points": [(1, 1)], "labels": [1], "improve": 0}, "no mask to improve"),
-        ({"do": "everything", "options": {"sides": 3}}, "no option sides"),
         ({"model": "none"}, "no such network"),
         ({"model": "bug"}, "inside the program"),
     ],
@@ -107,6 +105,8 @@ def test_every_request_is_answered_until_who_asks_is_gone(
 
     def lines() -> Iterator[str]:
         yield "this is no request\n"
+        yield "[8]\n"
+        yield '{"id": 9, "do": "dance"}\n'
         yield good.model_dump_json() + "\n"
         gone.wait(60)
 
@@ -114,12 +114,14 @@ def test_every_request_is_answered_until_who_asks_is_gone(
     process = threading.Thread(target=serve, args=(lines(), said.append, prompter))
     process.start()
     try:
-        wait_until(lambda: any(not answer.stage for answer in said))
+        wait_until(lambda: any(answer.id == 1 and not answer.stage for answer in said))
     finally:
         gone.set()
         process.join(20)
     assert not process.is_alive()
+    assert "cannot be read" in said[0].message
     assert [(answer.id, answer.stage) for answer in said] == [
+        (9, ""),
         (1, "Loading the network"),
         (1, "Looking at the slice"),
         (1, ""),
@@ -165,18 +167,40 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PromptP
     process.close()
 
 
+def _is_there(process: PromptProcess) -> bool:
+    return process._process is not None and process._process.poll() is None
+
+
 def _request(model: str) -> dict[str, Any]:
     return {"do": "embed", "model": model, "place": {"data": {"images": "any.tif"}, "plane": 0}}
 
 
 def test_answers_come_and_failures_are_errors(process: PromptProcess) -> None:
-    assert not process.warm
+    assert not _is_there(process)
     numbers = [process.ask(_request("well")).id for _ in range(3)]
     assert numbers == [1, 2, 3]
-    assert process.warm
+    assert _is_there(process)
     with pytest.raises(ModelError, match="No such luck") as caught:
         process.ask(_request("badly"))
     assert caught.value.remedy == "Try."
+
+
+@pytest.mark.parametrize(
+    "field", [{"points": [(float("nan"), 1)]}, {"box": (0, 0, float("inf"), 1)}, {"do": 3}]
+)
+def test_what_cannot_be_asked_is_told_and_the_next_is_answered(
+    process: PromptProcess, field: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match="cannot be asked"):
+        process.ask({**_request("well"), **field})
+    assert not _is_there(process)
+    assert process.ask(_request("well")).message == ""
+
+
+def test_masks_of_large_slices_are_read(ask: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # of 4800: Pillow calls that an attack
+    assert ask(points=[(10, 55)], labels=[1]).masks[0].pixels().any()
+    assert ask("everything").objects().max() == 2
 
 
 def test_a_process_that_ended_is_started_again(process: PromptProcess) -> None:
@@ -184,13 +208,13 @@ def test_a_process_that_ended_is_started_again(process: PromptProcess) -> None:
     with pytest.raises(ModelError, match="ended"):
         process.ask(_request("die"))
     assert process.ask(_request("well")).message == ""
-    assert process.warm
+    assert _is_there(process)
 
 
 def test_what_takes_too_long_is_given_up(process: PromptProcess) -> None:
     with pytest.raises(ModelError, match="took more than"):
         process.ask(_request("sleep"), 0.2)
-    assert not process.warm
+    assert not _is_there(process)
 
 
 def test_who_waits_is_told_when_the_process_is_closed(
@@ -206,11 +230,11 @@ def test_who_waits_is_told_when_the_process_is_closed(
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    wait_until(lambda: process.warm)
+    wait_until(lambda: _is_there(process))
     process.close()
     waiting.join(20)
     assert [str(error) for error in failures if "ended" in str(error)]
-    assert not process.warm
+    assert not _is_there(process)
 
 
 def test_the_real_process_answers_a_click(image: Path, tmp_path: Path) -> None:
