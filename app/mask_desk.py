@@ -77,7 +77,12 @@ class MaskDesk:
         """Return the networks that can be chosen: folders of the workspace with one, then ids of the hub."""
         found = []
         for parent, folders, names in os.walk(self._workspace.root):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "mlruns")
+            # A Zarr folder is one image, of perhaps a million files.
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not name.startswith(".") and name != "mlruns" and not name.lower().endswith(".zarr")
+            )
             if "config.json" in names and any(name in names for name in WEIGHTS):
                 kind = attempt(partial(_kind, Path(parent)))
                 found += [self._workspace.relative(parent)] if kind in KINDS else []

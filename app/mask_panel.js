@@ -10,7 +10,8 @@ let busy = false, ticket = 0, asking = 0;
 const mode = () => $("input[name=masks-mode]:checked").value;
 const request = (more = {}) => ({ data: shown.data, plane, part, model: shown.model, ...more });
 const prompt = () => ({ points: clicks.map((one) => [one.row, one.column]), labels: clicks.map((one) => (one.inside ? 1 : 0)), box });
-const place = () => `${shown.data} ${shown.model} ${plane} ${part}`;
+const seen = () => `${shown.data} ${plane} ${part}`;
+const place = () => `${shown.model} ${seen()}`;
 const clamp = (value, high) => Math.min(Math.max(value, 0), high);
 
 function take() {
@@ -39,7 +40,8 @@ function tell(text, wrong = false) {
   $(".told").textContent = text;
   $(".told").classList.toggle("wrong", wrong);
 }
-const fail = (answer) => tell([answer.problem, answer.remedy].filter(Boolean).join(" "), true);
+const words = (answer) => [answer.problem, answer.remedy].filter(Boolean).join(" ");
+const fail = (answer) => tell(words(answer), true);
 
 async function look() {
   const mine = ++ticket;
@@ -133,20 +135,24 @@ const set = (item, row, column) => Object.assign(item.style, { top: percent(row 
 async function work(name) {
   if (busy) return false;
   busy = true;
-  const here = place();
+  const here = place(), at = plane;
+  // Who looks at another slice meanwhile is told which one it is about.
+  const say = (text, wrong) => tell(here === place() ? text : `Slice ${at}: ${text}`, wrong);
+  const failed = (answer) => say(words(answer), true);
   draw();
-  tell("Starting …");
+  say("Starting …");
   try {
     const begun = await ask(name, request());
-    if (begun.problem) return fail(begun), false;
+    if (begun.problem) return failed(begun), false;
     for (;;) {
       const now = await ask("follow", { work: begun.work });
-      if (now.problem) return fail(now), false;
+      if (now.problem) return failed(now), false;
       if (now.over) {
         ready.add(here);
+        if (here !== place()) say(`done after ${now.seconds} s.`);
         return now;
       }
-      tell(now.text);
+      say(now.text);
       await new Promise((resolve) => setTimeout(resolve, FOLLOW_MS));
     }
   } finally {
@@ -157,8 +163,8 @@ async function work(name) {
 
 async function prepare() {
   if (ready.has(place())) return true;
-  const done = await work("prepare");
-  if (done) tell(`Ready after ${done.seconds} s. Click an object.`);
+  const here = place(), done = await work("prepare");
+  if (done && here === place()) tell(`Ready after ${done.seconds} s. Click an object.`);
   return done;
 }
 
@@ -233,11 +239,11 @@ async function clear() {
   await keep("clear", {}, () => "The slice has no objects now.");
 }
 async function everything() {
-  const mine = ticket;
+  const here = seen();
   forget();
   const done = await work("everything");
-  if (!done || mine !== ticket) return;
-  const found = await ask("look", request());
+  if (!done || here !== seen()) return;
+  const mine = ticket, found = await ask("look", request());
   if (mine !== ticket) return;
   if (found.problem) return fail(found);
   await accepted(found);

@@ -224,6 +224,7 @@ def test_the_canvas_is_told_what_there_is_to_click_on(services: Services) -> Non
         ({"labels": []}, "label"),
         ({"points": "x"}, "cannot be read"),
         ({"more": 1}, "cannot be read"),
+        ({"points": [[float("nan"), 1]]}, "cannot be read"),
         ({"choice": 7}, "that there is not"),
     ],
 )
@@ -245,6 +246,9 @@ def test_networks_of_the_workspace_are_offered_first(services: Services) -> None
     assert services.masks.models() == list(HUB)
     (folder / "model.safetensors").write_bytes(b"weights")
     assert services.masks.models() == ["data/networks/tiny", *HUB]
+    image = folder.rename(folder.with_name("tiny.zarr"))  # one image, of perhaps many folders
+    assert services.masks.models() == list(HUB)
+    image.rename(folder)
     (folder / "config.json").write_text('{"model_type": "bert"}')
     assert services.masks.models() == list(HUB)
 

@@ -49,7 +49,10 @@ def test_a_person_clicks_objects_and_trains_on_them(
     expect(worked).to_have_text("No object is accepted yet.")
     expect(canvas.locator(".use")).to_be_disabled()
 
+    # Who looks at another slice while one is prepared is told which one is ready.
+    canvas.locator(".prepare").click()
     canvas.locator("input.slice").fill("3")
+    expect(told).to_contain_text("Slice 0: done after")
     expect(canvas.locator(".stage")).to_have_attribute("aria-label", re.compile("slice 3: click"))
     canvas.locator(".prepare").click()
     expect(told).to_contain_text("Ready after")
