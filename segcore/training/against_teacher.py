@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def compare(
     believed: list[Volume] = []
     if lesson.masks is not None:
         believed, scores = _masked(data, lesson.masks)
-        learned["teacher"] = {"dice": scores.mean_dice, "dice_per_class": scores.dice}
+        learned["teacher"] = {"dice": _counted(scores.mean_dice), "dice_per_class": scores.dice}
     elif lesson.teacher is not None and lesson.teacher.model.card.mode == student.card.mode:
         # In other dimensions its slices are not there, or not together.
         model = lesson.teacher.model
@@ -77,7 +78,7 @@ def compare(
         believed = _believing(his, seen, data.validation)
     if any((np.asarray(volume.label_ZYX[:, :, :]) >= 0).any() for volume in believed):
         verdict = Validator(own.predictor, loss, believed, data.class_values)()
-        learned["agreement"] = verdict.scores.mean_dice if verdict else None
+        learned["agreement"] = _counted(verdict.scores.mean_dice) if verdict else None
     return learned
 
 
@@ -85,10 +86,15 @@ def _judged(validator: Validator) -> dict[str, Any]:
     validator.warm_up()  # kernels are built for the first picture
     verdict = validator()
     return {
-        "dice": verdict.scores.mean_dice if verdict else None,
+        "dice": _counted(verdict.scores.mean_dice) if verdict else None,
         "dice_per_class": verdict.scores.dice if verdict else {},
         "seconds_per_megapixel": validator.seconds_per_megapixel,
     }
+
+
+def _counted(dice: float) -> float | None:
+    """Return a Dice, None where nothing was counted: JSON has no nan."""
+    return None if math.isnan(dice) else dice
 
 
 def _size(parameters: Any, weights: Path) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -57,6 +58,7 @@ from segcore.training.objects import head_for
 from segcore.training.optim import build_optimizer, freeze
 from segcore.training.randomness import seed_everything
 from segcore.training.state import TrainState, build_scaler
+from segcore.training.teacher import FOLDER as ANSWERS
 from segcore.training.teacher import Interrupted
 from segcore.training.teaching import Lesson, teach
 from segcore.training.transfer import any_weights, continue_run, first_weights
@@ -125,6 +127,8 @@ def train_in(
     try:
         run = build_run(config, folder, data, report, team, asked)
     except Interrupted as interrupted:
+        if interrupted.request is not Request.PAUSE:
+            shutil.rmtree(folder / ANSWERS, ignore_errors=True)  # nobody will go on
         return Outcome(request=interrupted.request, metrics={})
     run.began = began
     report(StageEvent(text=f"training on {team.describe(run.hardware)}"))
@@ -136,6 +140,7 @@ def train_in(
         _write_results(folder, results)
         if run.lesson and results["best_epoch"]:
             _write_results(folder, results | {"teaching": compared(run, run.lesson, data)})
+        if run.lesson:
             run.lesson.forget()
     return Outcome(request=request, metrics=results["metrics"])
 

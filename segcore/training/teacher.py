@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -243,6 +244,8 @@ class Teacher:
             kept.flush()  # a block is noted once it is on disk
             with noted.open("a") as stream:
                 stream.writelines(f"{block.number}\n" for block, _ in group)
+                stream.flush()
+                os.fsync(stream.fileno())
             stage = f"asking the teacher, image {number + 1}"
             report(Progress(stage=stage, done=at + 1, total=len(groups), unit="block"))
         return KeptAnswer(kept, soft)
@@ -267,8 +270,7 @@ class Teacher:
             divided = known.pop("division")
             if known == asked and key.with_suffix(".npy").is_file():
                 division = Division(tuple(divided[0]), tuple(divided[1]), divided[2])
-                done = {int(line) for line in noted.read_text().split()} if noted.is_file() else set()
-                return Prediction(self.predictor, images, division=division), done
+                return Prediction(self.predictor, images, division=division), _whole_lines(noted)
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             pass  # nothing was begun, or by another version: it begins anew
         key.parent.mkdir(parents=True, exist_ok=True)
@@ -299,6 +301,15 @@ class Teacher:
                 f"What the teacher says needs {need / 1e9:.1f} GB of disk; {free / 1e9:.1f} GB are free.",
                 "Free some disk space, or teach on fewer images.",
             )
+
+
+def _whole_lines(noted: Path) -> set[int]:
+    """Return the blocks that are noted; a line that a death cut off is another number, and is taken out."""
+    text = noted.read_text() if noted.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_atomic(noted, whole)
+    return {int(line) for line in whole.split()}
 
 
 def _obey(asked: Callable[[], Request | None]) -> None:

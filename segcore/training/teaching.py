@@ -16,6 +16,7 @@ from segcore.data.dataset import TrainingData
 from segcore.data.loading import LazyImage, Loader
 from segcore.data.normalize import fit_normalization
 from segcore.data.planes import strips
+from segcore.data.recipe import parse_recipe
 from segcore.data.splits import Region
 from segcore.data.targets import LabelRule
 from segcore.data.taught import Answer, behind, kept_type, taught_volume, unlabelled
@@ -25,6 +26,7 @@ from segcore.errors import ConfigError, DataError
 from segcore.events import NoteEvent, Reporter, Request, StageEvent
 from segcore.memory import main_memory
 from segcore.tasks import SemanticTask, Task, Taught
+from segcore.training.teachable import check_reading, check_sets, remarks
 from segcore.training.teacher import Except, Manner, MaskAnswer, Silent, Teacher, is_model
 
 MEMORY_SHARE = 0.8
@@ -140,11 +142,15 @@ def teach(
     sets = [one for one in config.data.sets if one.use == "teach"]
     if not training.teacher and not sets:
         return None
+    model = bool(training.teacher and is_model(training.teacher))
+    check_sets(sets, model, training.distill)
     teacher = None
     manner = Manner(training.distill != "hard", training.temperature, training.confidence)
-    if training.teacher and is_model(training.teacher):
+    if training.teacher and model:
         teacher = Teacher(training.teacher, manner, folder, hardware)
         teacher.check(data.channels, data.class_values)
+        for text in check_reading(teacher.model.config.data, config.data):
+            report(NoteEvent(level="warning", text=text))
     elif training.teacher and manner.soft:
         report(NoteEvent(text="Masks have no probabilities: they are labels where nobody annotated."))
     report(StageEvent(text="asking the teacher"))
@@ -184,6 +190,8 @@ class _Pupil:
         self._soft = teacher is not None and config.training.distill != "hard"
         self._number = 0
         """Images that the model has been asked about."""
+        self._remarked: set[str] = set()
+        """What was said of images that differ from those of the model."""
         self.masks = self._masks()
         """From the number of an image to its masks."""
 
@@ -218,16 +226,9 @@ class _Pupil:
 
         Raises
         ------
-        ConfigError
-            Nobody answers for them.
         DataError
             They cannot be read, or are not like the others.
         """
-        if not one.labels and self._teacher is None:
-            raise ConfigError(
-                f"data.sets has images to be taught on ({one.images}), but no model answers for them.",
-                "Name one in training.teacher, or give the set labels that were made elsewhere.",
-            )
         options = _alone(self._config.data, one.images, one.labels or None, one.mask)
         collection = open_collection(options, labelled=bool(one.labels))
         self._check_alike(collection, one.images)
@@ -258,6 +259,10 @@ class _Pupil:
         if self._teacher is None:
             return Silent()
         images, number = collection.open(item).images, self._number
+        for text in set(remarks(images, self._teacher.model.card)) - self._remarked:
+            name = collection.entries[item].item.name
+            self._report(NoteEvent(level="warning", text=f"{name}: {text}"))
+            self._remarked.add(text)
         self._number += 1
         return self._teacher.answer(images, number, planes, self._report, self._asked)
 
@@ -266,7 +271,9 @@ class _Pupil:
         data, place = self._config.data, self._config.training.teacher
         if place is None or self._teacher is not None:
             return lambda item: Silent()
-        options = _alone(data, data.images or "", place, None)
+        # Repairs of the annotation are for the faults of its files, which masks do not have.
+        recipe = [step.text for step in parse_recipe(data.recipe) if not step.verb.startswith("labels.")]
+        options = _alone(data, data.images or "", place, None).model_copy(update={"recipe": recipe})
         collection = open_collection(options)
         loader = Loader(collection, self._data.class_values, LabelRule.of(options), on_disk=True)
         numbers = {entry.item.images: number for number, entry in enumerate(collection.entries)}
