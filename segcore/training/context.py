@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from math import ceil
 from pathlib import Path
 
@@ -141,6 +142,8 @@ class Run:
             return 0
         since = self.state.phase.epoch
         scores = [event.val_score for event in self.state.history if event.epoch > since]
+        if self.config.model.learns_objects:  # none is found for many epochs
+            scores = list(dropwhile(lambda score: score == 0, scores))
         return plateau_drops(self.config.training, scores)
 
     @property

@@ -169,20 +169,25 @@ def test_objects_without_a_head_are_foreground(numbered: Path, tmp_path: Path) -
     assert (card.head, card.class_values) == (None, (0, 1))
 
 
-def test_while_no_object_is_found_the_latest_epoch_is_kept_and_nobody_loses_patience(
+def test_while_no_object_is_found_the_latest_epoch_is_kept_and_nothing_loses_patience(
     numbered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([0.0, math.nan, 0.0, 0.4, 0.0, 0.0])
     monkeypatch.setattr(Verdict, "f1", property(lambda verdict: score))
     score = 0.0
     kept: list[tuple[bool, int]] = []
+    rates: list[float] = []
 
     def told(event: Any) -> None:
         nonlocal score
         if isinstance(event, EpochEvent):
             kept.append((event.best, event.without_gain))
+            rates.append(event.learning_rate)
             score = next(found, 0.0)
 
     score = next(found)
-    train(config_for(numbered, "flows", epochs=9, patience=2), tmp_path / "run", told)
+    plateau = {"schedule": "plateau", "schedule_patience": 1, "warm_up": 0}
+    train(config_for(numbered, "flows", epochs=9, patience=2, **plateau), tmp_path / "run", told)
     assert kept == [(True, 0), (True, 0), (True, 0), (True, 0), (False, 1), (False, 2)]
+    assert rates[:5] == rates[:1] * 5
+    assert rates[5] < rates[4]
