@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +17,8 @@ from segcore.sidecar import Output
 
 GRID = 16
 """Windows lie at multiples of this where they can, so that pooling divides all of them alike."""
+TOGETHER = 2**18
+"""Pixels of windows that a network of one size sees at once: what it needs for them grows with no image."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,11 @@ class Foreign(Segmenter):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, see `Segmenter.forward`."""
-        return (
-            super().forward(image) if self.manner.window is None else self._windows(image, self.manner.window)
-        )
+        window = self.manner.window
+        if window is None:
+            return super().forward(image)
+        count = max(self.manner.batch or 1, TOGETHER // math.prod(window))
+        return torch.cat([self._windows(part, window) for part in image.split(count)])
 
     def aligned(self, image: Tensor) -> Tensor:
         """Return the logits of images whose sizes the network takes."""

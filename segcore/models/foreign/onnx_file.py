@@ -98,13 +98,14 @@ class Onnx:
 
         model = onnx.load(str(self._path), load_external_data=False)
         del model.graph.value_info[:]  # whose sizes are names
-        for axis, size in zip(model.graph.input[0].type.tensor_type.shape.dim, images.shape, strict=True):
+        given = next(each for each in model.graph.input if each.name == self._input)
+        for axis, size in zip(given.type.tensor_type.shape.dim, images.shape, strict=True):
             axis.dim_value = size
         try:
             graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         except Exception:  # larger than a message of the format may be, or an operation it does not know
             return None
-        return _peak(graph)
+        return _peak(graph, self._input)
 
     def _open(self, device: torch.device) -> Any:
         """Return a session on a device; on the CPU where this package was made for no other.
@@ -209,14 +210,17 @@ def _tensors(graph: Any) -> Iterator[Any]:
                     yield from _tensors(inner)
 
 
-def _peak(graph: Any) -> int | None:
-    """Return the most bytes that live at once, None where the size of a tensor is not known."""
+def _peak(graph: Any, image: str) -> int | None:
+    """Return the most bytes that live at once, None where the size of a tensor is not known.
+
+    Weights do not count, which older files name among the inputs.
+    """
     sizes = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
         sizes[value.name] = 4 * int(np.prod(shape)) if all(shape) else None
     last = {name: number for number, node in enumerate(graph.node) for name in node.input}
-    live = {value.name: sizes[value.name] for value in graph.input}
+    live = {image: sizes[image]}
     most = 0
     for number, node in enumerate(graph.node):
         live |= {name: sizes.get(name) for name in node.output if name}

@@ -18,12 +18,12 @@ from segcore.errors import ConfigError, ModelError
 from segcore.models.build import build_model
 from segcore.models.foreign import keras_file, onnx_file
 from segcore.models.foreign.engine import pick
-from segcore.models.foreign.network import Foreign, Manner, as_logits
+from segcore.models.foreign.network import TOGETHER, Foreign, Manner, as_logits
 from segcore.models.foreign.trying import Trial
 from segcore.models.saved import find_model, load_model
 from segcore.sidecar import GreyValues, made_elsewhere, read_sidecar
 from segcore.training.teacher import is_model
-from tests.foreign_models import script
+from tests.foreign_models import make, script
 
 CPU = torch.device("cpu")
 
@@ -96,6 +96,40 @@ def test_windows_that_overlap_by_what_a_network_sees_answer_as_one_of_any_size(
     ]
     part = (..., slice(inner[0]), slice(inner[1]))
     assert torch.allclose(found[part], expected[part], atol=1e-5)
+
+
+def test_many_small_images_are_not_filled_up_to_windows_all_at_once() -> None:
+    """What the network needs for windows is bounded, and does not grow with the images of a batch."""
+    seen = []
+
+    def engine(images: Tensor) -> Tensor:
+        seen.append(images.shape[0] * images.shape[2] * images.shape[3])
+        return images.repeat(1, 2, 1, 1)
+
+    manner = Manner(1, 2, 2, channels_last=False, output="logits", window=(256, 256), overlap=(64, 64))
+    image = torch.randn(11, 1, 9, 7)
+    assert torch.equal(Foreign(engine, manner)(image)[:, 1:], image)  # type: ignore[arg-type]
+    assert sum(seen) == 11 * 256**2
+    assert max(seen) <= TOGETHER
+
+
+def test_weights_that_are_named_as_inputs_are_no_image(tmp_path: Path) -> None:
+    """Files of the third version of the format name them there, some of them before the image."""
+    onnx = pytest.importorskip("onnx")
+    path = make(tmp_path, "onnx", 1, 2).path
+    image = torch.randn(1, 1, 32, 32)
+    expected = onnx_file.Onnx(path).peak_bytes(image)
+    model = onnx.load(str(path))
+    weights = [
+        onnx.helper.make_tensor_value_info(each.name, each.data_type, list(each.dims))
+        for each in model.graph.initializer
+    ]
+    inputs = [*weights, *model.graph.input]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    onnx.save(model, str(path))
+    assert onnx_file.Onnx(path).peak_bytes(image) == expected
+    assert expected is not None
 
 
 def test_batches_of_one_size_are_filled_up() -> None:
