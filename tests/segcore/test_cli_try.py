@@ -127,7 +127,8 @@ def test_a_head_that_the_usual_family_lacks_is_tried(
     assert main([*words, *more, "--queue"]) == 0
     capsys.readouterr()
     families = {job.config.model.family for job in list_jobs(workspace)}
-    assert families and all("masks" in FAMILIES[name].heads for name in families)
+    assert families
+    assert all("masks" in FAMILIES[name].heads for name in families)
     assert not named or families == {"detr", "mask2former"}
 
 
