@@ -241,8 +241,9 @@ class TrainingConfig(Section):
     )
     teacher: str | None = option(
         None,
-        "What the network learns from beside annotations: a trained model (a run folder, a .pth file or "
-        "models:/name@alias), or a folder of masks of data.images that were made elsewhere.",
+        "What the network learns from beside annotations: a trained model (a run folder, a .pth file, "
+        "models:/name@alias or a described file of another program), or a folder of masks of data.images "
+        "that were made elsewhere.",
         label="Teacher",
         form="more",
     )

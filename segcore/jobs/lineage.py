@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from segcore.addresses import FOREIGN
 from segcore.card import read_config
 from segcore.config import ModelConfig, RunConfig
 from segcore.errors import ConfigError, JobError, ModelError, SegcoreError
@@ -165,7 +166,8 @@ def _check_teacher(config: RunConfig) -> None:
     if teacher and not teacher.startswith(REGISTRY) and not Path(teacher).exists():
         raise ModelError(
             f"There is no teacher at {teacher}.",
-            "Give the folder of a run, a .pth file, models:/name@alias, or a folder of masks.",
+            "Give the folder of a run, a .pth file, models:/name@alias, a file of another program "
+            f"({', '.join(FOREIGN)}), or a folder of masks.",
         )
     bare = [one.images for one in config.data.sets if one.use == "teach" and not one.labels]
     if bare and not teacher:
