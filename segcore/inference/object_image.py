@@ -117,8 +117,8 @@ class ObjectFiles:
                     work.pace.finishing(done, len(blocks))
         finally:
             sink.close()
-        table.write(self._place.objects)
         finish_sink(path, spec, self._place.segmentation, work.pace.finishing, check)
+        table.write(self._place.objects)  # behind all that may be broken off
         return parts.count
 
 

@@ -176,7 +176,8 @@ def _segment_all(
     for number, (item, target) in enumerate(zip(items, targets, strict=True)):
         stamp = stamps(item.images)
         before = finished.get(item.name)
-        written = all(path.exists() for path in (target.segmentation, target.probabilities) if path)
+        table = target.objects if work.model.card.head else None
+        written = all(path.exists() for path in (target.segmentation, target.probabilities, table) if path)
         if before is None or before["stamp"] != stamp or not (written or "failed" in before):
             before = None
             try:

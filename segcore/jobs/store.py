@@ -202,12 +202,12 @@ def line_up_again(folder: Path, rank: float, restarts: int = 0) -> Job:
 def throw_away(job: Job) -> None:
     """Delete what a discarded job made; options, log and curves stay.
 
-    Of a segmentation or evaluation that was stopped, nobody needs the unfinished part. Other jobs are left
-    alone.
+    Of a segmentation or evaluation that was stopped, nobody needs the unfinished part, of a training what
+    its teacher said. Other jobs are left alone.
     """
     if job.state not in (State.DISCARDED, State.CANCELLED):
         return
-    names = MADE if job.state is State.DISCARDED else (PARTIAL, COMPARISON)
+    names = MADE if job.state is State.DISCARDED else (PARTIAL, COMPARISON, TEACHING)
     for path in [*(job.folder / name for name in names), *job.folder.glob(f"{UNFINISHED}*")]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -215,15 +215,18 @@ def throw_away(job: Job) -> None:
             path.unlink(missing_ok=True)
 
 
+TEACHING = "teaching"
+"""Folder of what a teacher said."""
 MADE = (
     "best_model.pth",
-    "teaching",
+    TEACHING,
     "checkpoints",
     "previews",
     "results.json",
     "segmentation.tif",
     "segmentation.ome.zarr",
     "segmentation",
+    "segmentation.objects.csv",
     "probabilities.tif",
     "probabilities.ome.zarr",
     "probabilities",

@@ -21,8 +21,10 @@ from segcore.data.open import open_source
 from segcore.errors import ConfigError
 from segcore.events import Request
 from segcore.files import sha256
+from segcore.inference import object_image
 from segcore.inference.compare import compare
 from segcore.inference.evaluate import evaluate
+from segcore.inference.pace import Stopped
 from segcore.inference.run import segment
 from segcore.jobs.comparison import read_comparison
 from segcore.models.saved import LoadedModel
@@ -165,6 +167,34 @@ def test_a_segmentation_that_is_discarded_leaves_nothing(
     config = config_of(files["images"], tile_size=64)
     segment(config, tmp_path / "run", listener, _at(3, Request.DISCARD), model=model)
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_who_stops_while_the_result_is_written_finds_no_table(
+    files: dict[str, str], model: LoadedModel, tmp_path: Path, listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stopped(Request.STOP)
+
+    monkeypatch.setattr(object_image, "finish_sink", stop)
+    outcome = segment(config_of(files["images"]), tmp_path / "run", listener, model=model)
+    assert outcome.request is Request.STOP
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_an_image_whose_table_is_gone_is_segmented_again(
+    files: dict[str, str], model: LoadedModel, tmp_path: Path, listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    config, folder = config_of(files["images"]), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("segcore.inference.run._metadata", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            segment(config, folder, listener, model=model)
+    (folder / "segmentation.objects.csv").unlink()
+    segment(config, folder, listener, model=model)
+    assert (folder / "segmentation.objects.csv").exists()
 
 
 def test_options_that_say_nothing_for_objects_are_told(

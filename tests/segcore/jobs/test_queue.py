@@ -26,6 +26,7 @@ from segcore.jobs.store import (
     ask,
     asked,
     create_job,
+    end_anew,
     end_job,
     list_jobs,
     queue_place,
@@ -281,7 +282,8 @@ def test_what_a_discarded_job_made_is_deleted_and_what_it_was_stays(
     state: State, workspace: Workspace, make_job: Callable[..., Job]
 ) -> None:
     job = make_job()
-    for name in ("best_model.pth", "results.json", "checkpoints/last.pt", "previews/epoch-0001.png"):
+    files = "best_model.pth results.json checkpoints/last.pt previews/epoch-0001.png segmentation.objects.csv"
+    for name in files.split():
         (job.folder / name).parent.mkdir(exist_ok=True)
         (job.folder / name).touch()
     if state is not State.QUEUED:
@@ -308,6 +310,15 @@ def test_what_was_left_of_a_discarded_job_goes_later(
     (job.folder / "best_model.pth").touch()  # whoever deleted was killed before this one
     reconcile(workspace)
     assert not (job.folder / "best_model.pth").exists()
+
+
+def test_what_a_teacher_said_goes_with_a_training_that_is_stopped(make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    (job.folder / "teaching").mkdir()
+    end_job(job.folder, State.PAUSED)
+    assert (job.folder / "teaching").exists()
+    end_anew(job.folder, State.CANCELLED, "Cancelled.")
+    assert not (job.folder / "teaching").exists()
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.PAUSED, State.INTERRUPTED])
