@@ -68,7 +68,9 @@ class SetPrediction(Segmenter):
         network: Any = self.network
         if self.options.architecture == "mask2former":
             pixels = network.model.pixel_level_module
-            rest = [("queries", network.model.transformer_module), ("head", network.class_predictor)]
+            # The loss keeps a weight for every class.
+            head = nn.ModuleList([network.class_predictor, network.criterion])
+            rest = [("queries", network.model.transformer_module), ("head", head)]
             return [("encoder", pixels.encoder), ("decoder", pixels.decoder), *rest]
         model = network.detr.model
         pixels = nn.ModuleList([model.input_projection, model.position_embedding, model.encoder])

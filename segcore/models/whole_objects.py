@@ -14,6 +14,8 @@ from segcore.models.segmenter import Segmenter
 
 MOST_PIXELS = 2**20
 """Px of an image that is answered at once: the networks answer some hundred objects, however large it is."""
+INNER = "network."
+"""What the names of a network's arrays begin with in `WholeObjects`, beside those that it has without."""
 
 
 class Answering(Protocol):

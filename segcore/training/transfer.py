@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segcore.card import ModelCard, read_config
-from segcore.config import RunConfig
+from segcore.config import ModelConfig, RunConfig
 from segcore.errors import ConfigError, ModelError
 from segcore.events import NoteEvent, Reporter
 from segcore.files import share_file
@@ -18,6 +18,7 @@ from segcore.jobs.lineage import other_network
 from segcore.models.build import empty_model, random_model
 from segcore.models.saved import WEIGHTS, find_model, read_weights, save_state_dict
 from segcore.models.segmenter import Segmenter
+from segcore.models.whole_objects import INNER
 from segcore.sidecar import refuse_training
 from segcore.training.checkpoints import BEST, LAST
 from segcore.training.state import Phase, TrainState, kept_weights, read_checkpoint
@@ -56,7 +57,7 @@ def first_weights(config: RunConfig, card: ModelCard, report: Reporter) -> First
     refuse_training(weights)
     options, other = read_config(config_file)
     _check_size(options, other, config, card)
-    given = read_weights(weights)
+    given = _renamed(read_weights(weights), options.model, config.model)
     network = empty_model(config.model, card)
     expected = network.state_dict()
     taken = {
@@ -202,6 +203,15 @@ def _check_size(options: RunConfig, other: ModelCard | None, config: RunConfig, 
         f"this run by {_plan(card)}: voxels or patches have other proportions.",
         "Use the same data.patch_depth, and images with such voxels (data.pixel_size).",
     )
+
+
+def _renamed(given: Mapping[str, Tensor], there: ModelConfig, here: ModelConfig) -> Mapping[str, Tensor]:
+    """Return weights by the names they have here: those of networks that draw objects are one level down."""
+    if not here.kind.own_loss or there.learns_objects == here.learns_objects:
+        return given
+    if here.learns_objects:
+        return {f"{INNER}{name}": tensor for name, tensor in given.items()}
+    return {name.removeprefix(INNER): tensor for name, tensor in given.items()}
 
 
 def _parts(network: Segmenter) -> dict[str, list[str]]:

@@ -14,16 +14,18 @@ import torch
 from drawn_objects import blobs, same_objects
 from scipy.ndimage import label
 from torch import Tensor
+from trainings import run_in
 
-from segcore.card import ModelCard, Normalization, PixelSize, read_config
+from segcore.card import ModelCard, Normalization, PixelSize, read_config, write_config
 from segcore.config import RunConfig, build_config
 from segcore.devices import Hardware
 from segcore.ensemble import build_predictor
 from segcore.errors import ConfigError
 from segcore.events import EpochEvent, Request
 from segcore.inference.run import segment
-from segcore.models.saved import LoadedModel
+from segcore.models.saved import LoadedModel, save_weights
 from segcore.models.segmenter import Segmenter
+from segcore.models.whole_objects import INNER
 from segcore.postprocess.heads import describe_head
 from segcore.predictor import Predictor
 from segcore.tracking.record import epoch_metrics
@@ -31,6 +33,13 @@ from segcore.training.run import train
 from segcore.worker.console import describe_epoch
 
 CPU = Hardware(torch.device("cpu"), torch.float32, channels_last=True)
+
+
+HEAD_OF_CLASSES = {
+    "network.class_predictor.weight",
+    "network.class_predictor.bias",
+    "network.criterion.empty_weight",
+}
 
 
 class SeesObjects(Segmenter):
@@ -179,3 +188,34 @@ def test_there_is_no_average_of_whole_objects(model: LoadedModel, option: dict[s
 def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_config(changed)
+
+
+def test_a_run_starts_from_one_that_learned_something_else(numbered: Path, tmp_path: Path) -> None:
+    labels = tifffile.imread(numbered / "labels.tif")
+    classes = (labels > 0).astype(np.uint8) + (labels > 2)
+    tifffile.imwrite(numbered / "classes.tif", classes, imagej=True)
+
+    def begun(head: str, folder: Path, **training: Any) -> dict[str, Tensor]:
+        config = config_for(numbered, "mask2former", head, **training)
+        if head == "semantic":
+            data = config.data.model_copy(update={"labels": str(numbered / "classes.tif")})
+            config = config.model_copy(update={"data": data})
+        run = run_in(folder, config)
+        save_weights(run.state.network, folder / "best_model.pth")
+        write_config(folder / "config.json", run.config, run.validator.predictor.card)
+        return {
+            name.removeprefix(INNER if head == "masks" else ""): array
+            for name, array in run.state.network.state_dict().items()
+        }
+
+    before = begun("semantic", tmp_path / "0", seed=5)
+    for number, head in enumerate(("masks", "semantic")):
+        after = begun(head, tmp_path / str(number + 1), start_from=str(tmp_path / str(number)), seed=7)
+        assert after.keys() == before.keys()
+        new = {
+            name
+            for name, array in after.items()
+            if array.shape != before[name].shape or not torch.equal(array, before[name])
+        }
+        assert new == HEAD_OF_CLASSES
+        before = after
