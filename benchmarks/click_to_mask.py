@@ -79,7 +79,8 @@ def measure(workspace: Path, clicks: int) -> tuple[float, float, list[float], fl
             where = {"x": share * size["width"], "y": share * size["height"]}
             seconds.append(until("Mask 1 of 3", lambda where=where: stage.click(position=where)))  # type: ignore[misc]
             until("Click an object", canvas.locator(".undo").click)
-        used = (processor_seconds(server.pid) - before) / clicks
+        after = processor_seconds(server.pid)
+        used = sum(spent - before.get(one, 0.0) for one, spent in after.items()) / clicks
         canvas.locator("input.slice").fill("1")
         page.wait_for_function(
             "document.querySelector('#masks-canvas .stage').getAttribute('aria-label').startsWith('slice 1')"
@@ -89,10 +90,10 @@ def measure(workspace: Path, clicks: int) -> tuple[float, float, list[float], fl
     return first, second, seconds, used
 
 
-def processor_seconds(server: int) -> float:
-    """Return what a process and all that it started have used so far."""
+def processor_seconds(server: int) -> dict[int, float]:
+    """Return what a process, and each of those that it started and that still run, have used so far."""
     family = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
-    return sum(sum(one.cpu_times()[:2]) for one in family)
+    return {one.pid: sum(one.cpu_times()[:2]) for one in family}
 
 
 def main(arguments: list[str] | None = None) -> int:
