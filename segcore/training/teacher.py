@@ -33,7 +33,7 @@ from segcore.events import Progress, Reporter, Request
 from segcore.files import write_atomic
 from segcore.models.saved import WEIGHTS, LoadedModel, find_model, load_model
 from segcore.prediction import Division, Prediction
-from segcore.predictor import Predictor
+from segcore.predictor import Predictor, most_probable
 from segcore.tiling import IGNORE
 
 FOLDER = "teaching"
@@ -289,7 +289,7 @@ class Teacher:
             share = torch.softmax(logits / manner.temperature, 0)
             return (share * certain_ZYX * FULL).round().to(torch.uint8).cpu().numpy()
         # From 1, so that what was never asked for is 0 in a new file and has no say.
-        index_ZYX = logits.argmax(0).to(torch.int16) - IGNORE
+        index_ZYX = most_probable(logits).to(torch.int16) - IGNORE
         return torch.where(certain_ZYX, index_ZYX, torch.zeros_like(index_ZYX)).cpu().numpy()
 
     def _check_disk(self, shape: tuple[int, ...], planes: int, count: int) -> None:
