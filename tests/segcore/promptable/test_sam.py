@@ -81,9 +81,8 @@ def test_many_points_are_answered_as_one_by_one(network: Sam) -> None:
     assert found.labels.shape == embedding.size
 
 
+@pytest.mark.parametrize("folder", ["sam", "sam2"], indirect=True)  # those of SAM 3 are those of SAM 2
 def test_points_and_pictures_are_those_of_the_library(network: Sam, folder: Path) -> None:
-    if folder.name == "sam3":
-        pytest.skip("its places and pictures are those of SAM 2")
     from transformers import Sam2ImageProcessor, Sam2Processor, SamImageProcessor, SamProcessor
 
     square = {"height": SIDE, "width": SIDE}
